@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: MIT
+# Curfew. `make help` lists the targets; CONTRIBUTING.md says which of them one needs when.
+#
+# Every variable here can be set on the command line or in config.mk. A new source file needs no
+# edit, and other flags make everything again. V=1 shows the commands.
+
+-include config.mk
+
+# Settings
+
+MODE   ?= release    # release, debug, asan, tsan, race (release that can take its fences down)
+FIBER  ?= auto       # auto: assembly where there is some; ucontext: everywhere
+WERROR ?= -Werror    # packagers: WERROR=
+V      ?= 0
+MODE   := $(strip $(MODE))
+FIBER  := $(strip $(FIBER))
+
+CFLAGS_release := -O2 -g -fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
+CFLAGS_race    := $(CFLAGS_release) -DCF_FENCE_TEST
+CFLAGS_debug   := -O0 -g3
+CFLAGS_asan    := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
+                  -fno-sanitize-recover=all
+CFLAGS_tsan    := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
+CC_tsan        := clang
+LDFLAGS_asan   := -fsanitize=address,undefined
+LDFLAGS_tsan   := -fsanitize=thread
+
+ifeq ($(CFLAGS_$(MODE)),)
+$(error MODE=$(MODE): not one of release, debug, asan, tsan, race)
+endif
+ifeq ($(filter auto ucontext,$(FIBER)),)
+$(error FIBER=$(FIBER): not one of auto, ucontext)
+endif
+ifeq ($(origin CC),default)
+CC := $(or $(CC_$(MODE)),gcc)
+endif
+
+B := build/$(MODE)$(if $(filter ucontext,$(FIBER)),-ucontext)
+
+PKG_CONFIG ?= pkg-config
+PACKAGES   := libmicrohttpd libpq jansson libuv
+
+WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wold-style-definition \
+            -Wmissing-prototypes -Wpointer-arith -Wwrite-strings -Wredundant-decls -Wundef -Wvla \
+            -Wformat=2 -Wdouble-promotion -Wdate-time
+
+# $(call once,NAME,value): evaluate `value` when NAME is first used, and only then: on a fresh
+# machine there is no pkg-config before `make deps`.
+once = $(eval $(1) := $(2))$($(1))
+PKG_CFLAGS   = $(call once,PKG_CFLAGS,$(shell $(PKG_CONFIG) --cflags $(PACKAGES)))
+PKG_LIBS     = $(call once,PKG_LIBS,$(shell $(PKG_CONFIG) --libs $(PACKAGES)))
+CHECK_CFLAGS = $(call once,CHECK_CFLAGS,$(shell $(PKG_CONFIG) --cflags check))
+CHECK_LIBS   = $(call once,CHECK_LIBS,$(shell $(PKG_CONFIG) --libs check))
+
+INCLUDES = -Iinclude -Isrc -D_GNU_SOURCE $(if $(filter ucontext,$(FIBER)),-DCF_FIBER_UCONTEXT) \
+           $(PKG_CFLAGS)
+COMPILE  = $(CC) -std=gnu11 $(INCLUDES) $(WARNINGS) $(WERROR) -fvisibility=hidden -pthread \
+           $(CFLAGS_$(MODE)) $(CPPFLAGS) $(CFLAGS) -MMD -MP
+LINK     = $(CC) -pthread -Wl,--as-needed -Wl,-z,relro,-z,now $(LDFLAGS_$(MODE)) $(LDFLAGS)
+
+# Sources and what is made of them
+
+KINDS   := unit integration e2e
+HEADERS := $(wildcard include/curfew/*.h)
+LIB_SRC := $(wildcard src/curfew/*/*.c src/curfew/*/*.S)
+SVC_SRC := $(wildcard src/curfewd/*.c src/curfewd/*/*.c)
+OURS     = $(shell find include src tests bench examples -name '*.[ch]' 2>/dev/null)
+
+object   = $(addprefix $(B)/obj/,$(addsuffix .o,$(basename $(1))))
+LIB      := $(B)/libcurfew.a
+# The service is a library and a main(), so that unit tests can reach its parts.
+SVC_LIB  := $(B)/libcurfewd.a
+MAIN_OBJ := $(call object,$(filter src/curfewd/main.c,$(SVC_SRC)))
+BINS     := $(KINDS:%=test-%) $(patsubst bench/%.c,bench-%,$(wildcard bench/*.c))
+
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.PHONY: all bins $(BINS) help deps deps-test deps-tools run test test-long $(KINDS) asan tsan \
+        valgrind lint fmt fmt-check check-headers check-symbols bench race pg-url pg-stop clean FORCE
+
+# $(call say,VERB,object) prints a line; Q hides the command. With V=1 it is the other way round.
+ifeq ($(V),1)
+Q   :=
+say  =
+else
+Q   := @
+say  = @printf '  %-5s %s\n' '$(1)' '$(2)'
+endif
+
+# Rules
+
+all: $(LIB) $(B)/curfewd ## build the library and the service (MODE=, FIBER=, V=1, WERROR=)
+
+bins: all $(BINS)
+$(BINS): %: $(B)/% ; @:
+
+# These two change when what they hold does, and what depends on them is made again.
+$(B)/flags: HOLDS = $(COMPILE) $(LINK)
+$(B)/files: HOLDS = $(LIB_SRC) $(SVC_SRC) $(wildcard tests/*/*.c bench/*.c)
+$(B)/flags $(B)/files: FORCE
+	@mkdir -p $(@D)
+	@echo '$(HOLDS)' | cmp -s - $@ || echo '$(HOLDS)' >$@
+
+define compile
+$(call say,CC,$<)
+@mkdir -p $(@D)
+$(Q)$(COMPILE) $(1) -c -o $@ $<
+endef
+
+define archive
+$(call say,AR,$@)
+@rm -f $@
+$(Q)$(AR) rcs $@ $(filter %.o,$^)
+endef
+
+define link
+$(call say,LINK,$@)
+$(Q)$(LINK) -o $@ $(filter %.o %.a,$^) $(PKG_LIBS) $(1)
+endef
+
+$(B)/obj/%.o: %.c Makefile $(B)/flags
+	$(call compile)
+$(B)/obj/%.o: %.S Makefile $(B)/flags
+	$(call compile)
+
+$(LIB): $(call object,$(LIB_SRC)) $(B)/files
+	$(archive)
+$(SVC_LIB): $(filter-out $(MAIN_OBJ),$(call object,$(SVC_SRC))) $(B)/files
+	$(archive)
+$(B)/curfewd: $(MAIN_OBJ) $(SVC_LIB) $(LIB)
+	$(call link)
+$(filter $(B)/bench-%,$(BINS:%=$(B)/%)): $(B)/bench-%: $(B)/obj/bench/%.o $(LIB)
+	$(call link)
+
+# One binary for each kind of test. tests/lib is compiled for each, with the kind's own suites.h;
+# tests/lib/fault.c, where allocations are made to fail, stands between our calls and malloc.
+comma := ,
+WRAP  := $(if $(wildcard tests/lib/fault.c),$(addprefix -Wl$(comma)--wrap=,malloc calloc realloc))
+define test_rules
+$(B)/obj-$(1)/%.o: %.c Makefile $(B)/flags
+	$$(call compile,-Itests/$(1) -Itests/lib $$(CHECK_CFLAGS) -Wno-missing-prototypes)
+$(B)/test-$(1): $(patsubst %.c,$(B)/obj-$(1)/%.o,$(wildcard tests/lib/*.c tests/$(1)/*.c)) \
+		$(SVC_LIB) $(LIB) $(B)/files
+	$$(call link,$$(WRAP) $$(CHECK_LIBS))
+endef
+$(foreach kind,$(KINDS),$(eval $(call test_rules,$(kind))))
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)
+
+# Run and test
+
+# Another make, because what `deps` installed changes what this one would find; and all cores,
+# unless -j was said already.
+MAKE_ALL = $(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
+CLUSTER  = sql/cluster.sh
+
+run: deps ## run the service on a private PostgreSQL, until Ctrl-C (CURFEW_LISTEN=, DATABASE_URL=)
+	+@$(MAKE_ALL) all
+	@CURFEW_DEMO=$${CURFEW_DEMO-1} exec $(CLUSTER) run $(B)/curfewd
+
+test: deps-test ## build and run every test (CK_RUN_SUITE=, CK_RUN_CASE=, CF_TEST_PG_URL=)
+	+@$(MAKE_ALL) bins
+	+@failed=; for kind in $(KINDS); do \
+		$(MAKE) --no-print-directory $$kind || failed="$$failed $$kind"; \
+	done; [ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
+
+test-long: ## the same with every stress test at its full size
+	+@CF_TEST_LONG=1 $(MAKE) --no-print-directory test
+
+# Sanitizers slow a test down. clang's of version 14 and gcc's of version 12 stumble over the
+# widest address randomization, so it is off where the system lets us.
+TSAN_SUPP    := $(patsubst %,:suppressions=%,$(abspath $(wildcard tests/tsan.supp)))
+RUN_ENV       = CK_TIMEOUT_MULTIPLIER=$${CK_TIMEOUT_MULTIPLIER:-$(if $(ENV_$(MODE)),5,1)} \
+                CF_TEST_BIN=$(abspath $(B)/curfewd) $(ENV_$(MODE))
+SAME_LAYOUT   = $$(setarch -R true 2>/dev/null && echo setarch -R)
+ENV_asan      = ASAN_OPTIONS=$${ASAN_OPTIONS:-detect_stack_use_after_return=0} \
+                UBSAN_OPTIONS=$${UBSAN_OPTIONS:-print_stacktrace=1} $(SAME_LAYOUT)
+ENV_tsan      = TSAN_OPTIONS=$${TSAN_OPTIONS:-second_deadlock_stack=1$(TSAN_SUPP)} $(SAME_LAYOUT)
+
+unit: $(B)/test-unit ## unit tests: no network, no database (MODE=)
+	@env $(RUN_ENV) $<
+
+integration: $(B)/test-integration $(B)/curfewd ## the library against a real PostgreSQL (MODE=)
+e2e: $(B)/test-e2e $(B)/curfewd ## the built service over real sockets (MODE=)
+integration e2e:
+	@DATABASE_URL=$${CF_TEST_PG_URL:-$$DATABASE_URL} $(CLUSTER) run env $(RUN_ENV) $<
+
+asan tsan: deps-tools ## unit tests under gcc's ASan and UBSan; under clang's TSan
+	+@$(MAKE_ALL) MODE=$@ unit
+
+VALGRIND ?= valgrind --quiet --error-exitcode=99 --leak-check=full --show-leak-kinds=definite \
+            --errors-for-leak-kinds=definite \
+            $(patsubst %,--suppressions=%,$(wildcard tests/valgrind.supp))
+
+valgrind: deps-tools ## unit tests under valgrind, in one process
+	+@$(MAKE_ALL) MODE=debug test-unit
+	@CK_FORK=no CK_EXCLUDE_TAGS=fork $(VALGRIND) build/debug/test-unit
+
+ROUNDS      ?= 500
+RACE_ROUNDS ?= 100000
+WITH_URL     = $(CLUSTER) run sh -ec
+
+bench: deps ## orphan time (ROUNDS=500), then a short race
+	+@$(MAKE_ALL) all bench-orphan bench-race
+	@$(WITH_URL) '$(B)/bench-orphan --url "$$CF_TEST_PG_URL" --bin $(B)/curfewd --rounds $(ROUNDS); \
+		$(B)/bench-race --url "$$CF_TEST_PG_URL" --rounds 5000 --way control'
+
+# The last two must find the fault that the missing fence lets through.
+race: deps ## prove the two fences (RACE_ROUNDS=100000)
+	+@$(MAKE_ALL) MODE=race bench-race
+	@$(WITH_URL) 'for how in "control --rounds $(RACE_ROUNDS)" "pqcancel --rounds $(RACE_ROUNDS)" \
+		"pqcancel --skip f1 --seconds 10" "control --skip f2 --seconds 10"; do \
+		echo "bench-race --way $$how"; \
+		build/race/bench-race --url "$$CF_TEST_PG_URL" --way $$how; done'
+
+pg-url: deps ## print the URL of the PostgreSQL that run and test use; start it if needed
+	@$(CLUSTER) load
+	@$(CLUSTER) url
+
+pg-stop: ## stop that PostgreSQL
+	@$(CLUSTER) stop
+
+# Style
+
+lint: deps-tools ## clang-tidy, fmt-check, check-headers, check-symbols
+	+@$(MAKE_ALL) -k $(patsubst %,$(B)/tidy/%.ok,$(filter %.c,$(LIB_SRC) $(SVC_SRC))) \
+		fmt-check check-headers check-symbols
+
+$(B)/tidy/%.ok: % .clang-tidy Makefile $(HEADERS) $(shell find src -name '*.h' 2>/dev/null)
+	$(call say,TIDY,$<)
+	@mkdir -p $(@D)
+	$(Q)clang-tidy --quiet $< -- -std=gnu11 $(INCLUDES) 2>$@.log || { cat $@.log; exit 1; }
+	@touch $@
+
+fmt: deps-tools ## format all C sources in place
+	clang-format -i $(OURS)
+
+fmt-check: ## fail if a C source is not formatted
+	@clang-format --dry-run --Werror $(OURS)
+
+# As C11 and as C++, each header alone: with its example's first line and nothing before it.
+check-headers: ## each public header compiles on its own, as C11 and as C++
+	@for header in $(HEADERS:include/%=%); do for as in 'gcc -std=c11 -x c' 'clang -std=c++11 -x c++'; do \
+		echo "#include <$$header>" | $$as -Wall -Wextra -Werror -fsyntax-only -Iinclude $(PKG_CFLAGS) - \
+			|| exit 1; done; done
+
+check-symbols: $(LIB) ## the library exports cf_ names only, and hides cf__ names
+	@readelf --syms --wide $(LIB) | awk '\
+		$$5 == "GLOBAL" && $$7 != "UND" && ($$8 !~ /^cf_/ || ($$8 ~ /^cf__/) == ($$6 == "DEFAULT")) \
+		{ print "check-symbols: " $$8 " (" $$6 ")"; bad = 1 } END { exit bad }'
+
+# What apt brings
+
+DEBS_run   := gcc libc6-dev pkg-config libmicrohttpd-dev libpq-dev libjansson-dev libuv1-dev \
+              uthash-dev postgresql
+DEBS_test  := check curl
+DEBS_tools := clang clang-tidy clang-format valgrind
+HAS_run    := command -v gcc && command -v psql && $(PKG_CONFIG) --exists $(PACKAGES) && \
+              echo "\#include <uthash.h>" | gcc -E - && \
+              { [ -n "$$DATABASE_URL$$PGHOST$$PG_BINDIR" ] || command -v initdb || \
+                ls /usr/lib/postgresql/*/bin/initdb; }
+HAS_test   := command -v curl && $(PKG_CONFIG) --exists check
+HAS_tools  := for tool in $(DEBS_tools); do command -v $$tool || exit; done && \
+              test -e "$$(clang --print-file-name=libclang_rt.tsan-$$(uname -m).a)"
+# The sanitizers' runtime has the version of clang in its name.
+DEB_RT     := libclang-rt-$$(apt-cache depends clang 2>/dev/null | \
+              sed -n "s/.*Depends: clang-//p" | grep . || echo 14)-dev
+
+# $(call need,probe,packages): install the packages if the probe fails, or say how to.
+define need
+@( $(1) ) >/dev/null 2>&1 && exit; \
+	as=; [ $$(id -u) = 0 ] || as='sudo -n'; \
+	if ! command -v apt-get >/dev/null || ! $$as true 2>/dev/null; then \
+		echo "Packages are missing. Please install them, here with the names of Debian and Ubuntu:" >&2; \
+		echo "  sudo apt-get install -y --no-install-recommends $(2)" >&2; exit 1; \
+	fi; \
+	echo "  APT   $(2)" >&2; log=$$(mktemp); \
+	{ $$as apt-get update -qq && $$as env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+		--no-install-recommends $(2); } >"$$log" 2>&1 || { cat "$$log" >&2; rm "$$log"; exit 1; }; \
+	rm "$$log"
+endef
+
+deps: ## install what building and running need, if anything is missing (apt)
+	$(call need,$(HAS_run),$(DEBS_run))
+deps-test: ## the same for `make test`
+	$(call need,$(HAS_run) && $(HAS_test),$(DEBS_run) $(DEBS_test))
+deps-tools: ## the same for sanitizers, valgrind and lint
+	$(call need,$(HAS_run) && $(HAS_test) && $(HAS_tools),$(DEBS_run) $(DEBS_test) $(DEBS_tools) $(DEB_RT))
+
+clean: ## remove what was built; the cluster in var/ stays
+	rm -rf build
+
+help: ## print this list
+	@awk -F ' ## ' '/^[a-z][a-z0-9 -]*:.* ## / { sub(/:.*/, "", $$1); printf "  %-14s %s\n", $$1, $$2 }' \
+		Makefile
