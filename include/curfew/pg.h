@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: MIT */
+/* A PostgreSQL client whose queries end when their context does.
+ *
+ * A database (struct cf_pg) has a pool of connections on each of its loops. cf_pg_query() borrows a
+ * connection for one statement. When the context ends while the statement runs, the call returns at
+ * once with the context's error; the pool cancels the statement on the server and lends the
+ * connection again only when two fences were passed: the cancel itself is complete (F1), and every
+ * result is drained with the session idle (F2). Otherwise the connection is closed. Its slot stays
+ * counted all the while, so that the pool never has more connections than it may.
+ *
+ * Invariant: no cancel ever reaches a statement that it was not meant for, and the process never
+ * has more connections than pool_max and one control connection per server.
+ *
+ *     static const struct cf_pg_stmt find_user = {
+ *         .name = "find_user",
+ *         .sql = "SELECT name FROM users WHERE id = $1",
+ *     };
+ *
+ *     struct cf_pg_param params[] = {cf_pg_i64(42)};
+ *     struct cf_pg_rows *rows;
+ *     code = cf_pg_query(ctx, pg, &find_user, params, 1, &rows, err);
+ *     if (code != CF_OK) { return code; }
+ *     puts(cf_pg_get_text(rows, 0, 0));
+ *     cf_pg_rows_free(rows);
+ *
+ * Thread safety: cf_pg_query() on a fiber of one of the database's loops
+ * (asserted); life cycle on a plain thread; queries on any thread. Rows belong to one owner. */
+#ifndef CURFEW_PG_H
+#define CURFEW_PG_H
+
+#include <curfew/base.h>
+#include <curfew/ctx.h>
+#include <curfew/err.h>
+#include <curfew/loop.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct cf_pg;
+struct cf_pg_rows;
+
+/* How a statement is cancelled on the server. */
+enum cf_pg_cancel_way {
+    CF_PG_CANCEL_AUTO,     /* By control connection where the server allows, else PQcancel. */
+    CF_PG_CANCEL_CONTROL,  /* SELECT pg_cancel_backend() on a connection to the same server. */
+    CF_PG_CANCEL_PQCANCEL, /* libpq's PQcancel(), in a lane of its own. */
+};
+
+/* What became of a cancel. X(symbol, name) */
+#define CF_PG_OUTCOMES(X)                                                                          \
+    X(CF_PG_NOT_SENT, "not_sent")               /* Nothing was running. */                         \
+    X(CF_PG_TOO_LATE, "too_late")               /* The statement had ended by itself. */           \
+    X(CF_PG_EFFECTIVE, "effective")             /* It ended the statement (57014). */              \
+    X(CF_PG_SERVER_TIMEOUT, "server_timeout")   /* The server's own timeout was first. */          \
+    X(CF_PG_DISPATCH_FAILED, "dispatch_failed") /* It could not be sent: connection closed. */     \
+    X(CF_PG_CONNECTION_DROPPED, "connection_dropped") /* A fence was not passed in time: closed. */
+
+enum cf_pg_outcome {
+#define CF_PG_OUTCOME_ENUM(symbol, name) symbol,
+    CF_PG_OUTCOMES(CF_PG_OUTCOME_ENUM)
+#undef CF_PG_OUTCOME_ENUM
+    CF_PG_OUTCOME_COUNT
+};
+
+/* Something worth a line in the log; see on_event. X(symbol, name) */
+#define CF_PG_EVENTS(X)                                                                            \
+    X(CF_PG_EVENT_CONNECTED, "connected")           /* A connection was made. */                   \
+    X(CF_PG_EVENT_CONNECT_FAILED, "connect_failed") /* One could not be made: err, retry_ns. */    \
+    X(CF_PG_EVENT_LOST, "lost")                     /* One broke: err. */                          \
+    X(CF_PG_EVENT_CLOSED, "closed")                 /* One was closed by us: age, or a fence. */   \
+    X(CF_PG_EVENT_CANCELED, "canceled")             /* A cancel is complete: outcome, took_ns. */
+
+enum cf_pg_event_kind {
+#define CF_PG_EVENT_ENUM(symbol, name) symbol,
+    CF_PG_EVENTS(CF_PG_EVENT_ENUM)
+#undef CF_PG_EVENT_ENUM
+};
+
+struct cf_pg_event {
+    enum cf_pg_event_kind kind;
+    int backend_pid;            /* 0 if there was none. */
+    struct cf_err err;          /* CF_OK where there is nothing to say. */
+    enum cf_pg_outcome outcome; /* Of CANCELED. */
+    int64_t took_ns;            /* Of CANCELED: from the context's end to the idle connection. */
+    int64_t retry_ns;           /* Of CONNECT_FAILED: how long until the next attempt. */
+};
+
+struct cf_pg_options {
+    const char *url;              /* libpq URL or conninfo, copied. NULL or "": PG* variables. */
+    const char *application_name; /* Shown in pg_stat_activity, copied. NULL: "curfew". */
+    size_t pool_max;              /* Connections of the process for queries. 0: 16. */
+    size_t waiters_max;           /* Queries of one loop that may wait for one. 0: 10,000. */
+    enum cf_pg_cancel_way cancel; /* AUTO. */
+    int64_t connect_timeout_ns;   /* To connect, log in and set up. 0: 5 s. */
+    int64_t
+        cancel_timeout_ns; /* For both fences together; then the connection is closed. 0: 2 s. */
+    int64_t statement_timeout_ns; /* The server's net. 0: 65 s. */
+    int64_t idle_timeout_ns;      /* Close what was idle so long, down to one. 0: 10 min. */
+    int64_t lifetime_ns;          /* Close what is so old, give or take a tenth. 0: 1 h. */
+    int64_t backoff_max_ns;       /* Cap of the growing, jittered wait between attempts. 0: 5 s. */
+
+    /* Called on a loop for what is worth a log line. Must not wait. May be NULL. */
+    void (*on_event)(void *arg, const struct cf_pg_event *event);
+    void *arg;
+};
+
+/* A statement, declared once, usually static. Prepared on a connection when first used there.
+ * Parameters and columns travel in binary; the types of `$n` follow from the SQL. */
+struct cf_pg_stmt {
+    const char *name; /* Unique in the process; the prepared statement's name. */
+    const char *sql;  /* One statement. */
+};
+
+enum cf_pg_type {
+    CF_PG_NULL,
+    CF_PG_I64,  /* bigint */
+    CF_PG_F64,  /* double precision */
+    CF_PG_TEXT, /* text; bytes borrowed for the call */
+    CF_PG_TIME, /* timestamptz, microseconds since 1970 UTC */
+};
+
+struct cf_pg_param {
+    enum cf_pg_type type;
+    union {
+        int64_t i64;
+        double f64;
+        const char *text;
+    } as;
+};
+
+#define CF_PG_PARAMS_MAX 16
+
+static inline struct cf_pg_param cf_pg_i64(int64_t value)
+{
+    struct cf_pg_param param = {CF_PG_I64, {0}};
+    param.as.i64 = value;
+    return param;
+}
+
+static inline struct cf_pg_param cf_pg_f64(double value)
+{
+    struct cf_pg_param param = {CF_PG_F64, {0}};
+    param.as.f64 = value;
+    return param;
+}
+
+/* NULL makes an SQL NULL. */
+static inline struct cf_pg_param cf_pg_str(const char *value)
+{
+    struct cf_pg_param param = {CF_PG_NULL, {0}};
+    if (value != NULL) {
+        param.type = CF_PG_TEXT;
+        param.as.text = value;
+    }
+    return param;
+}
+
+static inline struct cf_pg_param cf_pg_time_us(int64_t unix_us)
+{
+    struct cf_pg_param param = {CF_PG_TIME, {0}};
+    param.as.i64 = unix_us;
+    return param;
+}
+
+struct cf_pg_stats {
+    size_t pool_max;
+    size_t idle;      /* Open and free. */
+    size_t busy;      /* Running a statement for somebody. */
+    size_t canceling; /* Between the end of a context and the fences. */
+    size_t opening;   /* Connecting. */
+    size_t waiting;   /* Queries that wait for a connection. */
+    uint64_t opened;  /* Connections made since the start. */
+    uint64_t queries; /* Statements that were sent. */
+    uint64_t cancels[CF_PG_OUTCOME_COUNT];
+};
+
+/* Life cycle */
+
+/* Make a database with a pool on each of `loops`, and start connecting. A server that is away is no
+ * failure: it is tried again, with growing waits, for as long as the database lives.
+ *
+ * Ownership: copies `options`, keeps pointers to the loops, which must outlive it; the caller owns
+ * *out, cf_pg_free(). Fails with CF_EINVAL (a bad URL, pool_max < n_loops), CF_ENOMEM, CF_EIO. */
+CF_API CF_MUST enum cf_code cf_pg_new(const struct cf_pg_options *options,
+                                      struct cf_loop *const *loops, size_t n_loops,
+                                      struct cf_pg **out, struct cf_err *err);
+
+/* Close every connection and free the database. No query may be running or come (asserted); cancels
+ * that are under way are waited for, up to cancel_timeout_ns. NULL is allowed.
+ * Call from: a plain thread, never from a fiber. */
+CF_API void cf_pg_free(struct cf_pg *pg);
+
+/* Operations */
+
+/* Run `stmt` and fetch all its rows.
+ *
+ * Ownership: the caller owns *out, cf_pg_rows_free(). Borrows `params` for the call.
+ * Blocks: until a connection is free and the rows are there, or `ctx` is done: then at once. A
+ * `ctx` that is done already touches nothing.
+ * Fails with CF_ECANCELED, CF_EDEADLINE (err->phase: "pool" or "query"); CF_EUNAVAIL (no server: err says why), CF_ELIMIT
+ * (waiters_max); and by SQLSTATE, kept in err: CF_EINVAL (22, 23502, 23514), CF_ECONFLICT (23503,
+ * 23505, 40), CF_EUNAVAIL (08, 53, 57P, 25006), CF_EDEADLINE (57014 that nobody here asked for: the
+ * server's own timeout), CF_EINTERNAL (the rest). */
+CF_API CF_MUST enum cf_code cf_pg_query(struct cf_ctx *ctx, struct cf_pg *pg,
+                                        const struct cf_pg_stmt *stmt,
+                                        const struct cf_pg_param *params, size_t n_params,
+                                        struct cf_pg_rows **out, struct cf_err *err);
+
+/* Queries */
+
+/* CF_OK if a connection is open or was used in this instant, on any loop; else CF_EUNAVAIL and why.
+ * Asks nobody: what the pools know. */
+CF_API enum cf_code cf_pg_ready(struct cf_pg *pg, struct cf_err *err);
+
+/* How long until the next attempt to connect: what a client that is refused should wait. */
+CF_API int64_t cf_pg_retry_ns(struct cf_pg *pg);
+
+/* Sums over all loops, each read at its own instant. */
+CF_API void cf_pg_stats(struct cf_pg *pg, struct cf_pg_stats *out);
+
+/* Static names. */
+CF_API const char *cf_pg_outcome_name(enum cf_pg_outcome outcome);
+CF_API const char *cf_pg_event_name(enum cf_pg_event_kind kind);
+
+/* Rows. Row and column count from 0; out of range, or a column of another type, is asserted. */
+
+/* NULL is allowed. */
+CF_API void cf_pg_rows_free(struct cf_pg_rows *rows);
+
+CF_API size_t cf_pg_rows_count(const struct cf_pg_rows *rows);
+CF_API bool cf_pg_is_null(const struct cf_pg_rows *rows, size_t row, size_t column);
+
+/* smallint, integer, bigint. NULL gives 0. */
+CF_API int64_t cf_pg_get_i64(const struct cf_pg_rows *rows, size_t row, size_t column);
+
+/* text, varchar, name. NULL gives "". Lives as long as the rows. */
+CF_API const char *cf_pg_get_text(const struct cf_pg_rows *rows, size_t row, size_t column);
+
+/* timestamptz, in microseconds since 1970 UTC. NULL gives 0. */
+CF_API int64_t cf_pg_get_time_us(const struct cf_pg_rows *rows, size_t row, size_t column);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

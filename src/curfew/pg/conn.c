@@ -1,0 +1,526 @@
+/* SPDX-License-Identifier: MIT */
+/* One connection: connecting, sending a statement, taking its answers.
+ *
+ * After log-in a connection stays in libpq's pipeline mode for its life. A statement is
+ *
+ *     [Parse, the first time on this connection,] Bind, Describe, Execute, Sync
+ *
+ * in one send, and complete when its Sync is answered: that is the second fence. One Sync, because
+ * the server sends two signals for one cancel, and with a Sync between them two statements fall.
+ *
+ * One watch lies on the socket for as long as it is open. Input is taken from the socket in its
+ * callback, and whoever waits is woken only when a whole answer is there. Input with nothing pending
+ * means that the server has ended the session: its pool is told. */
+#include "curfew/pg/pg_private.h"
+
+#include <endian.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <curfew/clock.h>
+#include <curfew/wait.h>
+
+/* Constants and types */
+
+/* From pg_type.dat. */
+enum {
+    OID_INT8 = 20,
+    OID_TEXT = 25,
+    OID_FLOAT8 = 701,
+    OID_TIMESTAMPTZ = 1184
+};
+
+#define EPOCH_2000_US INT64_C(946684800000000)
+
+/* A session that its client left in a transaction is ended by the server. */
+#define IDLE_IN_TRANSACTION_MS 10000
+
+/* How soon the server looks whether its client is still there. */
+#define CLIENT_CHECK_MS 500
+
+/* Parameters as libpq wants them. */
+struct wire {
+    Oid types[CF_PG_PARAMS_MAX];
+    const char *values[CF_PG_PARAMS_MAX];
+    int lengths[CF_PG_PARAMS_MAX];
+    int formats[CF_PG_PARAMS_MAX];
+    uint64_t words[CF_PG_PARAMS_MAX]; /* What `values` of fixed size point to. */
+};
+
+/* Internal helpers: the socket */
+
+static void wake(struct cf__pg_conn *conn)
+{
+    struct cf__wait *reader = conn->reader;
+
+    if (reader != NULL) {
+        conn->reader = NULL;
+        (void)cf__wait_end(reader, CF__WAIT_READY); /* False: its context was first. */
+    }
+}
+
+/* Write what libpq holds, and be told when the socket takes more. */
+static void flush(struct cf__pg_conn *conn)
+{
+    int left = PQflush(conn->pq);
+
+    if (left < 0) {
+        conn->broken = true;
+    }
+    cf__watch_events(conn->watch, UV_READABLE | (left > 0 ? UV_WRITABLE : 0));
+}
+
+static void on_socket(void *arg, int status, int events)
+{
+    struct cf__pg_conn *conn = arg;
+
+    if ((events & UV_WRITABLE) != 0) {
+        flush(conn);
+    }
+    if (status != 0 || !PQconsumeInput(conn->pq)) {
+        conn->broken = true;
+    }
+    if (conn->broken) {
+        cf__watch_events(conn->watch, 0); /* Its readiness would turn the loop for ever. */
+    }
+    if (conn->reader != NULL) {
+        if (conn->broken || !PQisBusy(conn->pq)) {
+            wake(conn);
+        }
+    } else if (!conn->section.pending && conn->on_idle_input != NULL) {
+        conn->on_idle_input(conn->arg);
+    }
+}
+
+/* Wait for input that makes a whole answer, or for the end. */
+static enum cf_code wait_input(struct cf_ctx *ctx, struct cf__pg_conn *conn, struct cf_err *err)
+{
+    struct cf__wait wait;
+    enum cf__wait_outcome outcome;
+
+    CF_ASSERT(conn->reader == NULL);
+    if (conn->broken || !PQisBusy(conn->pq)) {
+        return cf_ctx_check(ctx, err);
+    }
+    cf__wait_init(&wait);
+    conn->reader = &wait;
+    outcome = cf__wait_park(ctx, &wait);
+    conn->reader = NULL;
+    return outcome == CF__WAIT_READY ? CF_OK : cf_ctx_check(ctx, err);
+}
+
+/* Internal helpers: connecting */
+
+static void drop_notice(void *arg, const PGresult *notice)
+{
+    (void)arg;
+    (void)notice; /* The library never logs, and libpq would write to standard error. */
+}
+
+/* One step of libpq's, when it is its turn. The one that proves the password (SCRAM) computes for
+ * 3 ms, and a pool that fills has many of them ready at once: so after a step that took long, all
+ * others of the loop wait for as long as it took, and requests get every other such time. */
+static enum cf_code connect_step(struct cf_ctx *ctx, PGconn *pq, int64_t *next_step_ns,
+                                 PostgresPollingStatusType *out, struct cf_err *err)
+{
+    int64_t since_ns;
+    int64_t took_ns;
+
+    while ((since_ns = cf_now_ns()) < *next_step_ns) {
+        enum cf_code code = cf_sleep_until(ctx, *next_step_ns, err);
+
+        if (code != CF_OK) {
+            return code;
+        }
+    }
+    *out = PQconnectPoll(pq);
+    took_ns = cf_now_ns() - since_ns;
+    if (took_ns >= CF__PG_SLICE_NS) {
+        *next_step_ns = since_ns + 2 * took_ns;
+    }
+    return CF_OK;
+}
+
+/* Drive PQconnectPoll() to its end. */
+static enum cf_code connect_poll(struct cf_ctx *ctx, PGconn *pq, int64_t *next_step_ns,
+                                 struct cf_err *err)
+{
+    PostgresPollingStatusType status = PGRES_POLLING_WRITING;
+
+    if (PQstatus(pq) == CONNECTION_BAD) {
+        return cf__pg_err_from_conn(pq, "connect", err);
+    }
+    while (status != PGRES_POLLING_OK) {
+        int events = status == PGRES_POLLING_READING ? CF_READABLE : CF_WRITABLE;
+        enum cf_code code = cf_wait_fd(ctx, PQsocket(pq), events, &events, err);
+
+        if (code == CF_OK) {
+            code = connect_step(ctx, pq, next_step_ns, &status, err);
+        }
+        if (code != CF_OK) {
+            return cf_err_wrap(err, code, "connect");
+        }
+        if (status == PGRES_POLLING_FAILED) {
+            return cf__pg_err_from_conn(pq, "connect", err);
+        }
+    }
+    return CF_OK;
+}
+
+/* Take one answer of the set-up: the last row of the last statement is the identity. */
+static enum cf_code take_setup(struct cf__pg_conn *conn, const PGresult *result, struct cf_err *err)
+{
+    const char *pid;
+
+    switch (PQresultStatus(result)) {
+    case PGRES_COMMAND_OK:
+        return CF_OK;
+    case PGRES_TUPLES_OK:
+        if (PQntuples(result) == 1 && PQnfields(result) == 2) {
+            (void)snprintf(conn->identity, sizeof(conn->identity), "%s", PQgetvalue(result, 0, 0));
+            pid = PQgetvalue(result, 0, 1);
+            conn->is_direct = strtol(pid, NULL, 10) == conn->backend_pid;
+        }
+        return CF_OK;
+    default:
+        cf__pg_err_from_result(result, err);
+        return cf_err_wrap(err, err->code, "set up the session");
+    }
+}
+
+/* In one round trip: set the nets that hold when this process cannot, and ask who the server is.
+ * A server that does not know client_connection_check_interval (before 14) does without. */
+static enum cf_code setup(struct cf_ctx *ctx, struct cf__pg_conn *conn, const struct cf_pg *pg,
+                          struct cf_err *err)
+{
+    enum cf_code first = CF_OK;
+    PGresult *result;
+    char sql[640];
+
+    (void)snprintf(sql, sizeof(sql),
+                   "SET statement_timeout = %" PRId64 ";"
+                   "SET idle_in_transaction_session_timeout = %d;"
+                   "SET timezone = 'UTC';"
+                   "SELECT set_config(name, '%d', false) FROM pg_settings"
+                   " WHERE name = 'client_connection_check_interval';"
+                   "SELECT concat_ws('|', pg_postmaster_start_time(), inet_server_addr(),"
+                   " inet_server_port()), pg_backend_pid()",
+                   pg->options.statement_timeout_ns / CF_MS, IDLE_IN_TRANSACTION_MS,
+                   CLIENT_CHECK_MS);
+    if (!PQsendQuery(conn->pq, sql)) {
+        return cf__pg_err_from_conn(conn->pq, "set up the session", err);
+    }
+    flush(conn);
+    for (;;) {
+        enum cf_code code = wait_input(ctx, conn, err);
+
+        if (code != CF_OK) {
+            return cf_err_wrap(err, code, "set up the session");
+        }
+        if (conn->broken && PQisBusy(conn->pq)) {
+            return cf__pg_err_from_conn(conn->pq, "set up the session", err);
+        }
+        result = PQgetResult(conn->pq);
+        if (result == NULL) {
+            return first;
+        }
+        if (first == CF_OK) {
+            struct cf_err failure;
+
+            first = take_setup(conn, result, &failure);
+            if (first != CF_OK && err != NULL) {
+                *err = failure;
+            }
+        }
+        PQclear(result);
+    }
+}
+
+/* From connected to ready for statements. */
+static enum cf_code prepare_session(struct cf_ctx *ctx, struct cf__pg_conn *conn,
+                                    const struct cf_pg *pg, struct cf_err *err)
+{
+    enum cf_code code;
+
+    if (PQsetnonblocking(conn->pq, 1) != 0) {
+        return cf__pg_err_from_conn(conn->pq, "connect", err);
+    }
+    conn->backend_pid = PQbackendPID(conn->pq);
+    conn->cancel = PQgetCancel(conn->pq);
+    if (conn->cancel == NULL) {
+        return cf_err_set(err, CF_ENOMEM, "no memory for a connection");
+    }
+    code =
+        cf__watch_open(cf_loop_current(), PQsocket(conn->pq), on_socket, conn, &conn->watch, err);
+    if (code != CF_OK) {
+        return code;
+    }
+    code = setup(ctx, conn, pg, err);
+    if (code != CF_OK) {
+        return code;
+    }
+    if (!PQenterPipelineMode(conn->pq)) {
+        return cf__pg_err_from_conn(conn->pq, "enter pipeline mode", err);
+    }
+    return CF_OK;
+}
+
+/* Internal helpers: sending */
+
+static void encode(const struct cf_pg_param *params, size_t n_params, struct wire *wire)
+{
+    for (size_t i = 0; i < n_params; i++) {
+        const struct cf_pg_param *param = &params[i];
+
+        wire->formats[i] = 1;
+        wire->lengths[i] = sizeof(wire->words[i]);
+        wire->values[i] = (const char *)&wire->words[i];
+        switch (param->type) {
+        case CF_PG_NULL:
+            wire->types[i] = 0;
+            wire->values[i] = NULL;
+            break;
+        case CF_PG_I64:
+            wire->types[i] = OID_INT8;
+            wire->words[i] = htobe64((uint64_t)param->as.i64);
+            break;
+        case CF_PG_F64:
+            wire->types[i] = OID_FLOAT8;
+            memcpy(&wire->words[i], &param->as.f64, sizeof(wire->words[i]));
+            wire->words[i] = htobe64(wire->words[i]);
+            break;
+        case CF_PG_TIME:
+            wire->types[i] = OID_TIMESTAMPTZ;
+            wire->words[i] = htobe64((uint64_t)(param->as.i64 - EPOCH_2000_US));
+            break;
+        case CF_PG_TEXT:
+            wire->types[i] = OID_TEXT;
+            wire->values[i] = param->as.text;
+            wire->lengths[i] = (int)strlen(param->as.text);
+            break;
+        }
+    }
+}
+
+static bool is_prepared(const struct cf__pg_conn *conn, const struct cf_pg_stmt *stmt)
+{
+    for (size_t i = 0; i < conn->n_prepared; i++) {
+        if (conn->prepared[i] == stmt) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Room to remember one more statement. */
+static bool reserve_prepared(struct cf__pg_conn *conn)
+{
+    size_t capacity = conn->prepared_capacity == 0 ? 16 : 2 * conn->prepared_capacity;
+    const struct cf_pg_stmt **prepared;
+
+    if (conn->n_prepared < conn->prepared_capacity) {
+        return true;
+    }
+    prepared = realloc(conn->prepared, capacity * sizeof(const struct cf_pg_stmt *));
+    if (prepared == NULL) {
+        return false;
+    }
+    conn->prepared = prepared;
+    conn->prepared_capacity = capacity;
+    return true;
+}
+
+/* Internal helpers: answers */
+
+static void keep_first(struct cf__pg_section *section, const PGresult *result)
+{
+    struct cf_err err;
+
+    cf__pg_err_from_result(result, &err);
+    section->canceled = section->canceled || strcmp(err.sqlstate, "57014") == 0;
+    if (section->err.code == CF_OK) {
+        section->err = err;
+    }
+}
+
+/* Take one answer; it is cleared or kept. */
+static void take(struct cf__pg_conn *conn, PGresult *result)
+{
+    struct cf__pg_section *section = &conn->section;
+    bool of_parse = section->parse_pending;
+
+    section->parse_pending = false;
+    switch (PQresultStatus(result)) {
+    case PGRES_PIPELINE_SYNC:
+        section->pending = false;
+        break;
+    case PGRES_PIPELINE_ABORTED:
+        break; /* Skipped, because what came before it failed. */
+    case PGRES_COMMAND_OK:
+        if (of_parse) {
+            conn->prepared[conn->n_prepared++] = section->stmt;
+            break;
+        }
+        section->rows = result;
+        return;
+    case PGRES_TUPLES_OK:
+        section->rows = result;
+        return;
+    default:
+        keep_first(section, result);
+        break;
+    }
+    PQclear(result);
+}
+
+/* Life cycle */
+
+enum cf_code cf__pg_conn_open(struct cf_ctx *ctx, struct cf_pg *pg, int64_t *next_step_ns,
+                              struct cf__pg_conn **out, struct cf_err *err)
+{
+    struct cf__pg_settings settings;
+    struct cf__pg_conn *conn;
+    enum cf_code code;
+
+    code = cf__pg_settings_init(ctx, pg, &settings, err);
+    if (code != CF_OK) {
+        return code;
+    }
+    conn = calloc(1, sizeof(*conn));
+    if (conn != NULL) {
+        conn->pq = PQconnectStartParams(settings.keywords, settings.values, 0);
+    }
+    cf__pg_settings_fini(&settings);
+    if (conn == NULL || conn->pq == NULL) {
+        free(conn);
+        return cf_err_set(err, CF_ENOMEM, "no memory for a connection");
+    }
+    (void)PQsetNoticeReceiver(conn->pq, drop_notice, NULL);
+    code = connect_poll(ctx, conn->pq, next_step_ns, err);
+    if (code == CF_OK) {
+        code = prepare_session(ctx, conn, pg, err);
+    }
+    if (code != CF_OK) {
+        cf__pg_conn_close(conn);
+        return code;
+    }
+    *out = conn;
+    return CF_OK;
+}
+
+void cf__pg_conn_close(struct cf__pg_conn *conn)
+{
+    if (conn == NULL) {
+        return;
+    }
+    CF_ASSERT(conn->reader == NULL);
+    cf__watch_close(conn->watch); /* Before its descriptor. */
+    PQclear(conn->section.rows);
+    PQfreeCancel(conn->cancel);
+    PQfinish(conn->pq);
+    free(conn->prepared);
+    free(conn);
+}
+
+/* Operations */
+
+enum cf_code cf__pg_conn_send(struct cf__pg_conn *conn, const struct cf_pg_stmt *stmt,
+                              const struct cf_pg_param *params, size_t n_params, struct cf_err *err)
+{
+    struct cf__pg_section *section = &conn->section;
+    bool parse = !is_prepared(conn, stmt);
+    struct wire wire;
+    int n = (int)n_params;
+
+    CF_ASSERT(!section->pending);
+    CF_ASSERT(n_params <= CF_PG_PARAMS_MAX);
+    if (parse && !reserve_prepared(conn)) {
+        return cf_err_set(err, CF_ENOMEM, "no memory to prepare %s", stmt->name);
+    }
+    encode(params, n_params, &wire);
+    *section = (struct cf__pg_section){.stmt = stmt, .pending = true, .parse_pending = parse};
+    if ((parse && !PQsendPrepare(conn->pq, stmt->name, stmt->sql, n, wire.types)) ||
+        !PQsendQueryPrepared(conn->pq, stmt->name, n, wire.values, wire.lengths, wire.formats, 1) ||
+        !PQpipelineSync(conn->pq)) {
+        conn->broken = true; /* Half a section cannot be taken back. */
+        return cf__pg_err_from_conn(conn->pq, "send", err);
+    }
+    flush(conn);
+    return CF_OK;
+}
+
+bool cf__pg_conn_pump(struct cf__pg_conn *conn)
+{
+    int64_t until_ns = cf_now_ns() + CF__PG_SLICE_NS;
+    bool after_null = false;
+
+    while (conn->section.pending && !PQisBusy(conn->pq)) {
+        PGresult *result = PQgetResult(conn->pq);
+
+        if (result != NULL) {
+            after_null = false;
+            take(conn, result);
+        } else if (after_null || PQstatus(conn->pq) == CONNECTION_BAD) {
+            conn->broken = true; /* One NULL ends a statement's answers; a second has no meaning. */
+            break;
+        } else {
+            after_null = true;
+        }
+        if (cf_now_ns() >= until_ns) {
+            break;
+        }
+    }
+    return !conn->section.pending;
+}
+
+enum cf_code cf__pg_conn_wait(struct cf_ctx *ctx, struct cf__pg_conn *conn, struct cf_err *err)
+{
+    while (!cf__pg_conn_pump(conn) && !conn->broken) {
+        enum cf_code code = PQisBusy(conn->pq) ? wait_input(ctx, conn, err) : cf_yield(ctx, err);
+
+        if (code != CF_OK) {
+            return code;
+        }
+    }
+    return CF_OK;
+}
+
+enum cf_code cf__pg_conn_result(struct cf__pg_conn *conn, PGresult **out, struct cf_err *err)
+{
+    struct cf__pg_section *section = &conn->section;
+
+    if (section->err.code != CF_OK) {
+        if (err != NULL) {
+            *err = section->err;
+        }
+        return section->err.code;
+    }
+    if (section->pending || section->rows == NULL) {
+        return cf__pg_err_from_conn(conn->pq, "query", err);
+    }
+    *out = section->rows;
+    section->rows = NULL;
+    return CF_OK;
+}
+
+/* Queries */
+
+bool cf__pg_conn_alive(struct cf__pg_conn *conn)
+{
+    struct pollfd fd = {.fd = PQsocket(conn->pq), .events = POLLIN | POLLRDHUP};
+
+    if (conn->broken || PQstatus(conn->pq) == CONNECTION_BAD) {
+        return false;
+    }
+    if (poll(&fd, 1, 0) == 0) {
+        return true;
+    }
+    if ((fd.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) != 0) {
+        return false;
+    }
+    /* A notice or a changed parameter may come at any time: only the end makes this fail. */
+    return PQconsumeInput(conn->pq) && PQstatus(conn->pq) == CONNECTION_OK;
+}

@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: MIT */
+/* The control connection: one session that cancels others, with SELECT pg_cancel_backend().
+ *
+ * A tenth of PQcancel's time, because the server need not fork, and encrypted like every session.
+ * When the answer is there the signal has been sent, and a signal that is pending is delivered
+ * before the backend reads its next statement, which discards it: that is the first fence.
+ *
+ * It lives on the database's first loop; other loops send a message. All requests that are waiting
+ * go out in one statement. A pid means something on one server only, so a request names the server
+ * too, as its own session saw it (behind a balancer, two connections to one address may end on two
+ * servers).
+ *
+ * A request is shared by who asks and by the control fiber, because either may be the first to let
+ * go: who asks when its bound has passed, the fiber when it has answered. */
+#include "curfew/pg/pg_private.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <curfew/clock.h>
+#include <curfew/wait.h>
+
+/* Constants and types */
+
+#define BATCH_MAX 64
+
+/* After an attempt to connect failed, requests are refused at once for so long. */
+#define RETRY_NS (CF_SECOND / 4)
+
+static const struct cf_pg_stmt cancel_backends = {
+    .name = "cf_cancel_backends",
+    .sql = "SELECT pg_cancel_backend(pid::int4)"
+           " FROM unnest(string_to_array($1, ',')) WITH ORDINALITY AS t(pid, n) ORDER BY n",
+};
+
+struct request {
+    struct cf__message message; /* To the control's loop. */
+    struct cf__pg_control *control;
+    struct cf__list node; /* In the pending ones. */
+    int backend_pid;
+    char identity[CF__PG_IDENTITY_SIZE];
+    atomic_uint refs;
+
+    pthread_mutex_t mu;    /* Guards everything below. */
+    struct cf__wait *wait; /* Of who asks; NULL once that has left. */
+    struct cf_err err;     /* The answer; CF_OK: the backend was signalled. */
+};
+
+struct cf__pg_control {
+    struct cf_pg *pg; /* Constant after new, as are these. */
+    struct cf_loop *loop;
+    struct cf_ctx *ctx;
+
+    atomic_bool want_sent; /* A message `want` is under way. */
+    struct cf__message want;
+
+    struct cf__pg_conn *conn; /* Loop thread only, as is all below. NULL: not connected. */
+    struct cf__list pending;  /* struct request */
+    struct cf__wait *sleeper; /* The fiber, when it has nothing to do. */
+    int64_t retry_at_ns;
+    bool wanted;
+    bool ended; /* The fiber. */
+};
+
+/* Internal helpers: requests */
+
+static void request_unref(struct request *request)
+{
+    if (atomic_fetch_sub(&request->refs, 1) == 1) {
+        (void)pthread_mutex_destroy(&request->mu);
+        free(request);
+    }
+}
+
+/* Answer a request, and let it go. */
+static void answer(struct request *request, const struct cf_err *err)
+{
+    (void)pthread_mutex_lock(&request->mu);
+    if (err != NULL) {
+        request->err = *err;
+    }
+    if (request->wait != NULL) {
+        (void)cf__wait_end(request->wait, CF__WAIT_READY); /* False: its bound was first. */
+    }
+    (void)pthread_mutex_unlock(&request->mu);
+    request_unref(request);
+}
+
+static void answer_all(struct request **batch, size_t count, const struct cf_err *err)
+{
+    for (size_t i = 0; i < count; i++) {
+        answer(batch[i], err);
+    }
+}
+
+static void wake(struct cf__pg_control *control)
+{
+    struct cf__wait *sleeper = control->sleeper;
+
+    if (sleeper != NULL) {
+        control->sleeper = NULL;
+        (void)cf__wait_end(sleeper, CF__WAIT_READY); /* False: it is ending. */
+    }
+}
+
+static void on_request(struct cf__message *message)
+{
+    struct request *request = CF__CONTAINER(message, struct request, message);
+    struct cf__pg_control *control = request->control;
+    struct cf_err err;
+
+    if (control->ended) {
+        (void)cf_err_set(&err, CF_EUNAVAIL, "the database is closing");
+        answer(request, &err);
+        return;
+    }
+    cf__list_push(&control->pending, &request->node);
+    wake(control);
+}
+
+static void on_want(struct cf__message *message)
+{
+    struct cf__pg_control *control = CF__CONTAINER(message, struct cf__pg_control, want);
+
+    atomic_store(&control->want_sent, false);
+    control->wanted = true;
+    wake(control);
+}
+
+/* Internal helpers: the connection */
+
+/* The server ended the idle control session: the next request, or the pool, asks for a new one. */
+static void on_idle_input(void *arg)
+{
+    struct cf__pg_control *control = arg;
+
+    if (control->conn != NULL && !cf__pg_conn_alive(control->conn)) {
+        cf__pg_conn_close(control->conn);
+        control->conn = NULL;
+    }
+}
+
+static enum cf_code ensure_connected(struct cf__pg_control *control, struct cf_err *err)
+{
+    struct cf_ctx *ctx;
+    enum cf_code code;
+
+    if (control->conn != NULL) {
+        return CF_OK;
+    }
+    if (cf_now_ns() < control->retry_at_ns) {
+        return cf_err_set(err, CF_EUNAVAIL, "there is no control connection");
+    }
+    code = cf_ctx_with_timeout(control->ctx, control->pg->options.connect_timeout_ns, &ctx, err);
+    if (code != CF_OK) {
+        return code;
+    }
+    code = cf__pg_conn_open(ctx, control->pg, &control->pg->pools[0].next_step_ns, &control->conn,
+                            err);
+    cf_ctx_free(ctx);
+    if (code != CF_OK) {
+        control->retry_at_ns = cf_now_ns() + RETRY_NS;
+        return cf_err_wrap(err, code, "control connection");
+    }
+    control->conn->on_idle_input = on_idle_input;
+    control->conn->arg = control;
+    return CF_OK;
+}
+
+/* One statement on the control connection; a failure ends the connection. */
+static enum cf_code run_statement(struct cf__pg_control *control, const char *pids,
+                                  struct cf_err *err)
+{
+    struct cf_pg_param params[] = {cf_pg_str(pids)};
+    struct cf__pg_conn *conn = control->conn;
+    struct cf_ctx *ctx = NULL;
+    PGresult *result = NULL;
+    enum cf_code code;
+
+    code =
+        cf_ctx_with_timeout(cf_ctx_background(), control->pg->options.cancel_timeout_ns, &ctx, err);
+    if (code == CF_OK) {
+        code = cf__pg_conn_send(conn, &cancel_backends, params, 1, err);
+    }
+    if (code == CF_OK) {
+        code = cf__pg_conn_wait(ctx, conn, err);
+    }
+    if (code == CF_OK) {
+        code = cf__pg_conn_result(conn, &result, err);
+    }
+    PQclear(result);
+    cf_ctx_free(ctx);
+    if (code != CF_OK) {
+        cf__pg_conn_close(conn);
+        control->conn = NULL;
+        return cf_err_wrap(err, code, "control connection");
+    }
+    return CF_OK;
+}
+
+/* Internal helpers: the fiber */
+
+/* Take what is pending for this server; what is for another is answered so. */
+static size_t take_batch(struct cf__pg_control *control, struct request **batch)
+{
+    struct cf__list *node;
+    size_t count = 0;
+
+    while (count < BATCH_MAX && (node = cf__list_pop(&control->pending)) != NULL) {
+        struct request *request = CF__CONTAINER(node, struct request, node);
+
+        if (strcmp(request->identity, control->conn->identity) == 0) {
+            batch[count++] = request;
+        } else {
+            struct cf_err err;
+
+            (void)cf_err_set(&err, CF_EINVAL, "the control connection leads to another server");
+            answer(request, &err);
+        }
+    }
+    return count;
+}
+
+static void refuse_pending(struct cf__pg_control *control, const struct cf_err *err)
+{
+    struct cf__list *node;
+
+    while ((node = cf__list_pop(&control->pending)) != NULL) {
+        answer(CF__CONTAINER(node, struct request, node), err);
+    }
+}
+
+/* A backend that is not there any more needs no signal: its answer, false, is as good as true. */
+static void serve_pending(struct cf__pg_control *control)
+{
+    struct request *batch[BATCH_MAX];
+    char pids[BATCH_MAX * 12] = "";
+    struct cf_err err;
+    size_t count;
+    size_t size = 0;
+    enum cf_code code;
+
+    if (ensure_connected(control, &err) != CF_OK) {
+        refuse_pending(control, &err);
+        return;
+    }
+    count = take_batch(control, batch);
+    if (count == 0) {
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        size += (size_t)snprintf(pids + size, sizeof(pids) - size, "%s%d", i > 0 ? "," : "",
+                                 batch[i]->backend_pid);
+    }
+    code = run_statement(control, pids, &err);
+    answer_all(batch, count, code == CF_OK ? NULL : &err);
+}
+
+static void run(void *arg)
+{
+    struct cf__pg_control *control = arg;
+    struct cf_err err;
+
+    for (;;) {
+        struct cf__wait sleeper;
+
+        if (!cf__list_empty(&control->pending)) {
+            serve_pending(control);
+            continue;
+        }
+        if (control->wanted) {
+            control->wanted = false;
+            (void)ensure_connected(control, NULL); /* If not now, then when it is needed. */
+            continue;
+        }
+        cf__wait_init(&sleeper);
+        control->sleeper = &sleeper;
+        if (cf__wait_park(control->ctx, &sleeper) != CF__WAIT_READY) {
+            control->sleeper = NULL;
+            break;
+        }
+    }
+    control->ended = true;
+    (void)cf_err_set(&err, CF_EUNAVAIL, "the database is closing");
+    refuse_pending(control, &err);
+    cf__pg_conn_close(control->conn);
+    control->conn = NULL;
+}
+
+/* Life cycle */
+
+enum cf_code cf__pg_control_new(struct cf_pg *pg, struct cf_loop *loop, struct cf__pg_control **out,
+                                struct cf_err *err)
+{
+    struct cf__pg_control *control = calloc(1, sizeof(*control));
+    enum cf_code code;
+
+    if (control == NULL) {
+        return cf_err_set(err, CF_ENOMEM, "no memory for a control connection");
+    }
+    control->pg = pg;
+    control->loop = loop;
+    control->want.run = on_want;
+    cf__list_init(&control->pending);
+    code = cf_ctx_with_cancel(cf_ctx_background(), &control->ctx, err);
+    if (code == CF_OK) {
+        code = cf_loop_spawn(loop, run, control, err);
+    }
+    if (code != CF_OK) {
+        cf_ctx_free(control->ctx);
+        free(control);
+        return code;
+    }
+    *out = control;
+    return CF_OK;
+}
+
+void cf__pg_control_stop(struct cf__pg_control *control)
+{
+    cf_ctx_cancel_cause(control->ctx, CF_REASON_SHUTDOWN, NULL);
+    while (!control->ended && cf_yield(cf_ctx_background(), NULL) == CF_OK) {
+    }
+}
+
+void cf__pg_control_free(struct cf__pg_control *control)
+{
+    if (control != NULL) {
+        cf_ctx_free(control->ctx);
+        free(control);
+    }
+}
+
+/* Operations */
+
+void cf__pg_control_want(struct cf__pg_control *control)
+{
+    if (!atomic_exchange(&control->want_sent, true)) {
+        cf__loop_post(control->loop, &control->want);
+    }
+}
+
+static struct request *request_new(struct cf__pg_control *control, const struct cf__pg_conn *conn)
+{
+    struct request *request = calloc(1, sizeof(*request));
+
+    if (request != NULL) {
+        request->message.run = on_request;
+        request->control = control;
+        request->backend_pid = conn->backend_pid;
+        memcpy(request->identity, conn->identity, sizeof(request->identity));
+        atomic_init(&request->refs, 2);
+        (void)pthread_mutex_init(&request->mu, NULL);
+    }
+    return request;
+}
+
+enum cf_code cf__pg_control_cancel(struct cf_ctx *ctx, struct cf__pg_control *control,
+                                   const struct cf__pg_conn *conn, struct cf_err *err)
+{
+    struct request *request;
+    struct cf__wait wait;
+    enum cf__wait_outcome outcome;
+    enum cf_code code;
+
+    if (!conn->is_direct) {
+        return cf_err_set(err, CF_EINVAL, "a pooler hides the backend");
+    }
+    request = request_new(control, conn);
+    if (request == NULL) {
+        return cf_err_set(err, CF_ENOMEM, "no memory to cancel");
+    }
+    cf__wait_init(&wait);
+    request->wait = &wait;
+    if (cf_loop_current() == control->loop) {
+        on_request(&request->message);
+    } else {
+        cf__loop_post(control->loop, &request->message);
+    }
+    outcome = cf__wait_park(ctx, &wait);
+
+    (void)pthread_mutex_lock(&request->mu);
+    request->wait = NULL;
+    code = request->err.code;
+    if (outcome == CF__WAIT_READY && code != CF_OK && err != NULL) {
+        *err = request->err;
+    }
+    (void)pthread_mutex_unlock(&request->mu);
+    request_unref(request);
+    return outcome == CF__WAIT_READY ? code : cf_ctx_check(ctx, err);
+}

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: MIT */
+/* The database: options, lanes, one pool a loop, the control connection. See pg.h. */
+#include "curfew/pg/pg_private.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <curfew/clock.h>
+
+/* Constants */
+
+/* A PQcancel lasts two milliseconds: these serve two thousand a second, more wait. */
+#define CANCEL_THREADS 4
+#define CANCEL_QUEUE 1024
+
+/* Connections are few, and their attempts spaced. */
+#define RESOLVE_THREADS 2
+#define RESOLVE_QUEUE 256
+
+/* Internal helpers */
+
+static char *copy(const char *text, const char *fallback)
+{
+    return strdup(text != NULL && text[0] != '\0' ? text : fallback);
+}
+
+static void fill_defaults(struct cf_pg_options *options)
+{
+    const struct {
+        int64_t *field;
+        int64_t value;
+    } durations[] = {
+        {&options->connect_timeout_ns, 5 * CF_SECOND},
+        {&options->cancel_timeout_ns, 2 * CF_SECOND},
+        {&options->statement_timeout_ns, 65 * CF_SECOND},
+        {&options->idle_timeout_ns, 600 * CF_SECOND},
+        {&options->lifetime_ns, 3600 * CF_SECOND},
+        {&options->backoff_max_ns, 5 * CF_SECOND},
+    };
+
+    for (size_t i = 0; i < sizeof(durations) / sizeof(durations[0]); i++) {
+        if (*durations[i].field == 0) {
+            *durations[i].field = durations[i].value;
+        }
+    }
+    options->pool_max = options->pool_max > 0 ? options->pool_max : 16;
+    options->waiters_max = options->waiters_max > 0 ? options->waiters_max : 10000;
+}
+
+static enum cf_code take_options(struct cf_pg *pg, const struct cf_pg_options *options,
+                                 size_t n_loops, struct cf_err *err)
+{
+    pg->options = *options;
+    pg->options.url = copy(options->url, "");
+    pg->options.application_name = copy(options->application_name, "curfew");
+    if (pg->options.url == NULL || pg->options.application_name == NULL) {
+        return cf_err_set(err, CF_ENOMEM, "no memory for a database");
+    }
+    fill_defaults(&pg->options);
+    if (n_loops == 0 || pg->options.pool_max < n_loops) {
+        return cf_err_set(err, CF_EINVAL, "a pool of %zu connections is too small for %zu loops",
+                          pg->options.pool_max, n_loops);
+    }
+    return cf__pg_settings_check(pg->options.url, err);
+}
+
+/* The remainder goes to the first loops. */
+static enum cf_code make_pools(struct cf_pg *pg, struct cf_loop *const *loops, size_t n_loops,
+                               struct cf_err *err)
+{
+    size_t total = pg->options.pool_max;
+
+    pg->pools = calloc(n_loops, sizeof(*pg->pools));
+    if (pg->pools == NULL) {
+        return cf_err_set(err, CF_ENOMEM, "no memory for a database");
+    }
+    while (pg->n_pools < n_loops) {
+        size_t share = total / n_loops + (pg->n_pools < total % n_loops);
+        enum cf_code code;
+
+        pg->n_pools++; /* Also if it fails: half-made pools are freed. */
+        code =
+            cf__pg_pool_init(&pg->pools[pg->n_pools - 1], pg, loops[pg->n_pools - 1], share, err);
+        if (code != CF_OK) {
+            return code;
+        }
+    }
+    return CF_OK;
+}
+
+/* Everything that runs, last, so that nothing has to be stopped when the rest fails. */
+static enum cf_code start(struct cf_pg *pg, struct cf_err *err)
+{
+    enum cf_code code;
+
+    code = cf_lane_new("cf-resolve", RESOLVE_THREADS, RESOLVE_QUEUE, &pg->resolve_lane, err);
+    if (code == CF_OK) {
+        code = cf_lane_new("cf-cancel", CANCEL_THREADS, CANCEL_QUEUE, &pg->cancel_lane, err);
+    }
+    if (code == CF_OK && pg->options.cancel != CF_PG_CANCEL_PQCANCEL) {
+        code = cf__pg_control_new(pg, pg->pools[0].loop, &pg->control, err);
+    }
+    return code;
+}
+
+static void start_pool(void *arg)
+{
+    cf__pg_pool_start(arg);
+}
+
+static void close_pool(void *arg)
+{
+    cf__pg_pool_close(arg);
+}
+
+static void stop_control(void *arg)
+{
+    cf__pg_control_stop(arg);
+}
+
+/* Run it on the loop. There is no way on without: what is to be freed is in use. */
+static void call(struct cf_loop *loop, cf_fiber_fn fn, void *arg)
+{
+    CF_ASSERT(cf_loop_call(loop, fn, arg, NULL) == CF_OK);
+}
+
+static void free_parts(struct cf_pg *pg)
+{
+    for (size_t i = 0; i < pg->n_pools; i++) {
+        cf__pg_pool_fini(&pg->pools[i]);
+    }
+    free(pg->pools);
+    cf_lane_free(pg->resolve_lane);
+    cf_lane_free(pg->cancel_lane);
+    (void)pthread_mutex_destroy(&pg->mu);
+    free((char *)(uintptr_t)pg->options.url);
+    free((char *)(uintptr_t)pg->options.application_name);
+    free(pg);
+}
+
+/* Life cycle */
+
+enum cf_code cf_pg_new(const struct cf_pg_options *options, struct cf_loop *const *loops,
+                       size_t n_loops, struct cf_pg **out, struct cf_err *err)
+{
+    struct cf_pg *pg = calloc(1, sizeof(*pg));
+    enum cf_code code;
+
+    if (pg == NULL) {
+        return cf_err_set(err, CF_ENOMEM, "no memory for a database");
+    }
+    (void)pthread_mutex_init(&pg->mu, NULL);
+    code = take_options(pg, options, n_loops, err);
+    if (code == CF_OK) {
+        code = make_pools(pg, loops, n_loops, err);
+    }
+    if (code == CF_OK) {
+        code = start(pg, err);
+    }
+    if (code != CF_OK) {
+        free_parts(pg);
+        return code;
+    }
+    for (size_t i = 0; i < n_loops; i++) {
+        call(pg->pools[i].loop, start_pool, &pg->pools[i]);
+    }
+    *out = pg;
+    return CF_OK;
+}
+
+void cf_pg_free(struct cf_pg *pg)
+{
+    if (pg == NULL) {
+        return;
+    }
+    /* The pools first: their cancels need the control connection. */
+    for (size_t i = 0; i < pg->n_pools; i++) {
+        call(pg->pools[i].loop, close_pool, &pg->pools[i]);
+    }
+    if (pg->control != NULL) {
+        call(pg->pools[0].loop, stop_control, pg->control);
+        cf__pg_control_free(pg->control);
+    }
+    free_parts(pg);
+}
+
+/* Operations */
+
+void cf__pg_report(struct cf_pg *pg, const struct cf_pg_event *event)
+{
+    if (pg->options.on_event != NULL) {
+        pg->options.on_event(pg->options.arg, event);
+    }
+}
+
+/* Queries */
+
+enum cf_code cf_pg_ready(struct cf_pg *pg, struct cf_err *err)
+{
+    enum cf_code code;
+
+    for (size_t i = 0; i < pg->n_pools; i++) {
+        struct cf__pg_pool *pool = &pg->pools[i];
+
+        for (int state = CF__PG_IDLE; state < CF__PG_STATES; state++) {
+            if (atomic_load_explicit(&pool->count[state], memory_order_relaxed) > 0) {
+                return CF_OK;
+            }
+        }
+    }
+    (void)pthread_mutex_lock(&pg->mu);
+    if (pg->last_err.code != CF_OK) {
+        code = cf_err_set(err, CF_EUNAVAIL, "%s", pg->last_err.msg);
+    } else {
+        code = cf_err_set(err, CF_EUNAVAIL, "connecting to PostgreSQL");
+    }
+    (void)pthread_mutex_unlock(&pg->mu);
+    return code;
+}
+
+int64_t cf_pg_retry_ns(struct cf_pg *pg)
+{
+    int64_t now_ns = cf_now_ns();
+    int64_t at_ns;
+
+    (void)pthread_mutex_lock(&pg->mu);
+    at_ns = pg->retry_at_ns;
+    (void)pthread_mutex_unlock(&pg->mu);
+    return at_ns > now_ns ? at_ns - now_ns : 0;
+}
+
+void cf_pg_stats(struct cf_pg *pg, struct cf_pg_stats *out)
+{
+    struct cf_pg_stats sum = {.pool_max = pg->options.pool_max};
+
+    /* Relaxed throughout: each figure is read at its own instant, as the header says. */
+    for (size_t i = 0; i < pg->n_pools; i++) {
+        struct cf__pg_pool *pool = &pg->pools[i];
+        memory_order relaxed = memory_order_relaxed;
+
+        sum.idle += atomic_load_explicit(&pool->count[CF__PG_IDLE], relaxed);
+        sum.busy += atomic_load_explicit(&pool->count[CF__PG_BUSY], relaxed);
+        sum.canceling += atomic_load_explicit(&pool->count[CF__PG_CANCELING], relaxed);
+        sum.opening += atomic_load_explicit(&pool->count[CF__PG_OPENING], relaxed);
+        sum.waiting += atomic_load_explicit(&pool->waiting, relaxed);
+        sum.opened += atomic_load_explicit(&pool->opened, relaxed);
+        sum.queries += atomic_load_explicit(&pool->queries, relaxed);
+        for (int j = 0; j < CF_PG_OUTCOME_COUNT; j++) {
+            sum.cancels[j] += atomic_load_explicit(&pool->cancels[j], relaxed);
+        }
+    }
+    *out = sum;
+}
+
+const char *cf_pg_outcome_name(enum cf_pg_outcome outcome)
+{
+    switch (outcome) {
+#define OUTCOME_NAME(symbol, name)                                                                 \
+    case symbol:                                                                                   \
+        return name;
+        CF_PG_OUTCOMES(OUTCOME_NAME)
+#undef OUTCOME_NAME
+    case CF_PG_OUTCOME_COUNT:
+        break;
+    }
+    return "unknown";
+}
+
+const char *cf_pg_event_name(enum cf_pg_event_kind kind)
+{
+    switch (kind) {
+#define EVENT_NAME(symbol, name)                                                                   \
+    case symbol:                                                                                   \
+        return name;
+        CF_PG_EVENTS(EVENT_NAME)
+#undef EVENT_NAME
+    }
+    return "unknown";
+}

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: MIT */
+/* The parts of the PostgreSQL client and what they share. All of it belongs to one loop's thread,
+ * but for what is marked otherwise. */
+#ifndef CURFEW_PG_PG_PRIVATE_H
+#define CURFEW_PG_PG_PRIVATE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include <libpq-fe.h>
+
+#include <curfew/lane.h>
+#include <curfew/pg.h>
+
+#include "curfew/core/list.h"
+#include "curfew/runtime/loop_private.h"
+#include "curfew/runtime/waiting.h"
+
+/* conn.c: one connection */
+
+/* Tells whether two connections lead to the same server: its start, address and port. */
+#define CF__PG_IDENTITY_SIZE 128
+
+/* What was sent and not yet answered: one statement and its Sync. (A later pipeline has several.) */
+struct cf__pg_section {
+    const struct cf_pg_stmt *stmt;
+    bool pending;       /* The Sync is not answered. */
+    bool parse_pending; /* The next answer is that of the Parse. */
+    bool canceled;      /* 57014 was among the answers. */
+    PGresult *rows;     /* The statement's, once it has come; owned. */
+    struct cf_err err;  /* The first error; CF_OK so far. */
+};
+
+struct cf__pg_conn {
+    PGconn *pq;
+    struct cf__watch *watch; /* Of its socket, from connected to closed. */
+    PGcancel *cancel;        /* Taken at connect; NULL while a job of the lane has it. */
+    struct cf__wait *reader; /* Who waits for an answer, or NULL. */
+    bool broken;             /* The socket has ended: only closing is left. */
+    int backend_pid;
+    bool is_direct; /* The server's pid is the one libpq knows: no pooler between. */
+    char identity[CF__PG_IDENTITY_SIZE];
+    struct cf__pg_section section;
+    const struct cf_pg_stmt **prepared;
+    size_t n_prepared;
+    size_t prepared_capacity;
+
+    void (*on_idle_input)(void *arg); /* Input, or the end, with no section pending. */
+    void *arg;
+};
+
+/* Connect, log in, set the session's nets and read the identity. *next_step_ns is shared by all that
+ * connect on a loop, and 0 at first. Blocks: for that, under `ctx`.
+ * Fails with CF_EUNAVAIL, CF_ENOMEM, CF_ECANCELED, CF_EDEADLINE. */
+CF_MUST enum cf_code cf__pg_conn_open(struct cf_ctx *ctx, struct cf_pg *pg, int64_t *next_step_ns,
+                                      struct cf__pg_conn **out, struct cf_err *err);
+
+/* Close the socket and free. NULL is allowed. */
+void cf__pg_conn_close(struct cf__pg_conn *conn);
+
+/* Send one statement under one Sync. Nothing may be pending. Never blocks: what the socket does not
+ * take now is written by the watch. Fails with CF_EUNAVAIL (then it is broken), CF_ENOMEM. */
+CF_MUST enum cf_code cf__pg_conn_send(struct cf__pg_conn *conn, const struct cf_pg_stmt *stmt,
+                                      const struct cf_pg_param *params, size_t n_params,
+                                      struct cf_err *err);
+
+/* Take the answers that are there. True: the section is complete. Looks at no more than
+ * CF__PG_SLICE_NS worth of them. */
+bool cf__pg_conn_pump(struct cf__pg_conn *conn);
+
+/* Wait until the section is complete or the connection broken.
+ * Fails with CF_ECANCELED, CF_EDEADLINE, when `ctx` ends first; the section stays pending. */
+CF_MUST enum cf_code cf__pg_conn_wait(struct cf_ctx *ctx, struct cf__pg_conn *conn,
+                                      struct cf_err *err);
+
+/* Hand out the rows of a complete section, or its error. */
+CF_MUST enum cf_code cf__pg_conn_result(struct cf__pg_conn *conn, PGresult **out,
+                                        struct cf_err *err);
+
+/* Look at the socket of an idle connection. False: it has ended. */
+bool cf__pg_conn_alive(struct cf__pg_conn *conn);
+
+#define CF__PG_SLICE_NS CF_MS
+
+/* error.c: what PostgreSQL says, as an error */
+
+void cf__pg_err_from_result(const PGresult *result, struct cf_err *err);
+enum cf_code cf__pg_err_from_conn(PGconn *pq, const char *what, struct cf_err *err);
+
+/* resolve.c: the settings of a connection, names resolved in their lane */
+
+struct cf__pg_settings {
+    const char **keywords; /* NULL-terminated, as PQconnectStartParams() wants them. */
+    const char **values;
+    PQconninfoOption *parsed; /* Owns most of the values. */
+    char *host;               /* Owned: one entry an address. */
+    char *hostaddr;
+    char *port;
+};
+
+CF_MUST enum cf_code cf__pg_settings_check(const char *url, struct cf_err *err);
+CF_MUST enum cf_code cf__pg_settings_init(struct cf_ctx *ctx, struct cf_pg *pg,
+                                          struct cf__pg_settings *out, struct cf_err *err);
+void cf__pg_settings_fini(struct cf__pg_settings *settings);
+
+/* pool.c: the connections of one loop */
+
+/* Where a slot is, and which list holds it.
+ *
+ *     EMPTY --needed--> OPENING --connected--> BUSY <--lent / released--> IDLE
+ *       ^                  | failed              | its context ended       |
+ *       |                  v                     v                         | dead, old
+ *       +--------------(closed)<--no fence-- CANCELING --both fences--> IDLE or BUSY
+ */
+enum cf__pg_slot_state {
+    CF__PG_EMPTY,     /* No connection. In the pool's empty list. */
+    CF__PG_OPENING,   /* With a fiber of the pool that connects. In no list. */
+    CF__PG_IDLE,      /* In the pool's idle list, last used first. */
+    CF__PG_BUSY,      /* Lent: with a query. In no list. */
+    CF__PG_CANCELING, /* With a fiber of the pool that takes it through the fences. In no list. */
+    CF__PG_STATES,
+};
+
+struct cf__pg_pool;
+
+struct cf__pg_slot {
+    struct cf__list node;
+    struct cf__pg_pool *pool;
+    enum cf__pg_slot_state state;
+    struct cf__pg_conn *conn; /* From connected to closed. */
+    int64_t expires_ns;       /* When it is too old. */
+    int64_t idle_since_ns;
+    int64_t canceled_ns; /* When the context of its query ended. */
+};
+
+struct cf__pg_pool {
+    struct cf_pg *pg;
+    struct cf_loop *loop;
+    struct cf_ctx *ctx; /* Ends when the pool closes. */
+    struct cf__pg_slot *slots;
+    size_t n_slots;
+    struct cf__list empty;
+    struct cf__list idle;
+    struct cf__list waiters; /* struct waiter, first come first served. */
+    size_t n_waiters;
+    size_t fibers;        /* Of the pool: openers, cancelers, the housekeeper. */
+    struct cf__wait *end; /* Who waits for the last of them. */
+    bool closing;
+    unsigned failures;      /* Attempts to connect that failed, since the last that did not. */
+    int64_t retry_at_ns;    /* No attempt before, while failures > 0. */
+    struct cf_err last_err; /* Of the last failed attempt. */
+    int64_t next_step_ns;   /* When the next step of a log-in may be computed. */
+
+    /* For other threads to read: each is a figure of its own, so relaxed suffices. */
+    atomic_size_t count[CF__PG_STATES];
+    atomic_size_t waiting;
+    atomic_uint_fast64_t opened;
+    atomic_uint_fast64_t queries;
+    atomic_uint_fast64_t cancels[CF_PG_OUTCOME_COUNT];
+};
+
+CF_MUST enum cf_code cf__pg_pool_init(struct cf__pg_pool *pool, struct cf_pg *pg,
+                                      struct cf_loop *loop, size_t n_slots, struct cf_err *err);
+
+/* Begin to connect. On the loop. */
+void cf__pg_pool_start(struct cf__pg_pool *pool);
+
+/* Close all and wait for the pool's fibers. On a fiber of the loop. */
+void cf__pg_pool_close(struct cf__pg_pool *pool);
+void cf__pg_pool_fini(struct cf__pg_pool *pool);
+
+/* Borrow a connection. Blocks: until one is free, under `ctx`. */
+CF_MUST enum cf_code cf__pg_pool_acquire(struct cf_ctx *ctx, struct cf__pg_pool *pool,
+                                         struct cf__pg_slot **out, struct cf_err *err);
+
+/* Give back what was borrowed, whole or broken: to the next waiter, to the idle ones, or away. */
+void cf__pg_pool_release(struct cf__pg_slot *slot);
+
+/* The same for one that must not be used again; `why` may be NULL. */
+void cf__pg_pool_discard(struct cf__pg_slot *slot, enum cf_pg_event_kind kind,
+                         const struct cf_err *why);
+
+/* Start a fiber that the pool waits for when it closes. It ends with cf__pg_pool_fiber_end(). */
+CF_MUST enum cf_code cf__pg_pool_spawn(struct cf__pg_pool *pool, cf_fiber_fn fn, void *arg,
+                                       struct cf_err *err);
+void cf__pg_pool_fiber_end(struct cf__pg_pool *pool);
+
+void cf__pg_slot_move(struct cf__pg_slot *slot, enum cf__pg_slot_state state);
+
+/* cancel.c: the two fences */
+
+/* Take over a slot whose query was given up: cancel it, pass the fences, and release it. Cannot
+ * fail; at the worst the connection is closed. */
+void cf__pg_cancel(struct cf__pg_slot *slot);
+
+#ifdef CF_FENCE_TEST
+#define CF__PG_SKIP_F1 1U
+#define CF__PG_SKIP_F2 2U
+/* Take fences down, to see what they are for. For bench/race only. */
+CF_API void cf__pg_skip_fences(unsigned mask);
+unsigned cf__pg_skipped_fences(void);
+#endif
+
+/* control.c: the control connection, one a process, on its first loop */
+
+struct cf__pg_control;
+
+CF_MUST enum cf_code cf__pg_control_new(struct cf_pg *pg, struct cf_loop *loop,
+                                        struct cf__pg_control **out, struct cf_err *err);
+/* End its fiber. On a fiber of its loop. */
+void cf__pg_control_stop(struct cf__pg_control *control);
+void cf__pg_control_free(struct cf__pg_control *control);
+
+/* Ask for the control connection to be there before it is needed. Any loop. */
+void cf__pg_control_want(struct cf__pg_control *control);
+
+/* Have the server signal the backend of `conn`. Any loop. Blocks: until it has (F1), under `ctx`.
+ * Fails with CF_EUNAVAIL when it did not, CF_EINVAL when `conn` leads to another server, and as
+ * `ctx` does: then it may yet happen. */
+CF_MUST enum cf_code cf__pg_control_cancel(struct cf_ctx *ctx, struct cf__pg_control *control,
+                                           const struct cf__pg_conn *conn, struct cf_err *err);
+
+/* db.c: the database */
+
+struct cf_pg {
+    struct cf_pg_options options; /* With defaults filled in; strings owned. Constant after new. */
+    struct cf__pg_pool *pools;
+    size_t n_pools;
+    struct cf_lane *resolve_lane;
+    struct cf_lane *cancel_lane;
+    struct cf__pg_control *control; /* NULL: by PQcancel only. */
+
+    pthread_mutex_t mu;     /* Guards everything below; never held across a wait. */
+    struct cf_err last_err; /* Why there is no connection. */
+    int64_t retry_at_ns;
+};
+
+void cf__pg_report(struct cf_pg *pg, const struct cf_pg_event *event);
+
+#endif

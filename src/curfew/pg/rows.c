@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+/* Rows, in binary: a struct cf_pg_rows is libpq's PGresult under a name of ours. */
+#include <curfew/pg.h>
+
+#include <endian.h>
+#include <string.h>
+
+#include <libpq-fe.h>
+
+/* From pg_type.dat: they never change. */
+enum oid {
+    OID_INT8 = 20,
+    OID_INT2 = 21,
+    OID_INT4 = 23,
+    OID_TEXT = 25,
+    OID_NAME = 19,
+    OID_UNKNOWN = 705,
+    OID_BPCHAR = 1042,
+    OID_VARCHAR = 1043,
+    OID_TIMESTAMPTZ = 1184,
+};
+
+/* PostgreSQL counts from 2000-01-01. */
+#define EPOCH_2000_US INT64_C(946684800000000)
+
+/* Internal helpers */
+
+static const PGresult *result_of(const struct cf_pg_rows *rows)
+{
+    return (const PGresult *)rows;
+}
+
+/* The bytes of a field, or NULL for an SQL NULL. */
+static const char *field(const struct cf_pg_rows *rows, size_t row, size_t column)
+{
+    const PGresult *result = result_of(rows);
+
+    CF_ASSERT(row < (size_t)PQntuples(result));
+    CF_ASSERT(column < (size_t)PQnfields(result));
+    if (PQgetisnull(result, (int)row, (int)column)) {
+        return NULL;
+    }
+    return PQgetvalue(result, (int)row, (int)column);
+}
+
+static int64_t read_i64(const char *bytes)
+{
+    uint64_t value;
+
+    memcpy(&value, bytes, sizeof(value));
+    return (int64_t)be64toh(value);
+}
+
+/* Life cycle */
+
+void cf_pg_rows_free(struct cf_pg_rows *rows)
+{
+    PQclear((PGresult *)rows); /* NULL is allowed. */
+}
+
+/* Queries */
+
+size_t cf_pg_rows_count(const struct cf_pg_rows *rows)
+{
+    return (size_t)PQntuples(result_of(rows));
+}
+
+bool cf_pg_is_null(const struct cf_pg_rows *rows, size_t row, size_t column)
+{
+    return field(rows, row, column) == NULL;
+}
+
+int64_t cf_pg_get_i64(const struct cf_pg_rows *rows, size_t row, size_t column)
+{
+    const char *bytes = field(rows, row, column);
+    uint16_t i16;
+    uint32_t i32;
+
+    switch (PQftype(result_of(rows), (int)column)) {
+    case OID_INT8:
+        return bytes != NULL ? read_i64(bytes) : 0;
+    case OID_INT4:
+        if (bytes == NULL) {
+            return 0;
+        }
+        memcpy(&i32, bytes, sizeof(i32));
+        return (int32_t)be32toh(i32);
+    case OID_INT2:
+        if (bytes == NULL) {
+            return 0;
+        }
+        memcpy(&i16, bytes, sizeof(i16));
+        return (int16_t)be16toh(i16);
+    default:
+        CF_ASSERT(!"the column is no integer");
+    }
+    return 0;
+}
+
+const char *cf_pg_get_text(const struct cf_pg_rows *rows, size_t row, size_t column)
+{
+    const char *bytes = field(rows, row, column);
+    Oid type = PQftype(result_of(rows), (int)column);
+
+    CF_ASSERT(type == OID_TEXT || type == OID_VARCHAR || type == OID_NAME || type == OID_BPCHAR ||
+              type == OID_UNKNOWN);
+    return bytes != NULL ? bytes : ""; /* libpq puts a NUL behind every value. */
+}
+
+int64_t cf_pg_get_time_us(const struct cf_pg_rows *rows, size_t row, size_t column)
+{
+    const char *bytes = field(rows, row, column);
+
+    CF_ASSERT(PQftype(result_of(rows), (int)column) == OID_TIMESTAMPTZ);
+    return bytes != NULL ? read_i64(bytes) + EPOCH_2000_US : 0;
+}
