@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: MIT */
+/* An HTTP/1.1 server whose requests carry a deadline and notice a client that leaves.
+ *
+ * A server listens on every loop it is given. Each request runs its handler as a fiber, under a
+ * context whose deadline is the least of all that were asked for (Request-Timeout-Ms and its
+ * aliases, ?timeout=) and the caps of route and server, and which is cancelled when the client hangs
+ * up. A handler that returns an error is answered for with a problem document (RFC 9457).
+ *
+ * Invariant: a request that was accepted is answered exactly once, or its connection is closed; its
+ * handler has ended before its memory is gone.
+ *
+ *     static enum cf_code hello(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err)
+ *     {
+ *         (void)ctx;
+ *         struct cf_json *json = cf_http_reply_json(http, 200);
+ *         cf_json_str(json, "hello");
+ *         return CF_OK;
+ *     }
+ *     static const struct cf_http_route routes[] = {{"GET", "/hello", hello, 0}};
+ *
+ * Thread safety: servers are made, stopped and freed on a plain thread. A struct cf_http belongs to
+ * its request: its handler and the tasks of its groups on the same loop. */
+#ifndef CURFEW_HTTP_H
+#define CURFEW_HTTP_H
+
+#include <curfew/base.h>
+#include <curfew/ctx.h>
+#include <curfew/err.h>
+#include <curfew/json.h>
+#include <curfew/loop.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct cf_http_server;
+
+/* One request and its reply. */
+struct cf_http;
+
+/* Answer a request: start one reply (cf_http_reply_...) and return CF_OK, or fail. Runs as a fiber;
+ * `ctx` is the request's. `err` is never NULL. */
+typedef enum cf_code (*cf_http_handler)(struct cf_ctx *ctx, struct cf_http *http,
+                                        struct cf_err *err);
+
+struct cf_http_route {
+    const char *method; /* "GET": HEAD comes with it. */
+    const char *path;   /* Template: "/v1/users/{id}"; a parameter fills one segment. */
+    cf_http_handler handler;
+    int64_t timeout_max_ns; /* Cap, and default, of this route. 0: the server's. */
+};
+
+/* What is known of a request when it is answered: for a log line. Borrowed for the call. */
+struct cf_http_record {
+    const char *method;
+    const char *target; /* As it came, escapes and all. */
+    const char *route;  /* The template, or "" when none matched. */
+    const char *request_id;
+    const char *client; /* Address, without port. */
+    int status;         /* 499 if the client had gone. */
+    size_t body_size;
+    int64_t duration_ns;        /* From the head of the request to its reply. */
+    int64_t timeout_ns;         /* What it was given. */
+    const char *timeout_source; /* "Request-Timeout-Ms", "timeout", ..., or "default". */
+    struct cf_cause cause;      /* Why its context ended; CF_REASON_NONE if it did not. */
+    enum cf_code code;          /* How the handler ended. */
+    const struct cf_err *err;   /* What it said, if it failed. */
+};
+
+struct cf_http_options {
+    const char *listen;                 /* "127.0.0.1:8080", "[::1]:8080"; port 0: any. Copied. */
+    const struct cf_http_route *routes; /* Borrowed until the server is freed. */
+    size_t n_routes;
+    void *app;                  /* For cf_http_app(). */
+    int64_t timeout_default_ns; /* Of a request that asks for none. 0: 5 s. */
+    int64_t timeout_max_ns;     /* Of any request. 0: 60 s. */
+    int64_t idle_timeout_ns;    /* A connection that says nothing is closed. 0: 60 s. */
+    size_t connections_max;     /* Of the server; more wait in the backlog. 0: 10,000. */
+    size_t in_flight_max;       /* Requests; more get 503. 0: 8,192. */
+    size_t body_size_max;       /* Bytes; more get 413. 0: 1 MiB. */
+    bool half_close_allowed;    /* A client that shuts down its sending side has not gone. */
+
+    /* Called on a loop once a request was answered or given up. Must not wait. May be NULL. */
+    void (*on_done)(void *arg, const struct cf_http_record *record);
+    void *arg;
+};
+
+struct cf_http_stats {
+    size_t connections; /* Open now. */
+    size_t in_flight;   /* Requests whose handler has not ended. */
+    uint64_t requests;  /* Since the start. */
+};
+
+/* Life cycle */
+
+/* Bind, listen and serve on `loops`, which must outlive the server.
+ *
+ * Ownership: the caller owns *out: cf_http_server_stop(), then cf_http_server_free().
+ * Fails with CF_EINVAL (address, route), CF_ECONFLICT (another process listens there), CF_EIO,
+ * CF_ENOMEM. */
+CF_API CF_MUST enum cf_code cf_http_server_new(const struct cf_http_options *options,
+                                               struct cf_loop *const *loops, size_t n_loops,
+                                               struct cf_http_server **out, struct cf_err *err);
+
+/* Stop: serve what the kernel has accepted, refuse new connections, answer with Connection: close;
+ * after `grace_ns` cancel what still runs (cause shutdown) and wait for its handlers. Idempotent.
+ * Blocks: until the last request was answered. Call from: a plain thread. */
+CF_API void cf_http_server_stop(struct cf_http_server *server, int64_t grace_ns);
+
+/* Cut a cf_http_server_stop() short that runs on another thread: its grace ends now. */
+CF_API void cf_http_server_hurry(struct cf_http_server *server);
+
+/* Free a server that was stopped. NULL is allowed. */
+CF_API void cf_http_server_free(struct cf_http_server *server);
+
+/* The port it listens on. */
+CF_API uint16_t cf_http_server_port(const struct cf_http_server *server);
+
+CF_API void cf_http_server_stats(const struct cf_http_server *server, struct cf_http_stats *out);
+
+/* Request: strings live as long as the request. */
+
+CF_API void *cf_http_app(const struct cf_http *http);
+CF_API const char *cf_http_method(const struct cf_http *http);
+CF_API const char *cf_http_path(const struct cf_http *http); /* Decoded. */
+CF_API const char *cf_http_request_id(const struct cf_http *http);
+
+/* The first header of that name (in any case), or NULL. */
+CF_API const char *cf_http_header(const struct cf_http *http, const char *name);
+
+/* The decoded segment that filled `{name}`: asserted to be in the route's template. */
+CF_API const char *cf_http_param(const struct cf_http *http, const char *name);
+
+/* The decoded value of the query argument, or NULL. */
+CF_API const char *cf_http_query(const struct cf_http *http, const char *name);
+
+/* As numbers from `min` to `max`; a query argument that is absent gives `fallback`.
+ * Fail with CF_EINVAL, naming the parameter and what would be right. */
+CF_API CF_MUST enum cf_code cf_http_param_i64(const struct cf_http *http, const char *name,
+                                              int64_t min, int64_t max, int64_t *out,
+                                              struct cf_err *err);
+CF_API CF_MUST enum cf_code cf_http_query_i64(const struct cf_http *http, const char *name,
+                                              int64_t min, int64_t max, int64_t fallback,
+                                              int64_t *out, struct cf_err *err);
+CF_API CF_MUST enum cf_code cf_http_query_f64(const struct cf_http *http, const char *name,
+                                              double min, double max, double fallback, double *out,
+                                              struct cf_err *err);
+
+/* Memory that lives as long as the request; zeroed. NULL when there is none. */
+CF_API void *cf_http_alloc(struct cf_http *http, size_t size);
+
+/* Reply */
+
+/* Start a reply of JSON, and return its writer. The last call wins; a failing handler's reply is
+ * replaced by a problem document. Never NULL: lack of memory shows when the reply is sent (503). */
+CF_API struct cf_json *cf_http_reply_json(struct cf_http *http, int status);
+
+/* Start a reply of plain text (copied). */
+CF_API void cf_http_reply_text(struct cf_http *http, int status, const char *text);
+
+/* Add a header to the reply (name static, value copied), also to a problem document. */
+CF_API void cf_http_reply_header(struct cf_http *http, const char *name, const char *value);
+
+/* Seconds that a client should wait before it tries again, for a 503: sets Retry-After. */
+CF_API void cf_http_retry_after(struct cf_http *http, int64_t retry_ns);
+
+/* Add an entry to Server-Timing ("pool", 800,000 ns). `name` is a static token. */
+CF_API void cf_http_timing(struct cf_http *http, const char *name, int64_t took_ns);
+
+/* The status that stands for a failure whose context ended for `reason`: the one place that maps. */
+CF_API int cf_http_status(enum cf_code code, enum cf_reason reason);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

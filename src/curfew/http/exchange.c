@@ -1,0 +1,475 @@
+/* SPDX-License-Identifier: MIT */
+/* The life of a request, from its first line to its last byte.
+ *
+ *     begin       the request line is there: memory is made, the raw target kept (libmicrohttpd
+ *                 decodes it in place right after)
+ *     access 1    the head is there: the filter refuses, or lets the body come
+ *     access ..   parts of the body: counted and thrown away
+ *     access n    the request is complete: route, deadline, context, and the handler is started as
+ *                 a fiber inside this very callback. If it ends without parking, its reply is sent
+ *                 here: no suspension, no further system call. If it parks, the connection is
+ *                 suspended, and resumed by the shard's next turn after the handler has ended
+ *     access n+1  the reply is sent
+ *     completed   libmicrohttpd is through with it: memory is released
+ *
+ * What the outcome is, the context says and never libmicrohttpd, which reports success to clients
+ * that have left. It is decided once, when the handler has ended:
+ *
+ *     client gone        499, and no reply: the connection is closed
+ *     deadline passed    504, also where the handler returned CF_OK: a client was promised an
+ *                        answer in time or none, and what it does next it does on that promise
+ *     failed             by why the context ended, if it did, else by the code
+ *     CF_OK              the handler's reply. Even when the server was stopping or an operator
+ *                        cancelled: the work is done, perhaps committed, and 503 would have it
+ *                        done again
+ *
+ * A suspended connection is invisible to libmicrohttpd: it cannot close it, so the request's memory
+ * is safe while the handler runs. */
+#include <stdlib.h>
+#include <string.h>
+
+#include <curfew/clock.h>
+
+#include "curfew/http/server_private.h"
+
+/* What a server can be asked for at all. */
+#define EVERY_METHOD                                                                               \
+    (CF__GET | CF__HEAD | CF__POST | CF__PUT | CF__PATCH | CF__DELETE | CF__OPTIONS)
+
+/* Internal helpers: outcome */
+
+static struct cf__shard *shard_of(const struct cf_http *http)
+{
+    return http->connection->shard;
+}
+
+/* The request will not be served: answer with this. */
+static void refuse(struct cf_http *http, enum cf__problem_kind problem, const char *detail)
+{
+    http->is_problem = true;
+    http->problem = problem;
+    http->detail = detail;
+    http->stage = CF__SETTLED;
+}
+
+/* The path, or the server as a whole, has only these methods. */
+static void refuse_method(struct cf_http *http, unsigned methods)
+{
+    char allow[CF__ALLOW_SIZE];
+
+    cf__methods_write(methods, allow);
+    cf_http_reply_header(http, MHD_HTTP_HEADER_ALLOW, allow);
+    refuse(http, CF__PROBLEM_METHOD_NOT_ALLOWED, NULL);
+}
+
+/* What came before the handler has failed; http->err says how. */
+static void fail(struct cf_http *http, enum cf_code code)
+{
+    http->code = code;
+    refuse(http, cf__problem_of(code, CF_REASON_NONE), http->err.msg);
+}
+
+/* The handler has ended, or was spared because the context had: decide the outcome. */
+static void settle(struct cf_http *http, enum cf_code code)
+{
+    enum cf_reason reason;
+
+    (void)cf_ctx_err(http->ctx); /* Looks at the clock, so that a deadline just passed counts. */
+    (void)cf_ctx_cause(http->ctx, &http->cause);
+    cf_ctx_free(http->ctx);
+    http->ctx = NULL;
+
+    reason = http->cause.reason;
+    http->code = code;
+    http->stage = CF__SETTLED;
+    if (code != CF_OK && http->err.code != code) {
+        (void)cf_err_set(&http->err, code, "%s", cf_code_text(code));
+    }
+    if (code != CF_OK || reason == CF_REASON_DEADLINE || reason == CF_REASON_CLIENT_GONE) {
+        refuse(http, cf__problem_of(code, reason), code != CF_OK ? http->err.msg : NULL);
+    }
+}
+
+/* Internal helpers: the handler */
+
+static void run_handler(void *arg)
+{
+    struct cf_http *http = arg;
+    struct cf__shard *shard = shard_of(http);
+
+    settle(http, http->route->route->handler(http->ctx, http, &http->err));
+    atomic_fetch_sub_explicit(&shard->in_flight, 1, memory_order_relaxed);
+    if (http->is_suspended) {
+        cf__list_push(&shard->settled, &http->node);
+    }
+}
+
+static void start_handler(struct cf_http *http)
+{
+    struct cf__shard *shard = shard_of(http);
+    enum cf_code code;
+
+    http->stage = CF__RUNNING;
+    atomic_fetch_add_explicit(&shard->in_flight, 1, memory_order_relaxed);
+    code = cf__fiber_run(shard->loop, run_handler, http, &http->err);
+    if (code != CF_OK) {
+        atomic_fetch_sub_explicit(&shard->in_flight, 1, memory_order_relaxed);
+        settle(http, code);
+    }
+}
+
+/* Internal helpers: before the handler. Each returns false when the request is settled. */
+
+/* "*" of OPTIONS, and any path that has methods. */
+static bool answer_options(struct cf_http *http, unsigned methods)
+{
+    char allow[CF__ALLOW_SIZE];
+
+    cf__methods_write(methods, allow);
+    cf_http_reply_header(http, MHD_HTTP_HEADER_ALLOW, allow);
+    cf_http_reply_text(http, 204, "");
+    http->stage = CF__SETTLED;
+    return false;
+}
+
+static bool keep_params(struct cf_http *http)
+{
+    for (size_t i = 0; i < http->route->n_params; i++) {
+        const struct cf__segment *segment = &http->target.segments[http->route->params[i].segment];
+
+        http->params[i] = cf__arena_copy(&http->arena, segment->text, segment->size);
+        if (http->params[i] == NULL) {
+            fail(http, cf_err_set(&http->err, CF_ENOMEM, "no memory for the path"));
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool find_route(struct cf_http *http)
+{
+    unsigned allowed;
+    enum cf_code code;
+
+    if (http->head.method == CF__OPTIONS && strcmp(http->raw_target, "*") == 0) {
+        return answer_options(http, EVERY_METHOD);
+    }
+    code = cf__target_decode(http->raw_target, &http->arena, &http->target, &http->err);
+    if (code != CF_OK) {
+        fail(http, code);
+        return false;
+    }
+    http->route =
+        cf__router_find(shard_of(http)->server->router, http->head.method, &http->target, &allowed);
+    if (http->route != NULL) {
+        return keep_params(http);
+    }
+    if (allowed == 0) {
+        refuse(http, CF__PROBLEM_NOT_FOUND, NULL);
+        return false;
+    }
+    if (http->head.method == CF__OPTIONS) {
+        return answer_options(http, allowed);
+    }
+    refuse_method(http, allowed);
+    return false;
+}
+
+/* The least of what was asked for and the caps of route and server. */
+static bool give_deadline(struct cf_http *http)
+{
+    const struct cf_http_options *options = &shard_of(http)->server->options;
+    int64_t route_max_ns = http->route->route->timeout_max_ns;
+    int64_t default_ns = options->timeout_default_ns;
+    int64_t max_ns = options->timeout_max_ns;
+    enum cf_code code = http->code; /* Of the headers. */
+
+    for (size_t i = 0; i < http->target.n_args && code == CF_OK; i++) {
+        if (strcmp(http->target.args[i].name, "timeout") == 0) {
+            code = cf__deadline_query(&http->head.deadline, http->target.args[i].value, &http->err);
+        }
+    }
+    if (code != CF_OK) {
+        fail(http, code);
+        return false;
+    }
+    if (route_max_ns > 0) {
+        default_ns = route_max_ns;
+        max_ns = route_max_ns < max_ns ? route_max_ns : max_ns;
+    }
+    cf__deadline_limit(&http->head.deadline, default_ns, max_ns);
+    http->timeout_ns = http->head.deadline.timeout_ns;
+    return true;
+}
+
+static bool give_context(struct cf_http *http)
+{
+    struct cf__shard *shard = shard_of(http);
+    int64_t deadline_ns = cf_deadline_in(http->started_ns, http->timeout_ns);
+    enum cf_code code;
+
+    if (atomic_load_explicit(&shard->in_flight, memory_order_relaxed) >= shard->in_flight_max) {
+        refuse(http, CF__PROBLEM_OVERLOADED, NULL);
+        return false;
+    }
+    code = cf_ctx_with_deadline(shard->ctx, deadline_ns, &http->ctx, &http->err);
+    if (code != CF_OK) {
+        fail(http, code);
+        return false;
+    }
+    if (http->connection->gone) {
+        cf_ctx_cancel_cause(http->ctx, CF_REASON_CLIENT_GONE, NULL);
+    }
+    code = cf_ctx_check(http->ctx, &http->err);
+    if (code != CF_OK) {
+        settle(http, code); /* No time left, nobody there, or stopped: the handler is spared. */
+        return false;
+    }
+    return true;
+}
+
+/* Internal helpers: the steps of the access callback */
+
+static enum MHD_Result suspend(struct cf_http *http)
+{
+    MHD_suspend_connection(http->mhd);
+    http->is_suspended = true;
+    shard_of(http)->suspended++;
+    return MHD_YES;
+}
+
+/* The head is there. */
+static enum MHD_Result see_head(struct cf_http *http, const char *method, const char *version)
+{
+    struct cf__shard *shard = shard_of(http);
+    const struct cf__refusal *refusal;
+    char *copy = cf__arena_copy(&http->arena, method, strlen(method));
+
+    http->head_seen = true;
+    atomic_fetch_add_explicit(&shard->requests, 1, memory_order_relaxed);
+    http->code = cf__head_read(&http->head, http->mhd, method, version,
+                               shard->server->options.body_size_max, &http->err);
+    if (copy == NULL) {
+        return MHD_NO;
+    }
+    http->method = copy;
+    if (http->head.request_id != NULL && cf__request_id_valid(http->head.request_id)) {
+        memcpy(http->request_id, http->head.request_id, strlen(http->head.request_id) + 1);
+    } else {
+        cf__request_id_next(&shard->ids, http->request_id);
+    }
+    refusal = cf__head_refusal(&http->head);
+    if (refusal == NULL) {
+        return MHD_YES;
+    }
+    if (refusal->kind == CF__PROBLEM_METHOD_NOT_ALLOWED) {
+        refuse_method(http, EVERY_METHOD);
+    } else {
+        refuse(http, refusal->kind, refusal->detail);
+    }
+    return cf__reply_send(http);
+}
+
+/* A part of the body. */
+static enum MHD_Result see_body(struct cf_http *http, size_t *size)
+{
+    http->body_size += *size;
+    *size = 0;
+    if (http->body_size > http->head.length_max) {
+        cf__reply_too_large(http);
+        return MHD_NO;
+    }
+    return MHD_YES;
+}
+
+/* The request is complete. */
+static enum MHD_Result serve(struct cf_http *http)
+{
+    if (find_route(http) && give_deadline(http) && give_context(http)) {
+        start_handler(http);
+    }
+    if (http->stage == CF__SETTLED) {
+        return cf__reply_send(http);
+    }
+    if (shard_of(http)->server->options.half_close_allowed) {
+        /* Resumed, libmicrohttpd 0.9.75 would first read, find the half-closed client's end of
+         * stream and close, unless it had stopped expecting more. It stops when a complete request
+         * is not answered; so suspend at its next call, which comes before it is quiet. */
+        return MHD_YES;
+    }
+    return suspend(http);
+}
+
+/* Life cycle */
+
+void *cf__exchange_begin(void *arg, const char *target, struct MHD_Connection *mhd)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    struct cf__connection *connection = info->socket_context;
+    struct cf_http *http;
+
+    (void)arg;
+    if (connection == NULL) {
+        return NULL; /* It is not watched, and about to be closed. */
+    }
+    http = malloc(sizeof(*http));
+    if (http == NULL) {
+        return NULL;
+    }
+    memset(http, 0, offsetof(struct cf_http, first));
+    cf__list_init(&http->node);
+    http->connection = connection;
+    http->mhd = mhd;
+    http->started_ns = cf_now_ns();
+    http->method = "";
+    http->timeout_ns = CF_NEVER;
+    http->last_header = &http->headers;
+    cf_json_init(&http->json);
+    cf__arena_init(&http->arena, http->first, sizeof(http->first));
+    http->raw_target = cf__arena_copy(&http->arena, target, strlen(target));
+    if (http->raw_target == NULL) {
+        free(http);
+        return NULL;
+    }
+    connection->http = http;
+    return http;
+}
+
+static void release(struct cf_http *http)
+{
+    CF_ASSERT(http->stage != CF__RUNNING);
+    http->connection->http = NULL;
+    if (http->is_suspended) {
+        shard_of(http)->suspended--;
+    }
+    cf__list_unlink(&http->node);
+    cf_json_fini(&http->json);
+    cf__arena_fini(&http->arena);
+    free(http);
+}
+
+void cf__exchange_abandoned(struct cf_http *http)
+{
+    if (http->head_seen && http->stage != CF__ANSWERED) {
+        if (http->stage != CF__SETTLED || !http->is_problem) {
+            refuse(http, CF__PROBLEM_CLIENT_GONE, NULL);
+            http->cause.reason = CF_REASON_CLIENT_GONE;
+        }
+        cf__exchange_done(http, cf__problem_status(http->problem), 0);
+    }
+    release(http);
+}
+
+void cf__exchange_completed(void *arg, struct MHD_Connection *mhd, void **context,
+                            enum MHD_RequestTerminationCode how)
+{
+    const union MHD_ConnectionInfo *info;
+    struct cf_http *http = *context;
+    struct cf__connection *connection;
+
+    (void)arg;
+    (void)how;
+    if (http == NULL) {
+        return;
+    }
+    *context = NULL;
+    connection = http->connection;
+    connection->served = true;
+    if (http->head_seen && http->stage == CF__READING) {
+        /* libmicrohttpd found the body malformed and said so itself, or waited too long for it. */
+        info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_HTTP_STATUS);
+        if (info != NULL) {
+            cf__exchange_done(http, (int)info->http_status, 0);
+        } else if (how == MHD_REQUEST_TERMINATED_TIMEOUT_REACHED) {
+            cf__exchange_done(http, 408, 0);
+        }
+    }
+    cf__exchange_abandoned(http);
+    if (connection->at_end || connection->shard->phase != CF__SERVING) {
+        cf__connection_leaving(connection);
+    }
+}
+
+/* Operations */
+
+enum MHD_Result cf__exchange_access(void *arg, struct MHD_Connection *mhd, const char *url,
+                                    const char *method, const char *version, const char *data,
+                                    size_t *data_size, void **context)
+{
+    struct cf_http *http = *context;
+
+    (void)arg;
+    (void)mhd;
+    (void)url; /* Decoded by libmicrohttpd in its own way: raw_target is what we go by. */
+    (void)data;
+    if (http == NULL) {
+        return MHD_NO;
+    }
+    if (http->is_suspended) {
+        http->is_suspended = false;
+        shard_of(http)->suspended--;
+    }
+    if (!http->head_seen) {
+        return see_head(http, method, version);
+    }
+    if (*data_size > 0) {
+        return see_body(http, data_size);
+    }
+    switch (http->stage) {
+    case CF__READING:
+        return serve(http);
+    case CF__RUNNING:
+        return suspend(http);
+    case CF__SETTLED:
+        return cf__reply_send(http);
+    case CF__ANSWERED:
+        break;
+    }
+    return MHD_NO; /* Untested: libmicrohttpd does not ask once it has the reply. */
+}
+
+void cf__exchange_client_gone(struct cf_http *http)
+{
+    if (http->stage == CF__RUNNING) {
+        cf_ctx_cancel_cause(http->ctx, CF_REASON_CLIENT_GONE, NULL);
+    }
+}
+
+bool cf__exchange_resume_settled(struct cf__shard *shard)
+{
+    struct cf__list *node = cf__list_pop(&shard->settled);
+    bool any = node != NULL;
+
+    for (; node != NULL; node = cf__list_pop(&shard->settled)) {
+        MHD_resume_connection(CF__CONTAINER(node, struct cf_http, node)->mhd);
+    }
+    return any;
+}
+
+void cf__exchange_done(struct cf_http *http, int status, size_t body_size)
+{
+    const struct cf_http_options *options = &shard_of(http)->server->options;
+    struct cf_http_record record;
+
+    http->stage = CF__ANSWERED;
+    if (options->on_done == NULL) {
+        return;
+    }
+    record = (struct cf_http_record){
+        .method = http->method,
+        .target = http->raw_target,
+        .route = http->route != NULL ? http->route->route->path : "",
+        .request_id = http->request_id,
+        .client = http->connection->address,
+        .status = status,
+        .body_size = body_size,
+        .duration_ns = cf_now_ns() - http->started_ns,
+        .timeout_ns = http->timeout_ns,
+        .timeout_source = http->head.deadline.source,
+        .cause = http->cause,
+        .code = http->code,
+        .err = http->code != CF_OK ? &http->err : NULL,
+    };
+    options->on_done(options->arg, &record);
+}

@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: MIT */
+/* Replies: what a handler may write, and how it is sent.
+ *
+ * The body stays where it was written: libmicrohttpd sends from the request's own buffer, which
+ * lives until the request is completed. Headers are copied by libmicrohttpd.
+ *
+ * Memory can be short anywhere on the way. Then the handler's reply is spoilt and a problem
+ * document goes out instead; if not even that can be made, a fixed one; and if libmicrohttpd has no
+ * memory either, the connection is closed. */
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+
+#include <curfew/clock.h>
+
+#include "curfew/http/server_private.h"
+
+/* What a client is asked to wait when nobody knows better. */
+#define RETRY_DEFAULT_NS CF_SECOND
+
+static const char PROBLEM_TYPE[] = "application/problem+json";
+
+/* When there is no memory to write one. */
+static const char FIXED_PROBLEM[] =
+    "{\"type\":\"/problems/out-of-memory\",\"title\":\"Out of memory\",\"status\":503,"
+    "\"code\":\"out_of_memory\"}";
+
+/* Internal helpers: what is sent */
+
+struct body {
+    int status;
+    const char *type; /* NULL: there is no body. */
+    const char *data;
+    size_t size;
+};
+
+static struct body problem_body(struct cf_http *http)
+{
+    struct cf__problem problem = {
+        .kind = http->problem,
+        .detail = http->detail != NULL && http->detail[0] != '\0' ? http->detail : NULL,
+        .phase = http->code != CF_OK ? http->err.phase : NULL,
+        .timeout_ns = http->timeout_ns,
+        .elapsed_ns = cf_now_ns() - http->started_ns,
+        .request_id = http->request_id,
+    };
+    struct body body = {.status = cf__problem_status(http->problem), .type = PROBLEM_TYPE};
+
+    cf_json_reset(&http->json);
+    cf__problem_write(&problem, &http->json);
+    if (cf_json_finish(&http->json, &body.data, &body.size, NULL) != CF_OK) {
+        body.status = cf__problem_status(CF__PROBLEM_NO_MEMORY);
+        body.data = FIXED_PROBLEM;
+        body.size = sizeof(FIXED_PROBLEM) - 1;
+    }
+    return body;
+}
+
+/* The handler's reply. False: it cannot be sent, http->spoilt says why. */
+static bool written_body(struct cf_http *http, struct body *out)
+{
+    struct body body = {.status = http->status};
+
+    CF_ASSERT(http->has_reply); /* A handler that returns CF_OK has started a reply. */
+    if (http->text != NULL) {
+        body.data = http->text;
+        body.size = http->text_size;
+        body.type = body.size > 0 ? "text/plain; charset=utf-8" : NULL;
+    } else if (http->spoilt == CF_OK) {
+        http->spoilt = cf_json_finish(&http->json, &body.data, &body.size, NULL);
+        body.type = "application/json";
+    }
+    *out = body;
+    return http->spoilt == CF_OK;
+}
+
+static struct body choose_body(struct cf_http *http)
+{
+    struct body body;
+
+    if (!http->is_problem) {
+        if (written_body(http, &body)) {
+            return body;
+        }
+        http->is_problem = true;
+        http->problem = cf__problem_of(http->spoilt, CF_REASON_NONE);
+        http->detail = NULL;
+    }
+    return problem_body(http);
+}
+
+/* Internal helpers: headers */
+
+struct sending {
+    struct MHD_Response *response;
+    bool ok; /* Every header so far was taken. */
+};
+
+static void add(struct sending *sending, const char *name, const char *value)
+{
+    if (MHD_add_response_header(sending->response, name, value) != MHD_YES) {
+        sending->ok = false;
+    }
+}
+
+/* "name: prefix3", rounded up. */
+static void add_seconds(struct sending *sending, const char *name, const char *prefix, int64_t ns)
+{
+    char value[48];
+    int64_t seconds = ns / CF_SECOND + (ns % CF_SECOND > 0);
+
+    (void)snprintf(value, sizeof(value), "%s%lld", prefix, (long long)seconds);
+    add(sending, name, value);
+}
+
+/* Write "name;dur=1.234" and `then`. By integers: printf's point would be the locale's. */
+static int write_timing(char *out, size_t size, const char *name, int64_t ns, const char *then)
+{
+    long long us = ns / CF_US;
+
+    return snprintf(out, size, "%s;dur=%lld.%03lld%s", name, us / 1000, us % 1000, then);
+}
+
+/* What describes a body is the problem's own where a problem is sent. */
+static bool describes_body(const char *name)
+{
+    static const char *const names[] = {"Content-Type", "Cache-Control", "ETag", "Last-Modified"};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcasecmp(names[i], name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool has_header(const struct cf_http *http, const char *name)
+{
+    for (const struct cf__reply_header *header = http->headers; header != NULL;
+         header = header->next) {
+        if (strcasecmp(header->name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void add_written(struct sending *sending, const struct cf_http *http)
+{
+    for (const struct cf__reply_header *header = http->headers; header != NULL;
+         header = header->next) {
+        if (!http->is_problem || !describes_body(header->name)) {
+            add(sending, header->name, header->value);
+        }
+    }
+}
+
+static void add_timing(struct sending *sending, const struct cf_http *http)
+{
+    char value[CF__TIMING_SIZE + 48];
+
+    memcpy(value, http->timing, http->timing_size);
+    (void)write_timing(value + http->timing_size, sizeof(value) - http->timing_size, "total",
+                       cf_now_ns() - http->started_ns, "");
+    add(sending, "Server-Timing", value);
+}
+
+/* What the request was given, and which preference that honours. */
+static void add_timeout(struct sending *sending, const struct cf_http *http)
+{
+    char value[24];
+    int64_t timeout_ms = http->timeout_ns / CF_MS + (http->timeout_ns % CF_MS > 0);
+
+    if (http->timeout_ns == CF_NEVER) {
+        return;
+    }
+    (void)snprintf(value, sizeof(value), "%lld", (long long)timeout_ms);
+    add(sending, "Request-Timeout-Ms", value);
+    if (strcmp(http->head.deadline.source, "Prefer") == 0) {
+        add_seconds(sending, "Preference-Applied", "wait=", http->timeout_ns);
+    }
+}
+
+static void add_headers(struct sending *sending, const struct cf_http *http,
+                        const struct body *body)
+{
+    const struct cf__shard *shard = http->connection->shard;
+
+    add(sending, "X-Request-Id", http->request_id);
+    add_timing(sending, http);
+    add_timeout(sending, http);
+    if (body->type != NULL && (http->is_problem || !has_header(http, "Content-Type"))) {
+        add(sending, MHD_HTTP_HEADER_CONTENT_TYPE, body->type);
+    }
+    add(sending, "X-Content-Type-Options", "nosniff");
+    if (http->is_problem) {
+        add(sending, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
+    }
+    if (body->status == 503 || http->retry_ns > 0) {
+        add_seconds(sending, MHD_HTTP_HEADER_RETRY_AFTER, "",
+                    http->retry_ns > 0 ? http->retry_ns : RETRY_DEFAULT_NS);
+    }
+    /* What may be hidden behind a Transfer-Encoding, no filter sees on 0.9.75: nothing that follows
+     * on this connection is believed to be a request. */
+    if (http->head.n_encodings > 0 || shard->phase != CF__SERVING) {
+        add(sending, MHD_HTTP_HEADER_CONNECTION, "close");
+    }
+    add_written(sending, http);
+}
+
+/* Reply: of http.h */
+
+static void start_reply(struct cf_http *http, int status)
+{
+    CF_ASSERT(status >= 200);
+    CF_ASSERT(status <= 599);
+    http->has_reply = true;
+    http->status = status;
+    http->text = NULL;
+}
+
+struct cf_json *cf_http_reply_json(struct cf_http *http, int status)
+{
+    start_reply(http, status);
+    cf_json_reset(&http->json);
+    return &http->json;
+}
+
+void cf_http_reply_text(struct cf_http *http, int status, const char *text)
+{
+    size_t size = strlen(text);
+
+    start_reply(http, status);
+    http->text = cf__arena_copy(&http->arena, text, size);
+    http->text_size = size;
+    if (http->text == NULL) {
+        http->spoilt = CF_ENOMEM;
+    }
+}
+
+/* Whether libmicrohttpd takes it: visible characters, spaces, UTF-8; no line may end in it. */
+static bool is_header_value(const char *value)
+{
+    for (const char *c = value; *c != '\0'; c++) {
+        if ((unsigned char)*c < 0x20 || *c == 0x7F) {
+            return false;
+        }
+    }
+    return value[0] != '\0';
+}
+
+void cf_http_reply_header(struct cf_http *http, const char *name, const char *value)
+{
+    struct cf__reply_header *header;
+
+    if (!is_header_value(value)) {
+        http->spoilt = CF_EINTERNAL;
+        return;
+    }
+    header = cf__arena_alloc(&http->arena, sizeof(*header));
+    if (header != NULL) {
+        header->name = name;
+        header->value = cf__arena_copy(&http->arena, value, strlen(value));
+    }
+    if (header == NULL || header->value == NULL) {
+        http->spoilt = CF_ENOMEM;
+        return;
+    }
+    *http->last_header = header;
+    http->last_header = &header->next;
+}
+
+void cf_http_retry_after(struct cf_http *http, int64_t retry_ns)
+{
+    http->retry_ns = retry_ns;
+}
+
+void cf_http_timing(struct cf_http *http, const char *name, int64_t took_ns)
+{
+    size_t room = sizeof(http->timing) - http->timing_size;
+    int n = write_timing(http->timing + http->timing_size, room, name, took_ns, ", ");
+
+    if (n > 0 && (size_t)n < room) {
+        http->timing_size += (size_t)n;
+    }
+}
+
+/* Operations */
+
+enum MHD_Result cf__reply_send(struct cf_http *http)
+{
+    struct sending sending = {NULL, true};
+    struct body body;
+
+    if (http->cause.reason == CF_REASON_CLIENT_GONE) {
+        cf__exchange_done(http, cf__problem_status(CF__PROBLEM_CLIENT_GONE), 0);
+        return MHD_NO;
+    }
+    body = choose_body(http);
+    /* Not written to: libmicrohttpd's parameter only lacks the const. */
+    sending.response = MHD_create_response_from_buffer(body.size, (void *)(uintptr_t)body.data,
+                                                       MHD_RESPMEM_PERSISTENT);
+    if (sending.response != NULL) {
+        add_headers(&sending, http, &body);
+        if (sending.ok) {
+            sending.ok = MHD_queue_response(http->mhd, (unsigned)body.status, sending.response);
+        }
+        MHD_destroy_response(sending.response); /* It keeps its own reference. */
+    }
+    if (sending.response == NULL || !sending.ok) {
+        cf__exchange_done(http, cf__problem_status(CF__PROBLEM_NO_MEMORY), 0);
+        return MHD_NO;
+    }
+    cf__exchange_done(http, body.status, http->head.method == CF__HEAD ? 0 : body.size);
+    return MHD_YES;
+}
+
+void cf__reply_too_large(struct cf_http *http)
+{
+    static const char body[] = "{\"type\":\"/problems/too-large\",\"title\":\"Content too large\","
+                               "\"status\":413,\"code\":\"too_large\"}";
+    char reply[256];
+    int n = snprintf(reply, sizeof(reply),
+                     "HTTP/1.1 413 Content Too Large\r\nContent-Type: %s\r\n"
+                     "Content-Length: %zu\r\nConnection: close\r\n\r\n%s",
+                     PROBLEM_TYPE, sizeof(body) - 1, body);
+
+    /* The send buffer has room, as nothing else was sent; if not, the client is told less. */
+    (void)send(http->connection->fd, reply, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
+    (void)shutdown(http->connection->fd, SHUT_WR);
+    cf__exchange_done(http, cf__problem_status(CF__PROBLEM_TOO_LARGE), 0);
+}

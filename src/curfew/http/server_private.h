@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of the HTTP server share: the server, its part on each loop, the connections, and
+ * the request.
+ *
+ *     struct cf_http_server      server.c      made, stopped and freed on a plain thread
+ *      +- struct cf__shard       shard.c       one per loop: a libmicrohttpd daemon and its turns
+ *          +- struct cf__connection  connection.c  watched for its client's end
+ *              +- struct cf_http exchange.c    one request and its reply
+ *                                request.c     what its handler may ask
+ *                                reply.c       what its handler may answer, and the sending
+ *
+ * All of a shard belongs to its loop's thread, except where a field says otherwise. */
+#ifndef CURFEW_HTTP_SERVER_PRIVATE_H
+#define CURFEW_HTTP_SERVER_PRIVATE_H
+
+#include <arpa/inet.h>
+#include <microhttpd.h>
+#include <stdalign.h>
+#include <stdatomic.h>
+
+#include <curfew/http.h>
+
+#include "curfew/http/arena.h"
+#include "curfew/http/filter.h"
+#include "curfew/http/problem.h"
+#include "curfew/http/request_id.h"
+#include "curfew/http/router.h"
+#include "curfew/runtime/loop_private.h"
+
+/* The part of a request's memory that comes with the request itself. */
+#define CF__ARENA_FIRST 4096
+
+/* Room for a Server-Timing header; entries that do not fit are left out. */
+#define CF__TIMING_SIZE 256
+
+/* Constant after new, but for `stopped`. */
+struct cf_http_server {
+    struct cf_http_options options; /* With the defaults filled in. `listen` is gone. */
+    struct cf__router *router;
+    struct cf_ctx *root;  /* Ancestor of every request's context. */
+    struct cf_ctx *hurry; /* Done: a stop that runs has no grace any more. */
+    uint16_t port;
+    bool stopped; /* Plain thread that owns the server. */
+    size_t n_shards;
+    size_t n_open; /* Shards that were opened: all of them, once `new` has succeeded. */
+    struct cf__shard *shards;
+};
+
+/* How far a shard's stop has come. */
+enum cf__phase {
+    CF__SERVING,
+    CF__STOPPING, /* Accepts nothing; idle connections are closed. */
+    CF__CUTTING,  /* The grace is over: only what runs is still waited for. */
+};
+
+struct cf__shard {
+    /* Constant after open, as are these. Aligned, so that no two loops write to one cache line. */
+    alignas(64) struct cf_http_server *server;
+    struct cf_loop *loop;
+    struct cf_ctx *ctx; /* Child of the root: requests of one loop do not contend for its lock. */
+    size_t in_flight_max;
+    struct MHD_Daemon *daemon; /* NULL: not open. */
+    int listen_fd;             /* The daemon's; -1 once it was closed. */
+    int ends_fd;               /* The epoll descriptor in which connections are watched. */
+
+    struct cf__watch *daemon_watch; /* Loop thread only, as is all down to the next guard. */
+    struct cf__watch *ends_watch;
+    struct cf__hook hook;
+    uv_timer_t timer;        /* For what libmicrohttpd times. */
+    int64_t timer_at_ms;     /* When it fires, on the loop's clock; -1: it does not. */
+    bool due;                /* The daemon has to be run. */
+    bool has_room;           /* A connection was closed: if it was full, it listens again. */
+    struct cf__list open;    /* All connections. */
+    struct cf__list leaving; /* Connections to look at once the daemon is quiet. */
+    struct cf__list settled; /* Requests to resume: their handlers have ended. */
+    size_t suspended;        /* Connections that the daemon does not look at. */
+    struct cf__request_ids ids;
+
+    enum cf__phase phase;
+    uv_timer_t stop_timer; /* Ends the patience with clients that are new, then the flush. */
+    bool patience_over;    /* Connections that never sent anything are closed too. */
+    bool flushing;         /* Cutting, and all handlers have ended. */
+    bool flush_over;       /* Replies that are not sent by now will not be. */
+    size_t open_handles;   /* While closing: libuv handles that are not closed yet. */
+    struct cf__message stop_message;
+    struct cf__message cut_message;
+    struct cf__message close_message;
+
+    struct cf_ctx *drained; /* Done: nothing is left to wait for. Any thread. */
+    struct cf_ctx *closed;  /* Done: the loop has forgotten this shard. Any thread. */
+
+    /* Written by the loop, read by anybody: figures, which order nothing, so relaxed. */
+    atomic_size_t connections;
+    atomic_size_t in_flight;
+    _Atomic uint64_t requests;
+};
+
+struct cf__connection {
+    struct cf__list node;         /* In shard->open. */
+    struct cf__list leaving_node; /* In shard->leaving, or alone. */
+    struct cf__shard *shard;
+    int fd;               /* libmicrohttpd's. */
+    struct cf_http *http; /* The request that has begun and is not complete, or NULL. */
+    bool at_end;          /* The client will send nothing more. */
+    bool gone;            /* The client wants nothing more. */
+    bool served;          /* A request was completed. */
+    char address[INET6_ADDRSTRLEN];
+};
+
+/* READING -> RUNNING -> SETTLED -> ANSWERED, with RUNNING left out where no handler is run. */
+enum cf__stage {
+    CF__READING,  /* Head and body are coming. */
+    CF__RUNNING,  /* The handler runs. When it has parked, the connection is suspended. */
+    CF__SETTLED,  /* The outcome is known. If suspended, it is in shard->settled. */
+    CF__ANSWERED, /* libmicrohttpd has the reply, or there will be none. */
+};
+
+struct cf__reply_header {
+    struct cf__reply_header *next;
+    const char *name;
+    const char *value;
+};
+
+struct cf_http {
+    struct cf__list node; /* In shard->settled, or alone. */
+    struct cf__connection *connection;
+    struct MHD_Connection *mhd;
+    enum cf__stage stage;
+    bool head_seen;    /* libmicrohttpd has shown us the whole head. */
+    bool is_suspended; /* And libmicrohttpd does not look at the connection. */
+
+    /* The request. */
+    const char *method;
+    const char *raw_target; /* As it came. */
+    int64_t started_ns;
+    uint64_t body_size;
+    struct cf__head head;
+    struct cf__target target;
+    const struct cf__route *route; /* NULL: none matched. */
+    const char *params[CF__PARAMS_MAX];
+    int64_t timeout_ns; /* What it was given; CF_NEVER: it did not come to that. */
+    char request_id[CF__REQUEST_ID_MAX + 1];
+    struct cf_ctx *ctx; /* While RUNNING. */
+
+    /* The outcome. */
+    enum cf_code code; /* How the handler, or what came before it, ended. */
+    struct cf_err err; /* If that was a failure. */
+    struct cf_cause cause;
+    bool is_problem; /* The reply is a problem document, not what the handler wrote. */
+    enum cf__problem_kind problem;
+    const char *detail; /* The problem's, or NULL. */
+
+    /* The reply. */
+    bool has_reply;
+    int status;
+    struct cf_json json; /* The body, if `text` is NULL. */
+    const char *text;
+    size_t text_size;
+    struct cf__reply_header *headers;
+    struct cf__reply_header **last_header;
+    int64_t retry_ns; /* For Retry-After; 0: the default. */
+    size_t timing_size;
+    char timing[CF__TIMING_SIZE];
+    enum cf_code spoilt; /* Why the handler's reply cannot be sent; CF_OK: it can. */
+
+    struct cf__arena arena;
+    alignas(max_align_t) char first[CF__ARENA_FIRST]; /* Last: the only part not cleared. */
+};
+
+/* shard.c */
+
+/* Serve on shard->listen_fd with a share of the server's limits; on failure that is closed. On the
+ * loop's thread, in a fiber. */
+CF_MUST enum cf_code cf__shard_open(struct cf__shard *shard, struct cf_err *err);
+
+/* Begin the steps of a stop, on any thread. Each says by `drained` or `closed` that it is over. */
+void cf__shard_stop(struct cf__shard *shard);
+void cf__shard_cut(struct cf__shard *shard);
+void cf__shard_close(struct cf__shard *shard);
+
+/* connection.c */
+
+void cf__connection_notify(void *arg, struct MHD_Connection *mhd, void **socket_context,
+                           enum MHD_ConnectionNotificationCode code);
+
+/* Clients have ended their side: called when shard->ends_fd is readable. */
+void cf__connections_ended(void *arg, int status, int events);
+
+/* Have the connection, or all, looked at once the daemon is quiet. */
+void cf__connection_leaving(struct cf__connection *connection);
+void cf__connections_leaving(struct cf__shard *shard);
+
+/* The daemon is quiet: shut those down that nothing more will come from. */
+void cf__connections_sweep(struct cf__shard *shard);
+
+/* exchange.c */
+
+void *cf__exchange_begin(void *arg, const char *target, struct MHD_Connection *mhd);
+enum MHD_Result cf__exchange_access(void *arg, struct MHD_Connection *mhd, const char *url,
+                                    const char *method, const char *version, const char *data,
+                                    size_t *data_size, void **context);
+void cf__exchange_completed(void *arg, struct MHD_Connection *mhd, void **context,
+                            enum MHD_RequestTerminationCode how);
+
+/* The connection has gone without completing its request. */
+void cf__exchange_abandoned(struct cf_http *http);
+
+/* The client has gone: end the handler, if it runs. */
+void cf__exchange_client_gone(struct cf_http *http);
+
+/* Hand what is settled back to libmicrohttpd. True if there was any. */
+bool cf__exchange_resume_settled(struct cf__shard *shard);
+
+/* Tell on_done() of the request, once. */
+void cf__exchange_done(struct cf_http *http, int status, size_t body_size);
+
+/* reply.c */
+
+/* Send what was settled. What it returns is what the access callback has to. */
+enum MHD_Result cf__reply_send(struct cf_http *http);
+
+/* Answer 413 where libmicrohttpd takes no reply: in the middle of a body. */
+void cf__reply_too_large(struct cf_http *http);
+
+#endif
