@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+/* What every part of the service may use: handed to routes by cf_http_app(). */
+#ifndef CURFEWD_APP_H
+#define CURFEWD_APP_H
+
+#include <stdatomic.h>
+
+#include <curfew/pg.h>
+
+struct app {
+    struct cf_pg *pg;     /* Constant while serving. */
+    atomic_bool draining; /* The process is stopping: not ready any more. */
+};
+
+#endif

@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: MIT */
+/* curfewd: reads its configuration, starts loops, database and listeners, and waits for a signal.
+ *
+ * The main thread does nothing else: signals are blocked in every thread and taken here by
+ * sigwait(), so that no handler ever runs. The first SIGTERM or SIGINT lets requests end within the
+ * grace; a second one ends the grace, and half a second later the process. */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <curfew/clock.h>
+#include <curfew/http.h>
+#include <curfew/loop.h>
+#include <curfew/pg.h>
+
+#include "curfewd/app.h"
+#include "curfewd/config.h"
+#include "curfewd/cpus.h"
+#include "curfewd/observe/events.h"
+#include "curfewd/observe/log.h"
+#include "curfewd/routes/routes.h"
+#include "curfewd/versions.h"
+
+/* Constants and types */
+
+#define LOOPS_MAX 256
+#define HURRY_NS (CF_SECOND / 2)     /* Between the second signal and the end. */
+#define LOG_FLUSH_NS (CF_SECOND / 2) /* For a reader of the log that is slow at the end. */
+
+enum exit_status {
+    EXIT_CLEAN = 0,
+    EXIT_FAILED = 1,
+    EXIT_USAGE = 2,
+    EXIT_CONFIG = 78,
+};
+
+struct service {
+    struct config config;
+    struct app app;
+    struct cf_loop *loops[LOOPS_MAX];
+    size_t n_loops;
+    struct cf_http_server *admin;
+
+    pthread_mutex_t mu; /* Guards the pointer below, for the thread of the second signal. */
+    struct cf_http_server *api;
+};
+
+/* Internal helpers: starting */
+
+/* Raise the limit of open files to what we may have, and have the kernel make its table as large as
+ * it can get now. Later, with threads, each doubling of the table waits for the other processors
+ * (RCU): 10 to 20 ms in which nothing is accepted, just when a storm begins. */
+static void prepare_descriptors(const struct config *config)
+{
+    int64_t want = config->connections + 2 * config->pool + 64; /* Ours: loops, listeners, log. */
+    struct rlimit limit;
+    int fd;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
+        return;
+    }
+    limit.rlim_cur = limit.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &limit); /* Refused: what there is has to do. */
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && (rlim_t)want >= limit.rlim_cur) {
+        want = (int64_t)limit.rlim_cur - 1;
+    }
+    fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, (int)want);
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+}
+
+static size_t choose_loops(const struct config *config)
+{
+    int64_t n = config->loops;
+
+    if (n == 0) {
+        n = cpus_usable();
+        n = n < config->pool ? n : config->pool;
+        n = n < LOOPS_MAX ? n : LOOPS_MAX;
+    }
+    return (size_t)n;
+}
+
+static enum cf_code start_loops(struct service *service, struct cf_err *err)
+{
+    size_t n = choose_loops(&service->config);
+
+    while (service->n_loops < n) {
+        enum cf_code code = cf_loop_new(NULL, &service->loops[service->n_loops], err);
+
+        if (code != CF_OK) {
+            return code;
+        }
+        service->n_loops++;
+    }
+    return CF_OK;
+}
+
+/* The server's net lies above the longest deadline: it ends what we could not. */
+static enum cf_code start_database(struct service *service, struct cf_err *err)
+{
+    const struct config *config = &service->config;
+    struct cf_pg_options options = {
+        .url = config->database_url,
+        .application_name = "curfewd",
+        .pool_max = (size_t)config->pool,
+        .waiters_max = (size_t)config->in_flight,
+        .cancel = (enum cf_pg_cancel_way)config->cancel,
+        .statement_timeout_ns = config->max_timeout_ns + 5 * CF_SECOND,
+        .on_event = events_log_pg,
+    };
+
+    return cf_pg_new(&options, service->loops, service->n_loops, &service->app.pg, err);
+}
+
+static enum cf_code start_listener(struct service *service, const char *address,
+                                   const struct cf_http_route *routes, size_t n_routes,
+                                   size_t n_loops, struct cf_http_server **out, struct cf_err *err)
+{
+    const struct config *config = &service->config;
+    struct cf_http_options options = {
+        .listen = address,
+        .routes = routes,
+        .n_routes = n_routes,
+        .app = &service->app,
+        .timeout_default_ns = config->default_timeout_ns,
+        .timeout_max_ns = config->max_timeout_ns,
+        .connections_max = (size_t)config->connections,
+        .in_flight_max = (size_t)config->in_flight,
+        .half_close_allowed = config->half_close,
+        .on_done = events_log_request,
+    };
+
+    return cf_http_server_new(&options, service->loops, n_loops, out, err);
+}
+
+/* The admin listener needs one loop only, and is there first: it can say that nothing else is. */
+static enum cf_code start(struct service *service, struct cf_err *err)
+{
+    const struct cf_http_route *routes;
+    enum cf_code code;
+    size_t n_routes;
+
+    code = start_loops(service, err);
+    if (code != CF_OK) {
+        return code;
+    }
+    code = start_database(service, err);
+    if (code != CF_OK) {
+        return code;
+    }
+    routes = routes_admin(service->config.demo, &n_routes);
+    code =
+        start_listener(service, service->config.admin, routes, n_routes, 1, &service->admin, err);
+    if (code != CF_OK) {
+        return code;
+    }
+    routes = routes_api(service->config.demo, &n_routes);
+    return start_listener(service, service->config.listen, routes, n_routes, service->n_loops,
+                          &service->api, err);
+}
+
+static void log_started(const struct service *service)
+{
+    struct cf_json json;
+
+    log_begin(&json, LOG_INFO, "listening");
+    cf_json_key(&json, "api");
+    cf_json_str(&json, service->config.listen);
+    cf_json_key(&json, "api_port");
+    cf_json_u64(&json, cf_http_server_port(service->api));
+    cf_json_key(&json, "admin");
+    cf_json_str(&json, service->config.admin);
+    cf_json_key(&json, "admin_port");
+    cf_json_u64(&json, cf_http_server_port(service->admin));
+    cf_json_key(&json, "loops");
+    cf_json_u64(&json, service->n_loops);
+    cf_json_key(&json, "pool");
+    cf_json_i64(&json, service->config.pool);
+    cf_json_key(&json, "version");
+    cf_json_str(&json, CF_VERSION);
+    log_end(&json);
+}
+
+/* Internal helpers: stopping */
+
+static void block_signals(sigset_t *out_stop)
+{
+    (void)signal(SIGPIPE, SIG_IGN); /* A client that has gone is an error of write(). */
+    (void)sigemptyset(out_stop);
+    (void)sigaddset(out_stop, SIGTERM);
+    (void)sigaddset(out_stop, SIGINT);
+    (void)pthread_sigmask(SIG_BLOCK, out_stop, NULL);
+}
+
+/* Take the second signal while the main thread stops the servers. */
+static void *hurry(void *arg)
+{
+    struct service *service = arg;
+    struct timespec last = {.tv_sec = HURRY_NS / CF_SECOND, .tv_nsec = HURRY_NS % CF_SECOND};
+    sigset_t stop;
+    int number;
+
+    (void)sigemptyset(&stop);
+    (void)sigaddset(&stop, SIGTERM);
+    (void)sigaddset(&stop, SIGINT);
+    if (sigwait(&stop, &number) == 0) {
+        log_line(LOG_WARN, "second signal: stopping at once", NULL);
+        (void)pthread_mutex_lock(&service->mu);
+        if (service->api != NULL) {
+            cf_http_server_hurry(service->api);
+        }
+        (void)pthread_mutex_unlock(&service->mu);
+        (void)nanosleep(&last, NULL);
+        _exit(EXIT_FAILED);
+    }
+    return NULL;
+}
+
+static void wait_for_signal(const sigset_t *stop)
+{
+    struct cf_json json;
+    int number = 0;
+
+    while (sigwait(stop, &number) != 0) {
+    }
+    log_begin(&json, LOG_INFO, "stopping");
+    cf_json_key(&json, "signal");
+    cf_json_str(&json, sigabbrev_np(number));
+    log_end(&json);
+}
+
+static void stop_api(struct service *service)
+{
+    struct cf_http_server *api = service->api;
+    pthread_t thread;
+
+    if (api == NULL) {
+        return;
+    }
+    if (pthread_create(&thread, NULL, hurry, service) == 0) {
+        (void)pthread_detach(thread); /* Ends with the process. */
+    }
+    cf_http_server_stop(api, service->config.grace_ns);
+    (void)pthread_mutex_lock(&service->mu);
+    service->api = NULL;
+    (void)pthread_mutex_unlock(&service->mu);
+    cf_http_server_free(api);
+}
+
+/* Free what was started, last first. Each part is NULL if it was not. */
+static void stop(struct service *service)
+{
+    atomic_store(&service->app.draining, true);
+    stop_api(service);
+    if (service->admin != NULL) {
+        cf_http_server_stop(service->admin, 0);
+        cf_http_server_free(service->admin);
+    }
+    cf_pg_free(service->app.pg);
+    while (service->n_loops > 0) {
+        cf_loop_free(service->loops[--service->n_loops]);
+    }
+}
+
+/* Internal helpers: the command line */
+
+static void print_versions(void)
+{
+    struct version list[VERSIONS_MAX];
+    size_t count = versions(list);
+
+    for (size_t i = 0; i < count; i++) {
+        (void)printf("%s%s %s", i == 0 ? "" : i == 1 ? " (" : ", ", list[i].name, list[i].version);
+    }
+    (void)printf(")\n");
+}
+
+/* Says what is wrong where a person looks; returns the exit status. */
+static int complain(enum exit_status status, const struct cf_err *err)
+{
+    (void)fprintf(stderr, "curfewd: %s\n", err->msg);
+    return (int)status;
+}
+
+static int serve(struct service *service)
+{
+    struct cf_err err;
+    sigset_t signals;
+
+    block_signals(&signals);
+    prepare_descriptors(&service->config);
+    if (log_start(STDOUT_FILENO, &err) != CF_OK) {
+        return complain(EXIT_FAILED, &err);
+    }
+    if (start(service, &err) != CF_OK) {
+        bool configuration = cf_err_is(&err, CF_EINVAL);
+
+        stop(service);
+        log_stop(LOG_FLUSH_NS);
+        return complain(configuration ? EXIT_CONFIG : EXIT_FAILED, &err);
+    }
+    log_started(service);
+    wait_for_signal(&signals);
+    stop(service);
+    log_line(LOG_INFO, "stopped", NULL);
+    log_stop(LOG_FLUSH_NS);
+    return EXIT_CLEAN;
+}
+
+int main(int argc, char **argv)
+{
+    static struct service service = {.mu = PTHREAD_MUTEX_INITIALIZER};
+    struct cf_err err;
+    int status = EXIT_CLEAN;
+
+    switch (config_load(argc, argv, &service.config, &err)) {
+    case CONFIG_OK:
+        status = serve(&service);
+        break;
+    case CONFIG_HELP:
+        config_print_help(stdout);
+        break;
+    case CONFIG_VERSION:
+        print_versions();
+        break;
+    case CONFIG_USAGE:
+        status = complain(EXIT_USAGE, &err);
+        break;
+    case CONFIG_BAD:
+        status = complain(EXIT_CONFIG, &err);
+        break;
+    }
+    (void)fflush(stdout);
+    _exit(status); /* Nobody joins the threads of libuv's pool, nor of an abandoned PQcancel. */
+}

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+/* Log lines for what happened: see events.h. Names follow OpenTelemetry's where it has one. */
+#include "curfewd/observe/events.h"
+
+#include <string.h>
+
+#include "curfewd/observe/log.h"
+
+/* Internal helpers */
+
+static double ms(int64_t ns)
+{
+    return (double)ns / (double)CF_MS;
+}
+
+static void add_str(struct cf_json *json, const char *key, const char *value)
+{
+    cf_json_key(json, key);
+    cf_json_str(json, value);
+}
+
+static void add_ms(struct cf_json *json, const char *key, int64_t ns)
+{
+    cf_json_key(json, key);
+    cf_json_f64(json, ms(ns), 3);
+}
+
+static void add_err(struct cf_json *json, const struct cf_err *err)
+{
+    add_str(json, "code", cf_code_name(err->code));
+    add_str(json, "error", err->msg);
+    if (err->phase != NULL) {
+        add_str(json, "phase", err->phase);
+    }
+    if (err->sqlstate[0] != '\0') {
+        add_str(json, "db.response.status_code", err->sqlstate);
+    }
+}
+
+/* Probes come every few seconds and say nothing while they succeed. */
+static bool is_quiet_probe(const struct cf_http_record *record)
+{
+    return record->status < 400 &&
+           (strcmp(record->route, "/livez") == 0 || strcmp(record->route, "/readyz") == 0);
+}
+
+/* Operations */
+
+void events_log_request(void *arg, const struct cf_http_record *record)
+{
+    struct cf_json json;
+
+    (void)arg;
+    if (is_quiet_probe(record)) {
+        return;
+    }
+    log_begin(&json, record->status >= 500 ? LOG_WARN : LOG_INFO, "request");
+    add_str(&json, "request_id", record->request_id);
+    add_str(&json, "http.request.method", record->method);
+    add_str(&json, "url.path", record->target);
+    add_str(&json, "http.route", record->route);
+    cf_json_key(&json, "http.response.status_code");
+    cf_json_i64(&json, record->status);
+    cf_json_key(&json, "http.response.body.size");
+    cf_json_u64(&json, record->body_size);
+    add_str(&json, "client.address", record->client);
+    add_ms(&json, "duration_ms", record->duration_ns);
+    if (record->timeout_ns != CF_NEVER) { /* Else it was refused before it had one. */
+        add_ms(&json, "deadline_ms", record->timeout_ns);
+        add_str(&json, "deadline_source", record->timeout_source);
+    }
+    if (record->cause.reason != CF_REASON_NONE) {
+        add_str(&json, "cancel_cause", cf_reason_name(record->cause.reason));
+    }
+    if (record->err != NULL && record->code != CF_OK) {
+        add_err(&json, record->err);
+    }
+    log_end(&json);
+}
+
+void events_log_pg(void *arg, const struct cf_pg_event *event)
+{
+    bool bad = event->kind == CF_PG_EVENT_CONNECT_FAILED || event->kind == CF_PG_EVENT_LOST;
+    struct cf_json json;
+
+    (void)arg;
+    log_begin(&json, bad ? LOG_WARN : LOG_INFO, "postgresql");
+    add_str(&json, "event", cf_pg_event_name(event->kind));
+    if (event->backend_pid != 0) {
+        cf_json_key(&json, "backend_pid");
+        cf_json_i64(&json, event->backend_pid);
+    }
+    if (event->err.code != CF_OK) {
+        add_err(&json, &event->err);
+    }
+    if (event->kind == CF_PG_EVENT_CANCELED) {
+        add_str(&json, "outcome", cf_pg_outcome_name(event->outcome));
+        add_ms(&json, "took_ms", event->took_ns);
+    }
+    if (event->kind == CF_PG_EVENT_CONNECT_FAILED) {
+        add_ms(&json, "retry_ms", event->retry_ns);
+    }
+    log_end(&json);
+}

@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: MIT */
+/* Two buffers: loops append to one under a lock that is never held across a write, the thread writes
+ * the other. See log.h. */
+#include "curfewd/observe/log.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <curfew/clock.h>
+
+static struct {
+    int fd; /* Constant after start, as are these. */
+    pthread_t thread;
+    pthread_cond_t changed;
+
+    pthread_mutex_t mu; /* Guards everything below. */
+    char *filling;      /* LOG_BUFFER_MAX bytes. */
+    char *writing;      /* The thread's while busy. */
+    size_t filled;
+    bool busy;
+    bool stopping;
+    bool running;
+    uint64_t dropped;
+    uint64_t dropped_said;
+} self = {.fd = -1, .mu = PTHREAD_MUTEX_INITIALIZER};
+
+/* Internal helpers */
+
+/* Write all of it, or as much as the descriptor takes before it fails. */
+static void write_all(const char *data, size_t size)
+{
+    while (size > 0) {
+        ssize_t n = write(self.fd, data, size);
+
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            return; /* The reader is gone, or the disk full: requests go on. */
+        }
+        data += n;
+        size -= (size_t)n;
+    }
+}
+
+static void *run(void *arg)
+{
+    (void)pthread_mutex_lock(&self.mu);
+    while (!self.stopping || self.filled > 0) {
+        char *data = self.filling;
+        size_t size = self.filled;
+
+        if (size == 0) {
+            (void)pthread_cond_wait(&self.changed, &self.mu);
+            continue;
+        }
+        self.filling = self.writing;
+        self.writing = data;
+        self.filled = 0;
+        self.busy = true;
+        (void)pthread_mutex_unlock(&self.mu);
+        write_all(data, size);
+        (void)pthread_mutex_lock(&self.mu);
+        self.busy = false;
+        (void)pthread_cond_broadcast(&self.changed);
+    }
+    (void)pthread_mutex_unlock(&self.mu);
+    return arg;
+}
+
+/* Append a line. With mu held. */
+static bool append(const char *line, size_t size)
+{
+    if (!self.running || size + 1 > LOG_BUFFER_MAX - self.filled) {
+        return false;
+    }
+    memcpy(self.filling + self.filled, line, size);
+    self.filling[self.filled + size] = '\n';
+    self.filled += size + 1;
+    return true;
+}
+
+/* Say how many lines were lost since that was last said. With mu held. */
+static void append_dropped(void)
+{
+    char line[128];
+    int n;
+
+    if (self.dropped == self.dropped_said) {
+        return;
+    }
+    n = snprintf(line, sizeof(line),
+                 "{\"level\":\"warn\",\"msg\":\"log lines dropped\",\"count\":%llu}",
+                 (unsigned long long)(self.dropped - self.dropped_said));
+    if (append(line, (size_t)n)) {
+        self.dropped_said = self.dropped;
+    }
+}
+
+static const char *level_name(enum log_level level)
+{
+    switch (level) {
+    case LOG_INFO:
+        return "info";
+    case LOG_WARN:
+        return "warn";
+    case LOG_ERROR:
+        return "error";
+    }
+    return "unknown";
+}
+
+/* Life cycle */
+
+enum cf_code log_start(int fd, struct cf_err *err)
+{
+    pthread_condattr_t attributes;
+    int sys;
+
+    self.fd = fd;
+    self.filling = malloc(LOG_BUFFER_MAX);
+    self.writing = malloc(LOG_BUFFER_MAX);
+    if (self.filling == NULL || self.writing == NULL) {
+        return cf_err_set(err, CF_ENOMEM, "no memory for the log"); /* The process ends. */
+    }
+    (void)pthread_condattr_init(&attributes);
+    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&self.changed, &attributes);
+    (void)pthread_condattr_destroy(&attributes);
+    self.running = true;
+    sys = pthread_create(&self.thread, NULL, run, NULL);
+    if (sys != 0) {
+        return cf_err_set_sys(err, CF_EIO, sys, "start the log's thread");
+    }
+    (void)pthread_setname_np(self.thread, "log");
+    return CF_OK;
+}
+
+void log_stop(int64_t timeout_ns)
+{
+    int64_t until_ns = cf_deadline_in(cf_now_ns(), timeout_ns);
+    struct timespec until = {.tv_sec = until_ns / CF_SECOND, .tv_nsec = until_ns % CF_SECOND};
+    int sys = 0;
+
+    (void)pthread_mutex_lock(&self.mu);
+    self.running = false;
+    self.stopping = true;
+    (void)pthread_cond_broadcast(&self.changed);
+    while (sys == 0 && (self.busy || self.filled > 0)) {
+        sys = pthread_cond_timedwait(&self.changed, &self.mu, &until);
+    }
+    (void)pthread_mutex_unlock(&self.mu);
+    if (sys == 0) {
+        (void)pthread_join(self.thread, NULL);
+        free(self.filling);
+        free(self.writing);
+    }
+}
+
+/* Operations */
+
+void log_begin(struct cf_json *json, enum log_level level, const char *msg)
+{
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    cf_json_init(json);
+    cf_json_object(json);
+    cf_json_key(json, "ts");
+    cf_json_time_us(json, (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000);
+    cf_json_key(json, "level");
+    cf_json_str(json, level_name(level));
+    cf_json_key(json, "msg");
+    cf_json_str(json, msg);
+}
+
+void log_end(struct cf_json *json)
+{
+    const char *data = NULL;
+    size_t size = 0;
+
+    cf_json_end(json);
+    (void)pthread_mutex_lock(&self.mu);
+    append_dropped();
+    if (cf_json_finish(json, &data, &size, NULL) != CF_OK || !append(data, size)) {
+        self.dropped++;
+    }
+    (void)pthread_cond_broadcast(&self.changed);
+    (void)pthread_mutex_unlock(&self.mu);
+    cf_json_fini(json);
+}
+
+void log_line(enum log_level level, const char *msg, const struct cf_err *err)
+{
+    struct cf_json json;
+
+    log_begin(&json, level, msg);
+    if (err != NULL) {
+        cf_json_key(&json, "code");
+        cf_json_str(&json, cf_code_name(err->code));
+        cf_json_key(&json, "error");
+        cf_json_str(&json, err->msg);
+    }
+    log_end(&json);
+}
+
+/* Queries */
+
+uint64_t log_dropped(void)
+{
+    uint64_t dropped;
+
+    (void)pthread_mutex_lock(&self.mu);
+    dropped = self.dropped;
+    (void)pthread_mutex_unlock(&self.mu);
+    return dropped;
+}

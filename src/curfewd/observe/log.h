@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/* The log: one JSON object a line on standard output, written by a thread of its own.
+ *
+ * A loop must not wait for a pipe or a disk, so lines go to a buffer in memory; what does not fit
+ * into LOG_BUFFER_MAX, because the reader has stopped, is dropped and counted, and the count is
+ * said in the next line that gets through.
+ *
+ * Thread safety: log_line() and the functions on it from any thread. */
+#ifndef CURFEWD_OBSERVE_LOG_H
+#define CURFEWD_OBSERVE_LOG_H
+
+#include <curfew/err.h>
+#include <curfew/json.h>
+
+#define LOG_BUFFER_MAX ((size_t)1 << 20)
+
+enum log_level {
+    LOG_INFO,
+    LOG_WARN,
+    LOG_ERROR
+};
+
+/* Start the writer. Fails with CF_ENOMEM, CF_EIO. */
+CF_MUST enum cf_code log_start(int fd, struct cf_err *err);
+
+/* Write what is buffered, for at most `timeout_ns`, and stop. */
+void log_stop(int64_t timeout_ns);
+
+/* Begin a line: "ts", "level" and "msg" stand in it, the caller adds members to `json`. */
+void log_begin(struct cf_json *json, enum log_level level, const char *msg);
+
+/* End the line, hand it to the writer, and free what `json` holds. */
+void log_end(struct cf_json *json);
+
+/* A whole line with an error. `err` may be NULL. */
+void log_line(enum log_level level, const char *msg, const struct cf_err *err);
+
+/* Lines that were dropped so far. */
+uint64_t log_dropped(void);
+
+#endif

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/* The tables of routes: see routes.h. */
+#include "curfewd/routes/routes.h"
+
+/* The demo's routes stand last: without it the tables end before them. */
+#define DEMO_ROUTES 1
+
+static const struct cf_http_route api[] = {
+    {"GET", "/v1/dashboard", dashboard_get, 0}, {"GET", "/v1/users/{id}", user_get, 0},
+    {"GET", "/v1/users", users_get, 0},         {"GET", "/v1/orders", orders_get, 0},
+    {"GET", "/v1/metrics", metrics_get, 0},     {"GET", "/livez", livez_get, 0},
+    {"GET", "/readyz", readyz_get, 0},          {"GET", "/version", version_get, 0},
+    {"GET", "/v1/sleep", sleep_get, 0},
+};
+
+static const struct cf_http_route admin[] = {
+    {"GET", "/livez", livez_get, 0},
+    {"GET", "/readyz", readyz_get, 0},
+    {"GET", "/version", version_get, 0},
+    {"GET", "/v1/sleep", sleep_get, 0},
+};
+
+const struct cf_http_route *routes_api(bool demo, size_t *out_count)
+{
+    *out_count = sizeof(api) / sizeof(api[0]) - (demo ? 0 : DEMO_ROUTES);
+    return api;
+}
+
+const struct cf_http_route *routes_admin(bool demo, size_t *out_count)
+{
+    *out_count = sizeof(admin) / sizeof(admin[0]) - (demo ? 0 : DEMO_ROUTES);
+    return admin;
+}
