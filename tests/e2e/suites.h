@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/* The suites of the end-to-end tests, in the order in which they run. See tests/README.md. */
+#ifndef SUITES_H
+#define SUITES_H
+
+#define SUITES(X)                                                                                  \
+    X(command_line)                                                                                \
+    X(dashboard)                                                                                   \
+    X(lists)                                                                                       \
+    X(http)                                                                                        \
+    X(deadline)                                                                                    \
+    X(client_gone)                                                                                 \
+    X(siblings)                                                                                    \
+    X(killed)                                                                                      \
+    X(stop)                                                                                        \
+    X(postgres_away)                                                                               \
+    X(storm)
+
+#endif

@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: MIT */
+/* Deadlines: asked for in every form, never early, hardly late, and the query ends with them. */
+#include <check.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <curfew/clock.h>
+
+#include "client.h"
+#include "pgview.h"
+#include "service.h"
+
+#define SLEEPING "pg_sleep"
+
+/* Fixture */
+
+static struct service *service;
+static PGconn *pg;
+
+static void setup(void)
+{
+    pg = pgview_open(NULL);
+    ck_assert_int_ge(pgview_wait_active(pg, SLEEPING, 0, 5 * CF_SECOND), 0);
+    service = service_start_ready(NULL, (const char *[]){"CURFEW_POOL=4", NULL});
+}
+
+static void teardown(void)
+{
+    service_stop_all();
+    client_free_all();
+    PQfinish(pg);
+}
+
+/* Helpers */
+
+static void expect_deadline_exceeded(struct reply *reply)
+{
+    ck_assert_msg(reply->status == 504, "%d, not 504: %s", reply->status, reply->body);
+    ck_assert_str_eq(reply_header(reply, "Content-Type"), "application/problem+json");
+    ck_assert_str_eq(reply_str(reply, "code"), "deadline_exceeded");
+    ck_assert_str_eq(reply_str(reply, "type"), "/problems/deadline-exceeded");
+    ck_assert_int_eq(reply_i64(reply, "status"), 504);
+}
+
+static int64_t elapsed_ns(const struct reply *reply)
+{
+    return reply->done_ns - reply->sent_ns;
+}
+
+/* When which statement of the service's backends began: changes when any is sent. */
+static char *snapshot(const char *backends)
+{
+    PGresult *result =
+        pgview_query(pg,
+                     "select string_agg(pid || ' ' || query_start || ' ' || state_change, ';'"
+                     " order by pid) from pg_stat_activity where pid = any($1::int[])",
+                     (const char *[]){backends, NULL});
+    char *text = strdup(PQgetvalue(result, 0, 0));
+
+    PQclear(result);
+    return text;
+}
+
+/* forms */
+
+static const struct {
+    const char *name;
+    const char *target;
+    const char *headers;
+} forms[] = {
+    {"?timeout=50ms", "/v1/sleep?seconds=5&timeout=50ms", NULL},
+    {"Request-Timeout-Ms: 50", "/v1/sleep?seconds=5", "Request-Timeout-Ms: 50\r\n"},
+    {"grpc-timeout: 50m", "/v1/sleep?seconds=5", "grpc-timeout: 50m\r\n"},
+    {"X-Request-Timeout-Ms: 50", "/v1/sleep?seconds=5", "X-Request-Timeout-Ms: 50\r\n"},
+};
+
+#define TRIES_MAX 100
+
+/* The issue's figures: never before 50 ms, p99 at most 60, none after 100; 5 ms after the reply no
+ * statement is active. */
+START_TEST(reply_comes_at_the_deadline)
+{
+    int64_t took_ns[TRIES_MAX];
+    size_t tries = _i == 0 || getenv("CF_TEST_LONG") != NULL ? TRIES_MAX : 20;
+    int64_t min_ns = INT64_MAX;
+    int64_t p99_ns;
+
+    for (size_t i = 0; i < tries; i++) {
+        struct reply *reply = client_get(service->api_port, forms[_i].target, forms[_i].headers);
+        int active;
+
+        pause_ms(bound(5));
+        active = pgview_active(pg, SLEEPING);
+        ck_assert_msg(active == 0, "5 ms after try %zu: %d active", i, active);
+        expect_deadline_exceeded(reply);
+        ck_assert_int_eq(reply_i64(reply, "deadline_ms"), 50);
+        ck_assert_str_eq(reply_str(reply, "phase"), "query");
+        ck_assert_str_eq(reply_header(reply, "Request-Timeout-Ms"), "50");
+        took_ns[i] = elapsed_ns(reply);
+        min_ns = took_ns[i] < min_ns ? took_ns[i] : min_ns;
+        ck_assert_msg(took_ns[i] >= 50 * CF_MS, "early: %" PRId64 " us", took_ns[i] / CF_US);
+    }
+    p99_ns = permille(took_ns, tries, 990);
+    (void)fprintf(stderr, "  e2e   %-26s %zu tries: min %.2f, p50 %.2f, p99 %.2f, max %.2f ms\n",
+                  forms[_i].name, tries, (double)min_ns / 1e6,
+                  (double)permille(took_ns, tries, 500) / 1e6, (double)p99_ns / 1e6,
+                  (double)took_ns[tries - 1] / 1e6);
+    ck_assert_int_le(p99_ns, bound(60 * CF_MS));
+    ck_assert_int_le(took_ns[tries - 1], bound(100 * CF_MS));
+}
+END_TEST
+
+START_TEST(log_line_says_deadline)
+{
+    json_t *line;
+
+    (void)client_get(service->api_port, forms[_i].target,
+                     _i == 0   ? "X-Request-Id: late\r\n"
+                     : _i == 1 ? "X-Request-Id: late\r\nRequest-Timeout-Ms: 50\r\n"
+                     : _i == 2 ? "X-Request-Id: late\r\ngrpc-timeout: 50m\r\n"
+                               : "X-Request-Id: late\r\nX-Request-Timeout-Ms: 50\r\n");
+    line = service_find_line(service, "request_id", "late", CF_SECOND);
+    ck_assert_ptr_nonnull(line);
+    ck_assert_int_eq(json_integer_value(json_object_get(line, "http.response.status_code")), 504);
+    ck_assert_str_eq(json_string_value(json_object_get(line, "cancel_cause")), "deadline");
+    ck_assert_str_eq(json_string_value(json_object_get(line, "code")), "deadline_exceeded");
+    ck_assert_str_eq(json_string_value(json_object_get(line, "phase")), "query");
+    ck_assert_double_eq(json_number_value(json_object_get(line, "deadline_ms")), 50);
+    json_decref(line);
+}
+END_TEST
+
+/* shortest */
+
+static const struct {
+    const char *target;
+    const char *headers;
+} several[] = {
+    {"/v1/sleep?seconds=5&timeout=4s", "Request-Timeout-Ms: 50\r\n"},
+    {"/v1/sleep?seconds=5&timeout=50ms", "Request-Timeout-Ms: 4000\r\ngrpc-timeout: 4S\r\n"},
+    {"/v1/sleep?seconds=5&timeout=4s", "Request-Timeout-Ms: 4000\r\ngrpc-timeout: 50m\r\n"},
+    {"/v1/sleep?seconds=5", "Request-Timeout-Ms: 4000\r\nX-Request-Timeout-Ms: 50\r\n"},
+    {"/v1/sleep?seconds=5", "X-Request-Timeout-Ms: 50\r\nRequest-Timeout-Ms: 4000\r\n"},
+    {"/v1/sleep?seconds=5", "Prefer: wait=4\r\nconnect-timeout-ms: 50\r\n"},
+    {"/v1/sleep?timeout=4s&seconds=5&timeout=50ms", NULL},
+};
+
+START_TEST(shortest_of_several_wins)
+{
+    struct reply *reply = client_get(service->api_port, several[_i].target, several[_i].headers);
+
+    expect_deadline_exceeded(reply);
+    ck_assert_int_eq(reply_i64(reply, "deadline_ms"), 50);
+    ck_assert_int_ge(elapsed_ns(reply), 50 * CF_MS);
+    ck_assert_int_le(elapsed_ns(reply), bound(500 * CF_MS));
+}
+END_TEST
+
+START_TEST(server_caps_what_is_asked)
+{
+    struct service *capped =
+        service_start_ready(NULL, (const char *[]){"CURFEW_MAX_TIMEOUT=150ms", NULL});
+    struct reply *reply = client_get(capped->api_port, "/v1/sleep?seconds=5&timeout=4s", NULL);
+
+    expect_deadline_exceeded(reply);
+    ck_assert_int_eq(reply_i64(reply, "deadline_ms"), 150);
+    ck_assert_int_ge(elapsed_ns(reply), 150 * CF_MS);
+    ck_assert_int_le(elapsed_ns(reply), bound(600 * CF_MS));
+}
+END_TEST
+
+START_TEST(server_gives_a_default)
+{
+    struct service *short_default =
+        service_start_ready(NULL, (const char *[]){"CURFEW_DEFAULT_TIMEOUT=150ms", NULL});
+    struct reply *reply = client_get(short_default->api_port, "/v1/sleep?seconds=5", NULL);
+
+    expect_deadline_exceeded(reply);
+    ck_assert_int_eq(reply_i64(reply, "deadline_ms"), 150);
+    reply = client_get(short_default->api_port, "/v1/sleep?seconds=0.3&timeout=4s", NULL);
+    ck_assert_int_eq(reply->status, 200);
+}
+END_TEST
+
+/* malformed */
+
+static const char *const malformed[] = {
+    "Request-Timeout-Ms: soon\r\n",        "Request-Timeout-Ms: -1\r\n",
+    "Request-Timeout-Ms: 50ms\r\n",        "Request-Timeout-Ms: 1e3\r\n",
+    "Request-Timeout-Ms: 5 0\r\n",         "Request-Timeout-Ms: 50, 60\r\n",
+    "Request-Timeout-Ms: 12345678901\r\n",
+};
+
+START_TEST(malformed_canonical_header_is_400)
+{
+    struct reply *reply = client_get(service->api_port, "/v1/sleep?seconds=0", malformed[_i]);
+
+    ck_assert_int_eq(reply->status, 400);
+    ck_assert_str_eq(reply_header(reply, "Content-Type"), "application/problem+json");
+    ck_assert_str_eq(reply_str(reply, "code"), "invalid");
+    ck_assert_ptr_nonnull(strstr(reply_str(reply, "detail"), "Request-Timeout-Ms"));
+}
+END_TEST
+
+START_TEST(malformed_alias_is_ignored)
+{
+    struct reply *reply = client_get(service->api_port, "/v1/sleep?seconds=0.1",
+                                     "grpc-timeout: 50\r\nX-Request-Timeout-Ms: soon\r\n");
+
+    ck_assert_int_eq(reply->status, 200);
+}
+END_TEST
+
+/* zero */
+
+static const struct {
+    const char *target;
+    const char *headers;
+} zeros[] = {
+    {"/v1/sleep?seconds=5&timeout=0ms", NULL},
+    {"/v1/sleep?seconds=5&timeout=0s", NULL},
+    {"/v1/sleep?seconds=5", "Request-Timeout-Ms: 0\r\n"},
+    {"/v1/sleep?seconds=5", "grpc-timeout: 0S\r\n"},
+    {"/v1/dashboard?user_id=42&timeout=0ms", NULL},
+};
+
+START_TEST(zero_is_an_immediate_504_without_a_query)
+{
+    char backends[256];
+    char *before;
+    char *after;
+    struct reply *reply;
+
+    ck_assert_int_eq(client_get(service->api_port, "/v1/users/1", NULL)->status, 200);
+    pause_ms(50); /* Connections that are being opened are there. */
+    service_backends(service, backends, sizeof(backends));
+    before = snapshot(backends);
+    ck_assert_str_ne(before, "");
+    for (int i = 0; i < 20; i++) {
+        reply = client_get(service->api_port, zeros[_i].target, zeros[_i].headers);
+        expect_deadline_exceeded(reply);
+        ck_assert_int_eq(reply_i64(reply, "deadline_ms"), 0);
+        ck_assert_int_le(elapsed_ns(reply), bound(50 * CF_MS));
+    }
+    after = snapshot(backends);
+    ck_assert_str_eq(after, before);
+    free(after);
+
+    /* And a statement would have been seen. */
+    ck_assert_int_eq(client_get(service->api_port, "/v1/users/1", NULL)->status, 200);
+    after = snapshot(backends);
+    ck_assert_str_ne(after, before);
+    free(before);
+    free(after);
+}
+END_TEST
+
+/* pool */
+
+START_TEST(deadline_in_the_queue_says_pool)
+{
+    struct service *narrow =
+        service_start_ready(NULL, (const char *[]){"CURFEW_POOL=1", "CURFEW_LOOPS=1", NULL});
+    int fd = client_open(narrow->api_port);
+    struct reply *reply;
+
+    client_request(fd, "GET", "/v1/sleep?seconds=0.5", NULL);
+    ck_assert_int_ge(pgview_wait_active(pg, SLEEPING, 1, 2 * CF_SECOND), 0);
+    reply = client_get(narrow->api_port, "/v1/users/1?timeout=50ms", NULL);
+    expect_deadline_exceeded(reply);
+    ck_assert_str_eq(reply_str(reply, "phase"), "pool");
+    ck_assert_int_ge(elapsed_ns(reply), 50 * CF_MS);
+    ck_assert_int_eq(client_recv(fd, "GET")->status, 200);
+    ck_assert_int_eq(client_get(narrow->api_port, "/v1/users/1", NULL)->status, 200);
+    (void)close(fd);
+}
+END_TEST
+
+/* Cancelling does not cost connections: the same few backends serve all. */
+START_TEST(connections_are_reused)
+{
+    char backends[256];
+    size_t n = 1;
+
+    for (int i = 0; i < 100; i++) {
+        struct reply *reply =
+            client_get(service->api_port, "/v1/sleep?seconds=5&timeout=10ms", NULL);
+
+        expect_deadline_exceeded(reply);
+    }
+    ck_assert_int_eq(client_get(service->api_port, "/v1/users/1", NULL)->status, 200);
+    pause_ms(20); /* For the log. */
+    service_backends(service, backends, sizeof(backends));
+    for (const char *at = backends; *at != '\0'; at++) {
+        n += *at == ',';
+    }
+    ck_assert_msg(n <= 4 + 1, "%zu connections on a pool of 4 and one for control: %s", n,
+                  backends);
+}
+END_TEST
+
+START_TEST(next_query_is_never_the_victim)
+{
+    int fd = client_open(service->api_port);
+    int64_t until_ns = cf_now_ns() + 2 * CF_SECOND;
+    int n = 0;
+
+    while (cf_now_ns() < until_ns) {
+        char target[64];
+
+        (void)snprintf(target, sizeof(target), "/v1/sleep?seconds=0.004&timeout=%dms", 1 + n % 8);
+        client_request(fd, "GET", target, NULL);
+        client_request(fd, "GET", "/v1/users/42", NULL);
+        ck_assert_int_ne(client_recv(fd, "GET")->status, 0);
+        ck_assert_int_eq(client_recv(fd, "GET")->status, 200);
+        client_free_all();
+        n++;
+    }
+    (void)close(fd);
+}
+END_TEST
+
+#define COUNT(table) (sizeof(table) / sizeof((table)[0]))
+
+Suite *suite_deadline(void)
+{
+    Suite *suite = suite_create("deadline");
+    TCase *form = tcase_create("form");
+    TCase *shortest = tcase_create("shortest");
+    TCase *bad = tcase_create("malformed");
+    TCase *zero = tcase_create("zero");
+    TCase *pool = tcase_create("pool");
+
+    tcase_add_checked_fixture(form, setup, teardown);
+    tcase_add_loop_test(form, reply_comes_at_the_deadline, 0, COUNT(forms));
+    tcase_add_loop_test(form, log_line_says_deadline, 0, COUNT(forms));
+    tcase_set_timeout(form, 60);
+    suite_add_tcase(suite, form);
+
+    tcase_add_checked_fixture(shortest, setup, teardown);
+    tcase_add_loop_test(shortest, shortest_of_several_wins, 0, COUNT(several));
+    tcase_add_test(shortest, server_caps_what_is_asked);
+    tcase_add_test(shortest, server_gives_a_default);
+    tcase_set_timeout(shortest, 30);
+    suite_add_tcase(suite, shortest);
+
+    tcase_add_checked_fixture(bad, setup, teardown);
+    tcase_add_loop_test(bad, malformed_canonical_header_is_400, 0, COUNT(malformed));
+    tcase_add_test(bad, malformed_alias_is_ignored);
+    tcase_set_timeout(bad, 30);
+    suite_add_tcase(suite, bad);
+
+    tcase_add_checked_fixture(zero, setup, teardown);
+    tcase_add_loop_test(zero, zero_is_an_immediate_504_without_a_query, 0, COUNT(zeros));
+    tcase_set_timeout(zero, 30);
+    suite_add_tcase(suite, zero);
+
+    tcase_add_checked_fixture(pool, setup, teardown);
+    tcase_add_test(pool, deadline_in_the_queue_says_pool);
+    tcase_add_test(pool, connections_are_reused);
+    tcase_add_test(pool, next_query_is_never_the_victim);
+    tcase_set_timeout(pool, 30);
+    suite_add_tcase(suite, pool);
+    return suite;
+}

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: MIT */
+/* Users, orders and metrics: one, a page, all pages; against what PostgreSQL says. */
+#include <check.h>
+#include <inttypes.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "client.h"
+#include "pgview.h"
+#include "rows.h"
+#include "service.h"
+
+/* Fixture */
+
+static struct service *service;
+static PGconn *pg;
+
+static void setup(void)
+{
+    pg = pgview_open(NULL);
+    service = service_start_ready(NULL, NULL);
+}
+
+static void teardown(void)
+{
+    service_stop_all();
+    client_free_all();
+    PQfinish(pg);
+}
+
+/* Helpers */
+
+/* Follow `next` from the first page of `base` to the last. Every page but the last must be full,
+ * and all together must be the rows of `result`, in this order: nothing skipped, nothing twice. */
+static void walk_pages(const char *base, int limit, const PGresult *result)
+{
+    int fd = client_open(service->api_port);
+    json_int_t after = 0;
+    int row = 0;
+
+    for (;;) {
+        char target[128];
+        struct reply *reply;
+        json_t *data;
+        json_t *next;
+
+        (void)snprintf(target, sizeof(target), "%slimit=%d", base, limit);
+        if (after != 0) {
+            (void)snprintf(target + strlen(target), sizeof(target) - strlen(target),
+                           "&after=%" JSON_INTEGER_FORMAT, after);
+        }
+        client_request(fd, "GET", target, NULL);
+        reply = client_recv(fd, "GET");
+        ck_assert_msg(reply->status == 200, "%s: %d %s", target, reply->status, reply->body);
+        ck_assert_uint_eq(json_object_size(reply->json), 2);
+        data = reply_at(reply, "data");
+        next = reply_at(reply, "next");
+        for (size_t i = 0; i < json_array_size(data); i++) {
+            expect_row(json_array_get(data, i), result, row++);
+        }
+        if (json_is_null(next)) {
+            break;
+        }
+        ck_assert_int_eq((int)json_array_size(data), limit);
+        after = json_integer_value(next);
+        ck_assert_int_eq(after, json_integer_value(json_object_get(
+                                    json_array_get(data, json_array_size(data) - 1), "id")));
+    }
+    ck_assert_int_eq(row, PQntuples(result));
+    (void)close(fd);
+}
+
+/* users */
+
+START_TEST(user_equals_sql)
+{
+    struct reply *reply = client_get(service->api_port, "/v1/users/42", NULL);
+    PGresult *user = pgview_query(pg, SQL_USER "where id = 42", NULL);
+
+    ck_assert_int_eq(reply->status, 200);
+    expect_row(reply->json, user, 0);
+    PQclear(user);
+}
+END_TEST
+
+START_TEST(unknown_user_is_404)
+{
+    struct reply *reply = client_get(service->api_port, "/v1/users/999999999", NULL);
+
+    ck_assert_int_eq(reply->status, 404);
+    ck_assert_str_eq(reply_str(reply, "code"), "not_found");
+    ck_assert_ptr_nonnull(strstr(reply_str(reply, "detail"), "999999999"));
+}
+END_TEST
+
+START_TEST(pages_of_users_have_no_gap_and_no_repeat)
+{
+    PGresult *users = pgview_query(pg, SQL_USER "order by id", NULL);
+
+    walk_pages("/v1/users?", 200, users);
+    PQclear(users);
+}
+END_TEST
+
+START_TEST(page_of_users_has_twenty_by_default)
+{
+    struct reply *reply = client_get(service->api_port, "/v1/users", NULL);
+    PGresult *users = pgview_query(pg, SQL_USER "order by id limit 20", NULL);
+
+    expect_rows(reply_at(reply, "data"), users);
+    ck_assert_int_eq(reply_i64(reply, "next"), reply_i64(reply, "data.19.id"));
+    PQclear(users);
+}
+END_TEST
+
+/* A list whose length is a multiple of the limit ends with a full page, not with an empty one. */
+START_TEST(last_page_that_is_full_has_no_next)
+{
+    struct reply *reply;
+    char target[64];
+
+    (void)snprintf(target, sizeof(target), "/v1/users?limit=5&after=%" PRId64,
+                   pgview_i64(pg, "select id from users order by id desc offset 5 limit 1", NULL));
+    reply = client_get(service->api_port, target, NULL);
+    ck_assert_uint_eq(json_array_size(reply_at(reply, "data")), 5);
+    ck_assert(json_is_null(reply_at(reply, "next")));
+}
+END_TEST
+
+START_TEST(page_behind_the_last_is_empty)
+{
+    struct reply *reply = client_get(service->api_port, "/v1/users?after=999999999", NULL);
+
+    ck_assert_int_eq(reply->status, 200);
+    ck_assert_uint_eq(json_array_size(reply_at(reply, "data")), 0);
+    ck_assert(json_is_null(reply_at(reply, "next")));
+}
+END_TEST
+
+/* orders */
+
+/* Of the user with most orders, by pages of seven: times that are equal fall on borders too. */
+START_TEST(pages_of_orders_of_one_user_have_no_gap_and_no_repeat)
+{
+    char id[24];
+    char base[64];
+    const char *const params[] = {id, NULL};
+    PGresult *orders;
+
+    (void)snprintf(id, sizeof(id), "%" PRId64,
+                   pgview_i64(pg,
+                              "select user_id from orders group by user_id"
+                              " order by count(*) - count(distinct created_at) desc, user_id"
+                              " limit 1",
+                              NULL));
+    (void)snprintf(base, sizeof(base), "/v1/orders?user_id=%s&", id);
+    orders = pgview_query(pg, SQL_ORDER "where user_id = $1" SQL_NEWEST_FIRST, params);
+    ck_assert_int_gt(pgview_i64(pg,
+                                "select count(*) - count(distinct created_at) from orders"
+                                " where user_id = $1",
+                                params),
+                     5);
+    walk_pages(base, 7, orders);
+    PQclear(orders);
+}
+END_TEST
+
+/* One order a page: every border is tried, also between two of one instant. */
+START_TEST(single_steps_over_equal_times_lose_nothing)
+{
+    char id[24];
+    char base[64];
+    PGresult *orders;
+
+    (void)snprintf(id, sizeof(id), "%" PRId64,
+                   pgview_i64(pg,
+                              "select user_id from orders group by user_id"
+                              " having count(*) between 20 and 60"
+                              " and count(distinct created_at) < count(*)"
+                              " order by user_id limit 1",
+                              NULL));
+    (void)snprintf(base, sizeof(base), "/v1/orders?user_id=%s&", id);
+    orders = pgview_query(pg, SQL_ORDER "where user_id = $1" SQL_NEWEST_FIRST,
+                          (const char *[]){id, NULL});
+    walk_pages(base, 1, orders);
+    PQclear(orders);
+}
+END_TEST
+
+START_TEST(orders_of_all_users_begin_with_the_newest)
+{
+    struct reply *first = client_get(service->api_port, "/v1/orders?limit=30", NULL);
+    struct reply *second;
+    char target[64];
+    PGresult *orders = pgview_query(pg, SQL_ORDER SQL_NEWEST_FIRST "limit 30", NULL);
+    PGresult *next = pgview_query(pg, SQL_ORDER SQL_NEWEST_FIRST "offset 30 limit 30", NULL);
+
+    expect_rows(reply_at(first, "data"), orders);
+    (void)snprintf(target, sizeof(target), "/v1/orders?limit=30&after=%" PRId64,
+                   reply_i64(first, "next"));
+    second = client_get(service->api_port, target, NULL);
+    expect_rows(reply_at(second, "data"), next);
+    PQclear(orders);
+    PQclear(next);
+}
+END_TEST
+
+START_TEST(order_of_another_user_is_no_cursor)
+{
+    char target[96];
+    struct reply *reply;
+
+    (void)snprintf(target, sizeof(target), "/v1/orders?user_id=42&after=%" PRId64,
+                   pgview_i64(pg, "select max(id) from orders where user_id <> 42", NULL));
+    reply = client_get(service->api_port, target, NULL);
+    ck_assert_int_eq(reply->status, 200);
+    ck_assert_uint_eq(json_array_size(reply_at(reply, "data")), 0);
+}
+END_TEST
+
+/* metrics */
+
+START_TEST(metrics_equal_sql)
+{
+    struct reply *reply = client_get(service->api_port, "/v1/metrics", NULL);
+
+    ck_assert_int_eq(reply->status, 200);
+    expect_metrics(reply->json, pg);
+}
+END_TEST
+
+/* empty store */
+
+START_TEST(store_without_rows_is_served)
+{
+    struct service *empty;
+    struct reply *reply;
+    char url[512];
+
+    pgview_make_schema("e2e_lists", url, sizeof(url));
+    empty = service_start_ready(url, NULL);
+    reply = client_get(empty->api_port, "/v1/metrics", NULL);
+    ck_assert_int_eq(reply->status, 200);
+    ck_assert_int_eq(reply_i64(reply, "user_count"), 0);
+    ck_assert_int_eq(reply_i64(reply, "order_count"), 0);
+    ck_assert_int_eq(reply_i64(reply, "total_cents"), 0);
+    ck_assert_uint_eq(json_object_size(reply_at(reply, "by_status")), 0);
+    reply = client_get(empty->api_port, "/v1/dashboard", NULL);
+    ck_assert_int_eq(reply->status, 200);
+    ck_assert_uint_eq(json_array_size(reply_at(reply, "users")), 0);
+    ck_assert_uint_eq(json_array_size(reply_at(reply, "orders")), 0);
+    reply = client_get(empty->api_port, "/v1/users", NULL);
+    ck_assert_uint_eq(json_array_size(reply_at(reply, "data")), 0);
+    ck_assert(json_is_null(reply_at(reply, "next")));
+    service_stop_all();
+    pgview_drop_schema("e2e_lists");
+}
+END_TEST
+
+Suite *suite_lists(void)
+{
+    Suite *suite = suite_create("lists");
+    TCase *users = tcase_create("users");
+    TCase *orders = tcase_create("orders");
+    TCase *metrics = tcase_create("metrics");
+
+    tcase_add_checked_fixture(users, setup, teardown);
+    tcase_add_test(users, user_equals_sql);
+    tcase_add_test(users, unknown_user_is_404);
+    tcase_add_test(users, pages_of_users_have_no_gap_and_no_repeat);
+    tcase_add_test(users, page_of_users_has_twenty_by_default);
+    tcase_add_test(users, last_page_that_is_full_has_no_next);
+    tcase_add_test(users, page_behind_the_last_is_empty);
+    tcase_set_timeout(users, 30);
+    suite_add_tcase(suite, users);
+
+    tcase_add_checked_fixture(orders, setup, teardown);
+    tcase_add_test(orders, pages_of_orders_of_one_user_have_no_gap_and_no_repeat);
+    tcase_add_test(orders, single_steps_over_equal_times_lose_nothing);
+    tcase_add_test(orders, orders_of_all_users_begin_with_the_newest);
+    tcase_add_test(orders, order_of_another_user_is_no_cursor);
+    tcase_set_timeout(orders, 30);
+    suite_add_tcase(suite, orders);
+
+    tcase_add_checked_fixture(metrics, setup, teardown);
+    tcase_add_test(metrics, metrics_equal_sql);
+    tcase_add_test(metrics, store_without_rows_is_served);
+    tcase_set_timeout(metrics, 30);
+    suite_add_tcase(suite, metrics);
+    return suite;
+}

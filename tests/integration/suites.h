@@ -1,0 +1,8 @@
+/* SPDX-License-Identifier: MIT */
+/* The suites of the integration tests, in the order in which they run. See tests/README.md. */
+#ifndef SUITES_H
+#define SUITES_H
+
+#define SUITES(X) X(http)
+
+#endif

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/* The main program of every test binary: runs all suites of its kind.
+ *
+ * Compiled once for each kind, with that kind's directory first on the include path: suites.h there
+ * lists the suites, `#define SUITES(X) X(err) X(ctx)`, and each has a `Suite *suite_err(void)`.
+ * libcheck's environment chooses among them and says how: CK_RUN_SUITE, CK_RUN_CASE, CK_FORK=no,
+ * CK_VERBOSITY; tests/README.md has the list. */
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "suites.h"
+
+#define DECLARE_SUITE(name) Suite *suite_##name(void);
+SUITES(DECLARE_SUITE)
+#undef DECLARE_SUITE
+
+int main(void)
+{
+    SRunner *runner = srunner_create(NULL);
+    int run;
+    int failed;
+
+#define ADD_SUITE(name) srunner_add_suite(runner, suite_##name());
+    SUITES(ADD_SUITE)
+#undef ADD_SUITE
+
+    srunner_run_all(runner, CK_ENV);
+    run = srunner_ntests_run(runner);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+
+    if (run == 0) {
+        /* A misspelled CK_RUN_SUITE must not look like success. */
+        fputs("no test was chosen\n", stderr);
+        return EXIT_FAILURE;
+    }
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/* A curfewd of the test's own: the binary that CF_TEST_BIN names, on free ports.
+ *
+ * Its standard output and error go to memory (memfd), where the log lines are looked up; what it
+ * said last is printed when a test fails. It dies with the test, whatever happens to that.
+ *
+ * Invariant: service_stop_all(), the teardown of every fixture, fails the test if a service did not
+ * end by itself with status 0 when asked to.
+ *
+ *     struct service *service = service_start(NULL, (const char *[]){"CURFEW_POOL=4", NULL});
+ *     client_get(service->api_port, "/livez", NULL);
+ *
+ * Thread safety: the test's thread only. */
+#ifndef SERVICE_H
+#define SERVICE_H
+
+#include <jansson.h>
+#include <sys/types.h>
+
+#include <curfew/base.h>
+
+struct service {
+    pid_t pid; /* 0: it has ended and was waited for. */
+    uint16_t api_port;
+    uint16_t admin_port;
+    int status; /* Exit status once it has ended, or minus the number of a signal. */
+    int out_fd; /* Private from here. */
+    int err_fd;
+    int watch_fd;
+    pid_t watcher;
+    struct service *next;
+};
+
+/* What a run that ends by itself left behind. */
+struct service_run {
+    int status;
+    int64_t took_ns;
+    char out[8192];
+    char err[4096];
+};
+
+/* Life cycle */
+
+/* Start a service on a database (NULL: CF_TEST_PG_URL) and wait until it listens; that it is ready
+ * too, only service_start_ready() waits for. `env` are settings, "NAME=value", NULL-terminated;
+ * without them CURFEW_DEMO=1 and a grace of 200 ms. Lives until service_stop_all(). */
+struct service *service_start(const char *url, const char *const *env);
+struct service *service_start_ready(const char *url, const char *const *env);
+
+/* Start it under another program, "valgrind --quiet": NULL-terminated. */
+struct service *service_start_under(const char *const *wrapper, const char *url,
+                                    const char *const *env);
+
+/* Stop every service that runs still, and free all. */
+void service_stop_all(void);
+
+/* Run the binary with arguments until it ends, at most ten seconds. */
+void service_run(const char *const *args, const char *const *env, struct service_run *out);
+
+/* Operations */
+
+void service_signal(struct service *service, int number);
+
+/* Wait until it has ended; returns its status. Later than `timeout_ns` fails the test. */
+int service_wait(struct service *service, int64_t timeout_ns);
+
+/* Wait until /readyz says 200. */
+void service_wait_ready(struct service *service, int64_t timeout_ns);
+
+/* Queries */
+
+/* True while it runs: no crash so far. */
+bool service_runs(struct service *service);
+
+/* The first log line whose member `key` is the string `value`, or NULL if none comes in time.
+ * The caller owns it. */
+json_t *service_find_line(struct service *service, const char *key, const char *value,
+                          int64_t timeout_ns);
+
+/* Its database backends, by the log, as an array literal: "{1,2,3}". */
+void service_backends(struct service *service, char *out, size_t size);
+
+/* Resident memory. */
+size_t service_rss_bytes(struct service *service);
+
+#endif

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/* The suites of the unit tests, in the order in which they run. See tests/README.md. */
+#ifndef SUITES_H
+#define SUITES_H
+
+#define SUITES(X)                                                                                  \
+    X(json)                                                                                        \
+    X(router)                                                                                      \
+    X(target)                                                                                      \
+    X(deadline)                                                                                    \
+    X(problem)                                                                                     \
+    X(arena)
+
+#endif
