@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: MIT */
+/* bench-race: is a query ever hit by the cancel of an earlier one?
+ *
+ * Fibers share a pool of a few connections. Each round runs a statement of about 1.5 ms under a
+ * context that ends at a random moment between 0 and 3 ms, so that many cancels meet the end of
+ * their statement; then, on whatever connection the pool lends next, one as long that nobody cancels
+ * and that must return the number it was given. If a statement is cancelled whose own context lives,
+ * or answers with another number, a fence has failed.
+ *
+ * In a build with CF_FENCE_TEST a fence can be taken down (--skip f1, --skip f2): then the run has to
+ * find the fault within --seconds, or it proves nothing when it finds none. */
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <curfew/clock.h>
+#include <curfew/loop.h>
+#include <curfew/pg.h>
+#include <curfew/wait.h>
+
+#include "curfew/pg/pg_private.h"
+
+/* Constants and types */
+
+#define WORKERS 8 /* More than connections, so that a freed one is lent at once. */
+#define VICTIM_S 0.0015
+#define CANCEL_WITHIN_NS (3 * CF_MS)
+#define PIDS_MAX 4096
+
+static const struct cf_pg_stmt victim = {.name = "race_victim", .sql = "SELECT pg_sleep($1)"};
+static const struct cf_pg_stmt next_query = {
+    .name = "race_next", .sql = "SELECT $1::bigint, pg_backend_pid() FROM pg_sleep(0.0015)"};
+
+struct options {
+    const char *url;
+    const char *way_name;
+    enum cf_pg_cancel_way way;
+    const char *skip; /* "f1", "f2", or NULL. */
+    int64_t rounds;
+    int64_t seconds;
+    int64_t seed;
+    size_t pool;
+};
+
+/* Of the loop's thread, but for what is atomic. */
+struct race {
+    struct options options;
+    struct cf_pg *pg;
+    int64_t until_ns;
+    unsigned random_state;
+    size_t workers_left;
+    atomic_int_fast64_t rounds;
+    atomic_int_fast64_t ended;  /* Victims whose context ended first. */
+    atomic_int_fast64_t killed; /* Next queries that were cancelled. */
+    atomic_int_fast64_t wrong;  /* Next queries with another's answer. */
+    atomic_int_fast64_t busy;   /* Connections lent while they worked. */
+    atomic_int_fast64_t failed; /* Next queries that failed otherwise. */
+    int pids[PIDS_MAX];
+    size_t n_pids;
+    char first_failure[CF_ERR_MSG_SIZE];
+};
+
+/* Internal helpers: the race */
+
+static void note_pid(struct race *race, int pid)
+{
+    for (size_t i = 0; i < race->n_pids; i++) {
+        if (race->pids[i] == pid) {
+            return;
+        }
+    }
+    if (race->n_pids < PIDS_MAX) {
+        race->pids[race->n_pids++] = pid;
+    }
+}
+
+static void note_failure(struct race *race, const struct cf_err *err)
+{
+    if (strcmp(err->sqlstate, "57014") == 0) {
+        race->killed++;
+    } else if (strstr(err->msg, "busy") != NULL) {
+        race->busy++;
+    } else {
+        race->failed++;
+        if (race->first_failure[0] == '\0') {
+            (void)snprintf(race->first_failure, sizeof(race->first_failure), "%s", err->msg);
+        }
+    }
+}
+
+/* A statement whose context ends at a random moment. */
+static void run_victim(struct race *race)
+{
+    int64_t moment_ns = (int64_t)rand_r(&race->random_state) % CANCEL_WITHIN_NS;
+    struct cf_pg_param params[] = {cf_pg_f64(VICTIM_S)};
+    struct cf_pg_rows *rows = NULL;
+    struct cf_ctx *ctx;
+    struct cf_err err;
+    enum cf_code code;
+
+    if (cf_ctx_with_timeout(cf_ctx_background(), moment_ns, &ctx, &err) != CF_OK) {
+        return;
+    }
+    code = cf_pg_query(ctx, race->pg, &victim, params, 1, &rows, &err);
+    cf_pg_rows_free(rows);
+    cf_ctx_free(ctx);
+    if (code == CF_EDEADLINE && err.sqlstate[0] == '\0') {
+        race->ended++; /* Its own context, and not a cancel from elsewhere. */
+    } else if (code != CF_OK) {
+        note_failure(race, &err);
+    }
+}
+
+static void run_next(struct race *race)
+{
+    int64_t number = atomic_fetch_add(&race->rounds, 1);
+    struct cf_pg_param params[] = {cf_pg_i64(number)};
+    struct cf_pg_rows *rows;
+    struct cf_err err;
+
+    if (cf_pg_query(cf_ctx_background(), race->pg, &next_query, params, 1, &rows, &err) != CF_OK) {
+        note_failure(race, &err);
+        return;
+    }
+    if (cf_pg_rows_count(rows) != 1 || cf_pg_get_i64(rows, 0, 0) != number) {
+        race->wrong++;
+    } else {
+        note_pid(race, (int)cf_pg_get_i64(rows, 0, 1));
+    }
+    cf_pg_rows_free(rows);
+}
+
+/* Whether there is more to do: rounds are left, or the fault was not found yet. */
+static bool goes_on(const struct race *race)
+{
+    if (race->options.skip == NULL) {
+        return race->rounds < race->options.rounds;
+    }
+    return race->killed + race->wrong + race->busy == 0 && cf_now_ns() < race->until_ns;
+}
+
+static void run_worker(void *arg)
+{
+    struct race *race = arg;
+
+    while (goes_on(race)) {
+        run_victim(race);
+        run_next(race);
+    }
+    race->workers_left--;
+}
+
+static void run_race(void *arg)
+{
+    struct race *race = arg;
+    int64_t said_ns = cf_now_ns();
+
+    race->workers_left = WORKERS;
+    for (size_t i = 0; i < WORKERS; i++) {
+        if (cf_loop_spawn(cf_loop_current(), run_worker, race, NULL) != CF_OK) {
+            race->workers_left--;
+        }
+    }
+    while (race->workers_left > 0 && cf_sleep(cf_ctx_background(), 20 * CF_MS, NULL) == CF_OK) {
+        if (cf_now_ns() - said_ns >= CF_SECOND) {
+            said_ns = cf_now_ns();
+            (void)fprintf(stderr, "\r  %" PRIdFAST64 " rounds, %" PRIdFAST64 " killed ",
+                          race->rounds, race->killed);
+        }
+    }
+    (void)fprintf(stderr, "\r\033[K");
+}
+
+/* Internal helpers: the verdict */
+
+static int64_t dropped(const struct cf_pg_stats *stats)
+{
+    return (int64_t)(stats->cancels[CF_PG_DISPATCH_FAILED] +
+                     stats->cancels[CF_PG_CONNECTION_DROPPED]);
+}
+
+static void print_table(const struct race *race, const struct cf_pg_stats *stats)
+{
+    const struct options *options = &race->options;
+
+    (void)printf("way %s, fence down: %s, pool %zu, seed %" PRId64 "\n", options->way_name,
+                 options->skip != NULL ? options->skip : "none", options->pool, options->seed);
+    (void)printf("  rounds                      %10" PRIdFAST64 "\n", race->rounds);
+    (void)printf("  contexts that ended first   %10" PRIdFAST64 "\n", race->ended);
+    for (int i = 0; i < CF_PG_OUTCOME_COUNT; i++) {
+        (void)printf("  cancels: %-18s %10" PRIu64 "\n", cf_pg_outcome_name((enum cf_pg_outcome)i),
+                     stats->cancels[i]);
+    }
+    (void)printf("  next queries killed         %10" PRIdFAST64 "\n", race->killed);
+    (void)printf("  answers of another query    %10" PRIdFAST64 "\n", race->wrong);
+    (void)printf("  connections lent while busy %10" PRIdFAST64 "\n", race->busy);
+    (void)printf("  next queries failed         %10" PRIdFAST64 "%s%s\n", race->failed,
+                 race->failed > 0 ? ": " : "", race->first_failure);
+    (void)printf("  distinct backends           %10zu\n", race->n_pids);
+    (void)printf("  connections opened          %10" PRIu64 "\n", stats->opened);
+}
+
+/* Whether the run showed what it had to. */
+static bool judge(const struct race *race, const struct cf_pg_stats *stats)
+{
+    const char *skip = race->options.skip;
+
+    if (skip == NULL) {
+        return race->rounds >= race->options.rounds && race->killed == 0 && race->wrong == 0 &&
+               race->busy == 0 && race->failed == 0 && race->n_pids <= race->options.pool &&
+               dropped(stats) == 0;
+    }
+    return strcmp(skip, "f1") == 0 ? race->killed > 0 : race->busy > 0;
+}
+
+/* Internal helpers: the command line */
+
+static void print_help(void)
+{
+    (void)printf("Usage: bench-race --url URL [--way control|pqcancel] [--rounds N] [--pool N]\n"
+                 "                  [--skip f1|f2] [--seconds N] [--seed N]\n\n"
+                 "Cancels queries at random moments and checks every next one. Exit status 0: no\n"
+                 "next query was hit and no connection lost; with --skip (a build made by\n"
+                 "`make race` only), the fault was found within --seconds.\n");
+}
+
+static bool take_way(struct options *options, const char *name)
+{
+    options->way_name = name;
+    options->way = strcmp(name, "pqcancel") == 0 ? CF_PG_CANCEL_PQCANCEL : CF_PG_CANCEL_CONTROL;
+    return strcmp(name, "control") == 0 || options->way == CF_PG_CANCEL_PQCANCEL;
+}
+
+/* 0: go on; else leave with that status, or with 0 for -1. */
+static int parse(int argc, char **argv, struct options *out)
+{
+    static const struct option longs[] = {
+        {"url", required_argument, NULL, 'u'},
+        {"way", required_argument, NULL, 'w'},
+        {"rounds", required_argument, NULL, 'r'},
+        {"pool", required_argument, NULL, 'p'},
+        {"skip", required_argument, NULL, 's'},
+        {"seed", required_argument, NULL, 'e'},
+        {"seconds", required_argument, NULL, 't'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    bool ok = true;
+    int letter;
+
+    while (ok && (letter = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+        switch (letter) {
+        case 'u':
+            out->url = optarg;
+            break;
+        case 'w':
+            ok = take_way(out, optarg);
+            break;
+        case 'r':
+            out->rounds = strtoll(optarg, NULL, 10);
+            break;
+        case 'p':
+            out->pool = (size_t)strtoull(optarg, NULL, 10);
+            break;
+        case 's':
+            out->skip = optarg;
+            ok = strcmp(optarg, "f1") == 0 || strcmp(optarg, "f2") == 0;
+            break;
+        case 'e':
+            out->seed = strtoll(optarg, NULL, 10);
+            break;
+        case 't':
+            out->seconds = strtoll(optarg, NULL, 10);
+            break;
+        case 'h':
+            print_help();
+            return -1;
+        default:
+            ok = false;
+            break;
+        }
+    }
+    if (!ok || out->url == NULL || out->rounds <= 0 || out->pool == 0 || optind != argc) {
+        (void)fprintf(stderr, "bench-race: wrong usage: --help says more\n");
+        return 2;
+    }
+    return 0;
+}
+
+static bool take_fence_down(const char *skip)
+{
+#ifdef CF_FENCE_TEST
+    if (skip != NULL) {
+        cf__pg_skip_fences(strcmp(skip, "f1") == 0 ? CF__PG_SKIP_F1 : CF__PG_SKIP_F2);
+    }
+    return true;
+#else
+    return skip == NULL;
+#endif
+}
+
+/* Run it all on one loop. */
+static enum cf_code run(struct race *race, struct cf_pg_stats *stats, struct cf_err *err)
+{
+    struct cf_pg_options options = {.url = race->options.url,
+                                    .application_name = "bench-race",
+                                    .pool_max = race->options.pool,
+                                    .cancel = race->options.way};
+    struct cf_loop *loop;
+    enum cf_code code;
+
+    code = cf_loop_new(NULL, &loop, err);
+    if (code != CF_OK) {
+        return code;
+    }
+    code = cf_pg_new(&options, &loop, 1, &race->pg, err);
+    if (code == CF_OK) {
+        race->until_ns = cf_now_ns() + race->options.seconds * CF_SECOND;
+        code = cf_loop_call(loop, run_race, race, err);
+        cf_pg_stats(race->pg, stats);
+        cf_pg_free(race->pg);
+    }
+    cf_loop_free(loop);
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    static struct race race = {.options = {.rounds = 5000, .pool = 4, .seconds = 10, .seed = 1}};
+    struct cf_pg_stats stats;
+    struct cf_err err;
+    bool ok;
+    int status;
+
+    (void)take_way(&race.options, "control");
+    status = parse(argc, argv, &race.options);
+    if (status != 0) {
+        return status < 0 ? 0 : status;
+    }
+    if (!take_fence_down(race.options.skip)) {
+        (void)fprintf(stderr, "bench-race: --skip needs a build by `make race`\n");
+        return 2;
+    }
+    race.random_state = (unsigned)race.options.seed;
+    if (run(&race, &stats, &err) != CF_OK) {
+        (void)fprintf(stderr, "bench-race: %s\n", err.msg);
+        return 1;
+    }
+    print_table(&race, &stats);
+    ok = judge(&race, &stats);
+    (void)printf("%s\n", ok ? "as expected" : "NOT as expected");
+    return ok ? 0 : 1;
+}
