@@ -136,7 +136,7 @@ $(filter $(B)/bench-%,$(BINS:%=$(B)/%)): $(B)/bench-%: $(B)/obj/bench/%.o $(LIB)
 # One binary for each kind of test. tests/lib is compiled for each, with the kind's own suites.h;
 # tests/lib/fault.c, where allocations are made to fail, stands between our calls and malloc.
 comma := ,
-WRAP  := $(if $(wildcard tests/lib/fault.c),$(addprefix -Wl$(comma)--wrap=,malloc calloc realloc))
+WRAP  := $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc)
 define test_rules
 $(B)/obj-$(1)/%.o: %.c Makefile $(B)/flags
 	$$(call compile,-Itests/$(1) -Itests/lib $$(CHECK_CFLAGS) -Wno-missing-prototypes)
