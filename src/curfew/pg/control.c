@@ -207,6 +207,7 @@ static size_t take_batch(struct cf__pg_control *control, struct request **batch)
     struct cf__list *node;
     size_t count = 0;
 
+    CF_ASSERT(control->conn != NULL);
     while (count < BATCH_MAX && (node = cf__list_pop(&control->pending)) != NULL) {
         struct request *request = CF__CONTAINER(node, struct request, node);
 

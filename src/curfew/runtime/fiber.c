@@ -65,8 +65,8 @@
 #define STACK_FACTOR 1
 #endif
 
-#define STAGGER_STEPS 32
-#define STAGGER_BYTES 64
+#define STAGGER_STEPS ((size_t)32)
+#define STAGGER_BYTES ((size_t)64)
 
 /* Internal helpers */
 
@@ -149,7 +149,7 @@ struct cf__fiber *cf__fiber_new(size_t stack_size)
         return NULL;
     }
     place = mapping + size - round_up(sizeof(*fiber), STAGGER_BYTES) -
-            (size_t)(atomic_fetch_add(&counter, 1) % STAGGER_STEPS) * STAGGER_BYTES;
+            atomic_fetch_add(&counter, 1) % STAGGER_STEPS * STAGGER_BYTES;
     fiber = (struct cf__fiber *)(void *)place;
     *fiber = (struct cf__fiber){.mapping = mapping, .mapping_size = size};
     fiber->side.stack_low = mapping + page;

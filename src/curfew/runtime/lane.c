@@ -240,6 +240,7 @@ enum cf_code cf_lane_run(struct cf_ctx *ctx, struct cf_lane *lane, cf_lane_fn wo
         code = cf_err_set(err, CF_ENOMEM, "no memory for a job of lane %s", lane->name);
         goto fail;
     }
+    cf__list_init(&job->node);
     job->work = work;
     job->drop = drop;
     job->arg = own_arg;
