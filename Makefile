@@ -77,7 +77,7 @@ BINS     := $(KINDS:%=test-%) $(patsubst bench/%.c,bench-%,$(wildcard bench/*.c)
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: all bins $(BINS) help deps deps-test deps-tools run test test-long $(KINDS) asan tsan \
-        valgrind lint fmt fmt-check check-headers check-symbols bench race pg-url pg-stop clean FORCE
+        valgrind lint fmt fmt-check check-headers check-readme check-symbols bench race pg-url pg-stop clean FORCE
 
 # $(call say,VERB,object) prints a line; Q hides the command. With V=1 it is the other way round.
 ifeq ($(V),1)
@@ -223,9 +223,9 @@ pg-stop: ## stop that PostgreSQL
 
 # Style
 
-lint: deps-tools ## clang-tidy, fmt-check, check-headers, check-symbols
+lint: deps-tools ## clang-tidy, fmt-check, check-headers, check-readme, check-symbols
 	+@$(MAKE_ALL) -k $(patsubst %,$(B)/tidy/%.ok,$(filter %.c,$(LIB_SRC) $(SVC_SRC))) \
-		fmt-check check-headers check-symbols
+		fmt-check check-headers check-readme check-symbols
 
 $(B)/tidy/%.ok: % .clang-tidy Makefile $(HEADERS) $(shell find src -name '*.h' 2>/dev/null)
 	$(call say,TIDY,$<)
@@ -244,6 +244,10 @@ check-headers: ## each public header compiles on its own, as C11 and as C++
 	@for header in $(HEADERS:include/%=%); do for as in 'gcc -std=c11 -x c' 'clang -std=c++11 -x c++'; do \
 		echo "#include <$$header>" | $$as -Wall -Wextra -Werror -fsyntax-only -Iinclude $(PKG_CFLAGS) - \
 			|| exit 1; done; done
+
+check-readme: ## the README's example compiles
+	@sed -n '/^```c$$/,/^```$$/{ /^```/d; p }' README.md | \
+		gcc -std=c11 -x c -Wall -Wextra -Werror -Wno-missing-field-initializers -fsyntax-only -Iinclude -
 
 check-symbols: $(LIB) ## the library exports cf_ names only, and hides cf__ names
 	@readelf --syms --wide $(LIB) | awk '\
