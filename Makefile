@@ -15,8 +15,8 @@ V      ?= 0
 MODE   := $(strip $(MODE))
 FIBER  := $(strip $(FIBER))
 
-CFLAGS_release := -O2 -g -fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
-CFLAGS_race    := $(CFLAGS_release) -DCF_FENCE_TEST
+CFLAGS_release = -O2 -g -U_FORTIFY_SOURCE $(HARDENING)
+CFLAGS_race    = $(CFLAGS_release) -DCF_FENCE_TEST
 CFLAGS_debug   := -O0 -g3
 CFLAGS_asan    := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
                   -fno-sanitize-recover=all
@@ -44,6 +44,15 @@ WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wold-style-definition \
             -Wmissing-prototypes -Wpointer-arith -Wwrite-strings -Wredundant-decls -Wundef -Wvla \
             -Wformat=2 -Wdouble-promotion -Wdate-time
 
+# What hardens the code, of which the compiler at hand may know only a part. Without the clash
+# protection a large frame would step over the guard page of a fiber's stack.
+HARDEN := -D_FORTIFY_SOURCE=3 -fstack-protector-strong -fstack-clash-protection \
+          -fcf-protection=full -ftrivial-auto-var-init=zero -fzero-call-used-regs=used-gpr \
+          -fstrict-flex-arrays=3
+HARDENING = $(call once,HARDENING,$(call known,$(HARDEN)))
+known     = $(foreach flag,$(1),$(shell $(CC) -O2 -Werror $(flag) -x c -c /dev/null -o /dev/null \
+            2>/dev/null && echo '$(flag)'))
+
 # $(call once,NAME,value): evaluate `value` when NAME is first used, and only then: on a fresh
 # machine there is no pkg-config before `make deps`.
 once = $(eval $(1) := $(2))$($(1))
@@ -56,7 +65,7 @@ INCLUDES = -Iinclude -Isrc -D_GNU_SOURCE $(if $(filter ucontext,$(FIBER)),-DCF_F
            $(PKG_CFLAGS)
 COMPILE  = $(CC) -std=gnu11 $(INCLUDES) $(WARNINGS) $(WERROR) -fvisibility=hidden -pthread \
            $(CFLAGS_$(MODE)) $(CPPFLAGS) $(CFLAGS) -MMD -MP
-LINK     = $(CC) -pthread -Wl,--as-needed -Wl,-z,relro,-z,now $(LDFLAGS_$(MODE)) $(LDFLAGS)
+LINK     = $(CC) -pthread -Wl,--as-needed -Wl,-z,relro,-z,now,-z,noexecstack $(LDFLAGS_$(MODE)) $(LDFLAGS)
 
 # Sources and what is made of them
 
@@ -77,7 +86,8 @@ BINS     := $(KINDS:%=test-%) $(patsubst bench/%.c,bench-%,$(wildcard bench/*.c)
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: all bins $(BINS) help deps deps-test deps-tools run test test-long $(KINDS) asan tsan \
-        valgrind lint fmt fmt-check check-headers check-readme check-symbols bench race pg-url pg-stop clean FORCE
+        valgrind lint fmt fmt-check check-headers check-readme check-symbols check-hardening \
+        bench race pg-url pg-stop clean FORCE
 
 # $(call say,VERB,object) prints a line; Q hides the command. With V=1 it is the other way round.
 ifeq ($(V),1)
@@ -223,9 +233,9 @@ pg-stop: ## stop that PostgreSQL
 
 # Style
 
-lint: deps-tools ## clang-tidy, fmt-check, check-headers, check-readme, check-symbols
+lint: deps-tools ## clang-tidy, fmt-check and the checks below
 	+@$(MAKE_ALL) -k $(patsubst %,$(B)/tidy/%.ok,$(filter %.c,$(LIB_SRC) $(SVC_SRC))) \
-		fmt-check check-headers check-readme check-symbols
+		fmt-check check-headers check-readme check-symbols check-hardening
 
 $(B)/tidy/%.ok: % .clang-tidy Makefile $(HEADERS) $(shell find src -name '*.h' 2>/dev/null)
 	$(call say,TIDY,$<)
@@ -253,6 +263,14 @@ check-symbols: $(LIB) ## the library exports cf_ names only, and hides cf__ name
 	@readelf --syms --wide $(LIB) | awk '\
 		$$5 == "GLOBAL" && $$7 != "UND" && ($$8 !~ /^cf_/ || ($$8 ~ /^cf__/) == ($$6 == "DEFAULT")) \
 		{ print "check-symbols: " $$8 " (" $$6 ")"; bad = 1 } END { exit bad }'
+
+# Every line must be there, and no stack be executable.
+check-hardening: $(B)/curfewd ## the service is PIE, full RELRO, NX, with canaries and fortified calls
+	@all=$$(readelf --wide --file-header --program-headers --dynamic --syms $<); \
+	for want in 'Type: *DYN' 'GNU_RELRO' 'FLAGS.*BIND_NOW' 'GNU_STACK .* RW ' '__stack_chk_fail' \
+			'__[a-z]*_chk'; do \
+		echo "$$all" | grep -q "$$want" || { echo "check-hardening: $<: no $$want" >&2; exit 1; }; \
+	done
 
 # What apt brings
 

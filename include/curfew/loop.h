@@ -41,6 +41,12 @@ struct cf_loop_options {
 
 /* Life cycle */
 
+/* Have a fiber that overflows its stack say "stack overflow in fiber" on standard error before the
+ * process dies of it. Installs a handler of SIGSEGV, which leaves every other fault to what was
+ * installed before. For loops made from now on. Idempotent. Fails with CF_EIO.
+ * Call from: one thread, at start-up. */
+CF_API CF_MUST enum cf_code cf_loop_report_overflow(struct cf_err *err);
+
 /* Start a loop on a thread of its own. `options` may be NULL for the defaults.
  *
  * Ownership: the caller owns *out, cf_loop_free().

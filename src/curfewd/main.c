@@ -92,16 +92,13 @@ static size_t choose_loops(const struct config *config)
 static enum cf_code start_loops(struct service *service, struct cf_err *err)
 {
     size_t n = choose_loops(&service->config);
+    enum cf_code code = cf_loop_report_overflow(err);
 
-    while (service->n_loops < n) {
-        enum cf_code code = cf_loop_new(NULL, &service->loops[service->n_loops], err);
-
-        if (code != CF_OK) {
-            return code;
-        }
-        service->n_loops++;
+    while (code == CF_OK && service->n_loops < n) {
+        code = cf_loop_new(NULL, &service->loops[service->n_loops], err);
+        service->n_loops += code == CF_OK;
     }
-    return CF_OK;
+    return code;
 }
 
 /* The server's net lies above the longest deadline: it ends what we could not. */

@@ -9,9 +9,9 @@
 #include "curfew/core/timer_thread.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <time.h>
 
+#include "curfew/core/thread.h"
 #include "curfew/core/timer_heap.h"
 
 static struct {
@@ -71,10 +71,6 @@ static void *run(void *arg)
 static bool start_locked(void)
 {
     pthread_condattr_t attributes;
-    pthread_t thread;
-    sigset_t all;
-    sigset_t before;
-    bool ok;
 
     if (self.started) {
         return true;
@@ -83,18 +79,8 @@ static bool start_locked(void)
     (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     (void)pthread_cond_init(&self.changed, &attributes); /* Cannot fail with glibc. */
     (void)pthread_condattr_destroy(&attributes);
-
-    /* Signals are for the program's threads. */
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    ok = pthread_create(&thread, NULL, run, NULL) == 0;
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (ok) {
-        (void)pthread_setname_np(thread, "cf-timer");
-        (void)pthread_detach(thread);
-        self.started = true;
-    }
-    return ok;
+    self.started = cf__thread_start("cf-timer", run, NULL, NULL) == 0;
+    return self.started;
 }
 
 static int64_t now_ns(struct cf_timer_source *source)

@@ -15,11 +15,11 @@
 #include <curfew/lane.h>
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "curfew/core/list.h"
+#include "curfew/core/thread.h"
 #include "curfew/runtime/waiting.h"
 
 enum job_state {
@@ -113,23 +113,12 @@ static void *run(void *arg)
 /* Start one more thread. With mu held. */
 static bool start_thread(struct cf_lane *lane)
 {
-    pthread_t thread;
-    sigset_t all;
-    sigset_t before;
-    bool ok;
-
-    /* Signals are for the program's threads. */
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    ok = pthread_create(&thread, NULL, run, lane) == 0;
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (ok) {
-        (void)pthread_setname_np(thread, lane->name);
-        (void)pthread_detach(thread);
-        lane->threads++;
-        lane->idle++;
+    if (cf__thread_start(lane->name, run, lane, NULL) != 0) {
+        return false;
     }
-    return ok;
+    lane->threads++;
+    lane->idle++;
+    return true;
 }
 
 /* Put the job into the queue and see that somebody will take it. */

@@ -16,16 +16,17 @@
 #include <curfew/loop.h>
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
 #include <curfew/clock.h>
 
+#include "curfew/core/thread.h"
 #include "curfew/core/timer_heap.h"
 #include "curfew/runtime/fiber.h"
 #include "curfew/runtime/fiber_park.h"
 #include "curfew/runtime/loop_private.h"
+#include "curfew/runtime/overflow.h"
 #include "curfew/runtime/waiting.h"
 
 #define STACK_SIZE_DEFAULT ((size_t)64 * 1024)
@@ -349,6 +350,7 @@ static void close_handle(uv_handle_t *handle, void *arg)
 static void *run(void *arg)
 {
     struct cf_loop *loop = arg;
+    void *overflow_stack = cf__overflow_stack_new();
     struct cf__list *node;
 
     current = loop;
@@ -361,6 +363,7 @@ static void *run(void *arg)
     }
     uv_walk(&loop->uv, close_handle, NULL);
     (void)uv_run(&loop->uv, UV_RUN_DEFAULT);
+    cf__overflow_stack_free(overflow_stack);
     return NULL;
 }
 
@@ -377,23 +380,6 @@ static void init_handles(struct cf_loop *loop)
     loop->timer_at_ns = CF_NEVER;
     (void)uv_prepare_start(&loop->before_wait, on_before_wait);
     (void)uv_check_start(&loop->after_wait, on_after_wait);
-}
-
-static int start_thread(struct cf_loop *loop)
-{
-    sigset_t all;
-    sigset_t before;
-    int sys;
-
-    /* Signals are for the program's threads. */
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    sys = pthread_create(&loop->thread, NULL, run, loop);
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (sys == 0) {
-        (void)pthread_setname_np(loop->thread, "cf-loop");
-    }
-    return sys;
 }
 
 static void init_lists(struct cf_loop *loop)
@@ -437,7 +423,7 @@ enum cf_code cf_loop_new(const struct cf_loop_options *options, struct cf_loop *
         goto fail_after_uv;
     }
     init_handles(loop);
-    sys = start_thread(loop);
+    sys = cf__thread_start("cf-loop", run, loop, &loop->thread);
     if (sys != 0) {
         code = cf_err_set_sys(err, CF_EIO, sys, "start a loop's thread");
         goto fail_after_uv;

@@ -7,6 +7,8 @@
 
 #ifdef CF_FIBER_UCONTEXT
 
+#include "curfew/core/thread.h"
+
 /* makecontext() passes ints only; the pointer travels as two halves. */
 static void start(unsigned high, unsigned low)
 {
@@ -21,7 +23,8 @@ void cf__context_make(struct cf__context *context, void *low, size_t size, void 
 {
     uint64_t bits = (uint64_t)(uintptr_t)context;
 
-    (void)getcontext(&context->uc); /* Cannot fail on Linux. */
+    (void)getcontext(&context->uc);              /* Cannot fail on Linux. */
+    cf__thread_signals(&context->uc.uc_sigmask); /* Not those of who makes it, on any thread. */
     context->uc.uc_stack.ss_sp = low;
     context->uc.uc_stack.ss_size = size;
     context->uc.uc_link = NULL;

@@ -13,12 +13,12 @@
 #include <curfew/group.h>
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 
 #include <curfew/loop.h>
 
 #include "curfew/core/list.h"
+#include "curfew/core/thread.h"
 #include "curfew/runtime/waiting.h"
 
 #define UNLIMITED SIZE_MAX
@@ -111,20 +111,8 @@ static void *run_thread(void *arg)
 
 static enum cf_code start_thread(struct task *task, struct cf_err *err)
 {
-    pthread_attr_t attributes;
-    pthread_t thread;
-    sigset_t all;
-    sigset_t before;
-    int sys;
+    int sys = cf__thread_start("cf-task", run_thread, task, NULL);
 
-    (void)pthread_attr_init(&attributes);
-    (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    /* Signals are for the program's threads. */
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    sys = pthread_create(&thread, &attributes, run_thread, task);
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    (void)pthread_attr_destroy(&attributes);
     if (sys != 0) {
         return cf_err_set_sys(err, CF_EUNAVAIL, sys, "start the thread of a task");
     }
