@@ -270,6 +270,18 @@ static enum cf_code prepare_session(struct cf_ctx *ctx, struct cf__pg_conn *conn
 
 /* Internal helpers: sending */
 
+/* Both ends of the range are infinite, there as here; what lies before their first is sent as
+ * something that the server refuses. */
+static int64_t time_to_wire(int64_t unix_us)
+{
+    int64_t us;
+
+    if (unix_us == INT64_MAX || unix_us == INT64_MIN) {
+        return unix_us;
+    }
+    return __builtin_sub_overflow(unix_us, EPOCH_2000_US, &us) ? INT64_MIN + 1 : us;
+}
+
 static void encode(const struct cf_pg_param *params, size_t n_params, struct wire *wire)
 {
     for (size_t i = 0; i < n_params; i++) {
@@ -294,7 +306,7 @@ static void encode(const struct cf_pg_param *params, size_t n_params, struct wir
             break;
         case CF_PG_TIME:
             wire->types[i] = OID_TIMESTAMPTZ;
-            wire->words[i] = htobe64((uint64_t)(param->as.i64 - EPOCH_2000_US));
+            wire->words[i] = htobe64((uint64_t)time_to_wire(param->as.i64));
             break;
         case CF_PG_TEXT:
             wire->types[i] = OID_TEXT;
