@@ -264,8 +264,8 @@ static void run_job(void *arg)
         fault_alloc(job->fault, job->fault_for_good);
     }
     job->began_ns = cf_now_ns();
-    job->code =
-        cf_pg_query(ctx, fixture.pg, job->stmt, job->params, job->n_params, &job->rows, &job->err);
+    job->code = cf_pg_query(ctx, fixture.pg, job->stmt, job->params, job->n_params, &job->rows,
+                            job->no_err ? NULL : &job->err);
     job->ended_ns = cf_now_ns();
     job->place = atomic_fetch_add(&places, 1);
     job->struck = job->fault > 0 && fault_off();

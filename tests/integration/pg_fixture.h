@@ -107,6 +107,7 @@ struct job {
     int64_t timeout_ns;  /* > 0: under a child of `ctx` with this deadline, made on the loop. */
     unsigned fault;      /* > 0: this allocation on the loop fails, */
     bool fault_for_good; /* and all that come after. */
+    bool no_err;         /* Pass no error to fill. */
 
     enum cf_code code; /* From here valid after job_wait(). */
     struct cf_err err;
