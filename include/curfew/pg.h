@@ -117,7 +117,7 @@ enum cf_pg_type {
     CF_PG_I64,  /* bigint */
     CF_PG_F64,  /* double precision */
     CF_PG_TEXT, /* text; bytes borrowed for the call */
-    CF_PG_TIME, /* timestamptz, microseconds since 1970 UTC */
+    CF_PG_TIME, /* timestamptz, microseconds since 1970 UTC; infinity: INT64_MAX, INT64_MIN */
 };
 
 struct cf_pg_param {
@@ -237,7 +237,8 @@ CF_API int64_t cf_pg_get_i64(const struct cf_pg_rows *rows, size_t row, size_t c
 /* text, varchar, name. NULL gives "". Lives as long as the rows. */
 CF_API const char *cf_pg_get_text(const struct cf_pg_rows *rows, size_t row, size_t column);
 
-/* timestamptz, in microseconds since 1970 UTC. NULL gives 0. */
+/* timestamptz, in microseconds since 1970 UTC. NULL gives 0, 'infinity' and what is later than fits
+ * INT64_MAX, '-infinity' INT64_MIN. */
 CF_API int64_t cf_pg_get_time_us(const struct cf_pg_rows *rows, size_t row, size_t column);
 
 #ifdef __cplusplus

@@ -41,6 +41,9 @@ enum {
 /* How soon the server looks whether its client is still there. */
 #define CLIENT_CHECK_MS 500
 
+/* The server's NAMEDATALEN: longer names are cut there. */
+#define NAME_SIZE 64
+
 /* Parameters as libpq wants them. */
 struct wire {
     Oid types[CF_PG_PARAMS_MAX];
@@ -270,6 +273,18 @@ static enum cf_code prepare_session(struct cf_ctx *ctx, struct cf__pg_conn *conn
 
 /* Internal helpers: sending */
 
+/* Both ends of the range are infinite, there as here; what lies before their first is sent as
+ * something that the server refuses. */
+static int64_t time_to_wire(int64_t unix_us)
+{
+    int64_t us;
+
+    if (unix_us == INT64_MAX || unix_us == INT64_MIN) {
+        return unix_us;
+    }
+    return __builtin_sub_overflow(unix_us, EPOCH_2000_US, &us) ? INT64_MIN + 1 : us;
+}
+
 static void encode(const struct cf_pg_param *params, size_t n_params, struct wire *wire)
 {
     for (size_t i = 0; i < n_params; i++) {
@@ -294,7 +309,7 @@ static void encode(const struct cf_pg_param *params, size_t n_params, struct wir
             break;
         case CF_PG_TIME:
             wire->types[i] = OID_TIMESTAMPTZ;
-            wire->words[i] = htobe64((uint64_t)(param->as.i64 - EPOCH_2000_US));
+            wire->words[i] = htobe64((uint64_t)time_to_wire(param->as.i64));
             break;
         case CF_PG_TEXT:
             wire->types[i] = OID_TEXT;
@@ -305,26 +320,26 @@ static void encode(const struct cf_pg_param *params, size_t n_params, struct wir
     }
 }
 
-static bool is_prepared(const struct cf__pg_conn *conn, const struct cf_pg_stmt *stmt)
+/* Its name on the server. The version is in front, because the server cuts what is too long. */
+static void put_name(const struct cf__pg_prepared *prepared, char out[NAME_SIZE])
 {
-    for (size_t i = 0; i < conn->n_prepared; i++) {
-        if (conn->prepared[i] == stmt) {
-            return true;
-        }
+    if (prepared->version == 1) {
+        (void)snprintf(out, NAME_SIZE, "%s", prepared->stmt->name);
+    } else {
+        (void)snprintf(out, NAME_SIZE, "%u_%s", prepared->version, prepared->stmt->name);
     }
-    return false;
 }
 
 /* Room to remember one more statement. */
 static bool reserve_prepared(struct cf__pg_conn *conn)
 {
     size_t capacity = conn->prepared_capacity == 0 ? 16 : 2 * conn->prepared_capacity;
-    const struct cf_pg_stmt **prepared;
+    struct cf__pg_prepared *prepared;
 
     if (conn->n_prepared < conn->prepared_capacity) {
         return true;
     }
-    prepared = realloc(conn->prepared, capacity * sizeof(const struct cf_pg_stmt *));
+    prepared = realloc(conn->prepared, capacity * sizeof(*prepared));
     if (prepared == NULL) {
         return false;
     }
@@ -333,13 +348,73 @@ static bool reserve_prepared(struct cf__pg_conn *conn)
     return true;
 }
 
+/* Whether a parameter of the type that was prepared can be what is sent now. One that was NULL then
+ * has the type that the server found fit, which may be narrower than what we send. */
+static bool suits(const struct cf__pg_prepared *prepared, const struct wire *wire, size_t n_params)
+{
+    for (size_t i = 0; i < n_params; i++) {
+        if (wire->types[i] != 0 && wire->types[i] != prepared->types[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Find the statement among the prepared. If it is not there in a form that suits, the entry behind
+ * the last is made up for it, which take() makes one of them when the server agrees. False: no
+ * memory. A form takes over the types that an older one knew, so there are few. */
+static bool find_prepared(struct cf__pg_conn *conn, const struct cf_pg_stmt *stmt,
+                          const struct wire *wire, size_t n_params, size_t *out)
+{
+    struct cf__pg_prepared next = {.stmt = stmt, .version = 1};
+
+    for (size_t i = 0; i < conn->n_prepared; i++) {
+        const struct cf__pg_prepared *prepared = &conn->prepared[i];
+
+        if (prepared->stmt != stmt) {
+            continue;
+        }
+        if (!prepared->is_stale && suits(prepared, wire, n_params)) {
+            *out = i;
+            return true;
+        }
+        next = *prepared;
+        next.version++;
+        next.is_stale = false;
+    }
+    for (size_t i = 0; i < n_params; i++) {
+        next.types[i] = wire->types[i] != 0 ? wire->types[i] : next.types[i];
+    }
+    if (!reserve_prepared(conn)) {
+        return false;
+    }
+    conn->prepared[conn->n_prepared] = next;
+    *out = conn->n_prepared;
+    return true;
+}
+
 /* Internal helpers: answers */
 
-static void keep_first(struct cf__pg_section *section, const PGresult *result)
+/* Whether the server will not run a statement any more that it had prepared: because a table has
+ * other columns now (0A000, told from others by who says it), or because it is gone (26000). */
+static bool says_stale(const PGresult *result, const struct cf_err *err)
 {
+    const char *function = PQresultErrorField(result, PG_DIAG_SOURCE_FUNCTION);
+
+    return strcmp(err->sqlstate, "26000") == 0 ||
+           (strcmp(err->sqlstate, "0A000") == 0 && function != NULL &&
+            strcmp(function, "RevalidateCachedQuery") == 0);
+}
+
+static void keep_first(struct cf__pg_conn *conn, const PGresult *result)
+{
+    struct cf__pg_section *section = &conn->section;
     struct cf_err err;
 
     cf__pg_err_from_result(result, &err);
+    if (section->prepared < conn->n_prepared && says_stale(result, &err)) {
+        conn->prepared[section->prepared].is_stale = true; /* The next use prepares it anew. */
+    }
     section->canceled = section->canceled || strcmp(err.sqlstate, "57014") == 0;
     if (section->err.code == CF_OK) {
         section->err = err;
@@ -361,7 +436,7 @@ static void take(struct cf__pg_conn *conn, PGresult *result)
         break; /* Skipped, because what came before it failed. */
     case PGRES_COMMAND_OK:
         if (of_parse) {
-            conn->prepared[conn->n_prepared++] = section->stmt;
+            conn->n_prepared++;
             break;
         }
         section->rows = result;
@@ -370,7 +445,7 @@ static void take(struct cf__pg_conn *conn, PGresult *result)
         section->rows = result;
         return;
     default:
-        keep_first(section, result);
+        keep_first(conn, result);
         break;
     }
     PQclear(result);
@@ -431,19 +506,24 @@ enum cf_code cf__pg_conn_send(struct cf__pg_conn *conn, const struct cf_pg_stmt 
                               const struct cf_pg_param *params, size_t n_params, struct cf_err *err)
 {
     struct cf__pg_section *section = &conn->section;
-    bool parse = !is_prepared(conn, stmt);
+    char name[NAME_SIZE];
     struct wire wire;
+    size_t prepared;
+    bool parse;
     int n = (int)n_params;
 
     CF_ASSERT(!section->pending);
     CF_ASSERT(n_params <= CF_PG_PARAMS_MAX);
-    if (parse && !reserve_prepared(conn)) {
+    encode(params, n_params, &wire);
+    if (!find_prepared(conn, stmt, &wire, n_params, &prepared)) {
         return cf_err_set(err, CF_ENOMEM, "no memory to prepare %s", stmt->name);
     }
-    encode(params, n_params, &wire);
-    *section = (struct cf__pg_section){.stmt = stmt, .pending = true, .parse_pending = parse};
-    if ((parse && !PQsendPrepare(conn->pq, stmt->name, stmt->sql, n, wire.types)) ||
-        !PQsendQueryPrepared(conn->pq, stmt->name, n, wire.values, wire.lengths, wire.formats, 1) ||
+    parse = prepared == conn->n_prepared;
+    put_name(&conn->prepared[prepared], name);
+    *section =
+        (struct cf__pg_section){.prepared = prepared, .pending = true, .parse_pending = parse};
+    if ((parse && !PQsendPrepare(conn->pq, name, stmt->sql, n, conn->prepared[prepared].types)) ||
+        !PQsendQueryPrepared(conn->pq, name, n, wire.values, wire.lengths, wire.formats, 1) ||
         !PQpipelineSync(conn->pq)) {
         conn->broken = true; /* Half a section cannot be taken back. */
         return cf__pg_err_from_conn(conn->pq, "send", err);

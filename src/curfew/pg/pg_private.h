@@ -21,9 +21,17 @@
 /* Tells whether two connections lead to the same server: its start, address and port. */
 #define CF__PG_IDENTITY_SIZE 128
 
+/* A statement as the server has it for this connection. */
+struct cf__pg_prepared {
+    const struct cf_pg_stmt *stmt;
+    unsigned version; /* From 1. Part of its name, because a name cannot be given again. */
+    bool is_stale;    /* The server has it no more, or will not run it. */
+    Oid types[CF_PG_PARAMS_MAX]; /* 0: the parameter was NULL, and the server chose. */
+};
+
 /* What was sent and not yet answered: one statement and its Sync. (A later pipeline has several.) */
 struct cf__pg_section {
-    const struct cf_pg_stmt *stmt;
+    size_t prepared;    /* The statement: its place in the connection's list. */
     bool pending;       /* The Sync is not answered. */
     bool parse_pending; /* The next answer is that of the Parse. */
     bool canceled;      /* 57014 was among the answers. */
@@ -41,7 +49,7 @@ struct cf__pg_conn {
     bool is_direct; /* The server's pid is the one libpq knows: no pooler between. */
     char identity[CF__PG_IDENTITY_SIZE];
     struct cf__pg_section section;
-    const struct cf_pg_stmt **prepared;
+    struct cf__pg_prepared *prepared; /* With room for one more while a Parse is pending. */
     size_t n_prepared;
     size_t prepared_capacity;
 

@@ -51,6 +51,17 @@ static int64_t read_i64(const char *bytes)
     return (int64_t)be64toh(value);
 }
 
+/* Infinite there is the end of the range here; so is what is later than fits. */
+static int64_t time_from_wire(int64_t us)
+{
+    int64_t unix_us;
+
+    if (us == INT64_MIN) {
+        return us;
+    }
+    return __builtin_add_overflow(us, EPOCH_2000_US, &unix_us) ? INT64_MAX : unix_us;
+}
+
 /* Life cycle */
 
 void cf_pg_rows_free(struct cf_pg_rows *rows)
@@ -112,5 +123,5 @@ int64_t cf_pg_get_time_us(const struct cf_pg_rows *rows, size_t row, size_t colu
     const char *bytes = field(rows, row, column);
 
     CF_ASSERT(PQftype(result_of(rows), (int)column) == OID_TIMESTAMPTZ);
-    return bytes != NULL ? read_i64(bytes) + EPOCH_2000_US : 0;
+    return bytes != NULL ? time_from_wire(read_i64(bytes)) : 0;
 }

@@ -1,0 +1,729 @@
+/* SPDX-License-Identifier: MIT */
+/* What goes to PostgreSQL and what comes back: parameters, columns, statements, errors by SQLSTATE. */
+#include "pg_fixture.h"
+
+#include <float.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SCHEMA "curfew_test_pg_types"
+
+/* Fixture */
+
+static void setup(void)
+{
+    fixture_setup();
+    fixture_open((struct cf_pg_options){.pool_max = 1}, 1);
+}
+
+/* The schema is this file's own; what an earlier run left is dropped. */
+static void setup_schema(void)
+{
+    setup();
+    pgview_exec(fixture_view(), "drop schema if exists " SCHEMA " cascade; create schema " SCHEMA);
+}
+
+/* Helpers */
+
+/* Run a statement that is to fail, and hand out how. */
+static struct cf_err query_error(const struct cf_pg_stmt *stmt, const struct cf_pg_param *params,
+                                 size_t n_params)
+{
+    struct job job;
+
+    job_init(&job, stmt);
+    if (n_params > 0) {
+        memcpy(job.params, params, n_params * sizeof(*params));
+    }
+    job.n_params = n_params;
+    job_run(&job);
+    ck_assert_int_ne(job.code, CF_OK);
+    ck_assert_int_eq(job.code, job.err.code);
+    ck_assert_ptr_null(job.rows);
+    job_fini(&job);
+    return job.err;
+}
+
+static int64_t times_prepared(const char *name)
+{
+    static const struct cf_pg_stmt count = {
+        .name = "types_prepared",
+        .sql = "SELECT count(*) FROM pg_prepared_statements WHERE name = $1",
+    };
+
+    return query_i64(&count, (struct cf_pg_param[]){cf_pg_str(name)}, 1);
+}
+
+/* Parameters and columns */
+
+static const int64_t integers[] = {0,         1,         -1,        INT16_MAX, INT16_MIN,
+                                   INT32_MAX, INT32_MIN, INT64_MAX, INT64_MIN};
+
+START_TEST(param_i64_round_trips)
+{
+    static const struct cf_pg_stmt echo = {.name = "echo_i64", .sql = "SELECT $1, $1::text"};
+    struct cf_pg_rows *rows = query(&echo, (struct cf_pg_param[]){cf_pg_i64(integers[_i])}, 1);
+
+    ck_assert_int_eq(cf_pg_get_i64(rows, 0, 0), integers[_i]);
+    ck_assert_int_eq(strtoll(cf_pg_get_text(rows, 0, 1), NULL, 10), integers[_i]);
+    cf_pg_rows_free(rows);
+}
+END_TEST
+
+START_TEST(get_i64_reads_every_width)
+{
+    static const struct cf_pg_stmt widths = {
+        .name = "widths",
+        .sql = "SELECT 32767::int2, (-32768)::int2, (-1)::int2, 2147483647::int4,"
+               " (-2147483648)::int4, (-1)::int4, 9223372036854775807::int8,"
+               " (-9223372036854775808)::int8, (-1)::int8",
+    };
+    static const int64_t want[] = {INT16_MAX, INT16_MIN, -1,        INT32_MAX, INT32_MIN,
+                                   -1,        INT64_MAX, INT64_MIN, -1};
+    struct cf_pg_rows *rows = query(&widths, NULL, 0);
+
+    for (int i = 0; i < N(want); i++) {
+        ck_assert_int_eq(cf_pg_get_i64(rows, 0, (size_t)i), want[i]);
+    }
+    cf_pg_rows_free(rows);
+}
+END_TEST
+
+static const double doubles[] = {0.0,     -0.0,      1.0 / 3,          -1e300,   5e-324,
+                                 DBL_MAX, -DBL_MAX,  DBL_MIN,          INFINITY, -INFINITY,
+                                 0.1,     1e15 + .5, (double)INT64_MAX};
+
+/* The server prints the fewest digits that are this number and no other. */
+START_TEST(param_f64_arrives_exactly)
+{
+    static const struct cf_pg_stmt echo = {.name = "echo_f64", .sql = "SELECT $1::text"};
+    struct cf_pg_rows *rows = query(&echo, (struct cf_pg_param[]){cf_pg_f64(doubles[_i])}, 1);
+    double value = strtod(cf_pg_get_text(rows, 0, 0), NULL);
+
+    ck_assert_mem_eq(&value, &doubles[_i], sizeof(value));
+    cf_pg_rows_free(rows);
+}
+END_TEST
+
+START_TEST(param_f64_nan_arrives)
+{
+    static const struct cf_pg_stmt echo = {.name = "echo_nan", .sql = "SELECT $1::float8::text"};
+    struct cf_pg_rows *rows = query(&echo, (struct cf_pg_param[]){cf_pg_f64((double)NAN)}, 1);
+
+    ck_assert_str_eq(cf_pg_get_text(rows, 0, 0), "NaN");
+    cf_pg_rows_free(rows);
+}
+END_TEST
+
+/* Every width of UTF-8, its first and last code points, and what is easily mistaken for an end. */
+static const struct {
+    const char *text;
+    int64_t characters;
+} texts[] = {
+    {"", 0},
+    {" ", 1},
+    {"a", 1},
+    {"\x01\x7f", 2},
+    {"\xc2\x80\xdf\xbf", 2},
+    {"\xe0\xa0\x80\xef\xbf\xbf", 2},
+    {"\xf0\x90\x80\x80\xf4\x8f\xbf\xbf", 2},
+    {"a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80", 4},
+    {"e\xcc\x81", 2},
+    {"\\x00 \\N NULL '; DROP TABLE users; --", 36},
+    {"line\nline\r\n\ttab", 15},
+};
+
+START_TEST(param_text_round_trips)
+{
+    static const struct cf_pg_stmt echo = {
+        .name = "echo_text",
+        .sql = "SELECT $1::text, octet_length($1), char_length($1), $1::varchar,"
+               " $1 = '' OR $1 IS NOT NULL AND $1 <> ''",
+    };
+    const char *text = texts[_i].text;
+    struct cf_pg_rows *rows = query(&echo, (struct cf_pg_param[]){cf_pg_str(text)}, 1);
+
+    ck_assert(!cf_pg_is_null(rows, 0, 0));
+    ck_assert_str_eq(cf_pg_get_text(rows, 0, 0), text);
+    ck_assert_str_eq(cf_pg_get_text(rows, 0, 3), text);
+    ck_assert_int_eq(cf_pg_get_i64(rows, 0, 1), (int64_t)strlen(text));
+    ck_assert_int_eq(cf_pg_get_i64(rows, 0, 2), texts[_i].characters);
+    cf_pg_rows_free(rows);
+}
+END_TEST
+
+/* More than a socket takes at once, both ways. */
+START_TEST(param_text_of_megabytes_round_trips)
+{
+    static const struct cf_pg_stmt echo = {.name = "echo_large", .sql = "SELECT $1::text, md5($1)"};
+    size_t size = (size_t)8 << 20;
+    char *text = malloc(size + 1);
+    struct cf_pg_rows *rows;
+
+    ck_assert_ptr_nonnull(text);
+    for (size_t i = 0; i < size; i++) {
+        text[i] = (char)('a' + i % 23);
+    }
+    text[size] = '\0';
+    rows = query(&echo, (struct cf_pg_param[]){cf_pg_str(text)}, 1);
+    ck_assert(strcmp(cf_pg_get_text(rows, 0, 0), text) == 0);
+    cf_pg_rows_free(rows);
+    free(text);
+}
+END_TEST
+
+START_TEST(param_text_not_utf8_is_invalid)
+{
+    static const struct cf_pg_stmt echo = {.name = "echo_bad", .sql = "SELECT $1::text"};
+    struct cf_err err = query_error(&echo, (struct cf_pg_param[]){cf_pg_str("\xc3(")}, 1);
+
+    ck_assert_int_eq(err.code, CF_EINVAL);
+    ck_assert_str_eq(err.sqlstate, "22021");
+}
+END_TEST
+
+START_TEST(get_text_reads_its_types)
+{
+    static const struct cf_pg_stmt types = {
+        .name = "text_types",
+        .sql = "SELECT 'a'::text, 'b'::varchar, 'c'::name, 'd'::char(3), 'e'",
+    };
+    static const char *const want[] = {"a", "b", "c", "d  ", "e"};
+    struct cf_pg_rows *rows = query(&types, NULL, 0);
+
+    for (int i = 0; i < N(want); i++) {
+        ck_assert_str_eq(cf_pg_get_text(rows, 0, (size_t)i), want[i]);
+    }
+    cf_pg_rows_free(rows);
+}
+END_TEST
+
+/* 1970 and around it, 2000, years 1 and 9999, and the first that PostgreSQL knows, 4714 BC. */
+static const int64_t times_us[] = {
+    0,
+    1,
+    -1,
+    -1000000,
+    INT64_C(946684800000000),
+    INT64_C(946684799999999),
+    INT64_C(1700000000123456),
+    INT64_C(-62135596800000000),
+    INT64_C(253402300799999999),
+    INT64_C(-210866803200000000),
+    INT64_MAX - 1,
+};
+
+START_TEST(param_time_round_trips)
+{
+    static const struct cf_pg_stmt echo = {
+        .name = "echo_time",
+        .sql = "SELECT $1, (extract(epoch FROM $1) * 1000000)::bigint",
+    };
+    struct cf_pg_rows *rows = query(&echo, (struct cf_pg_param[]){cf_pg_time_us(times_us[_i])}, 1);
+
+    ck_assert_int_eq(cf_pg_get_time_us(rows, 0, 0), times_us[_i]);
+    ck_assert_int_eq(cf_pg_get_i64(rows, 0, 1), times_us[_i]);
+    cf_pg_rows_free(rows);
+}
+END_TEST
+
+static const struct {
+    int64_t us;
+    const char *name;
+} infinities[] = {{INT64_MAX, "infinity"}, {INT64_MIN, "-infinity"}};
+
+START_TEST(param_time_infinity_round_trips)
+{
+    static const struct cf_pg_stmt echo = {
+        .name = "echo_infinity",
+        .sql = "SELECT $1, $1::text, $2::text::timestamptz",
+    };
+    struct cf_pg_rows *rows = query(
+        &echo,
+        (struct cf_pg_param[]){cf_pg_time_us(infinities[_i].us), cf_pg_str(infinities[_i].name)},
+        2);
+
+    ck_assert_str_eq(cf_pg_get_text(rows, 0, 1), infinities[_i].name);
+    ck_assert_int_eq(cf_pg_get_time_us(rows, 0, 0), infinities[_i].us);
+    ck_assert_int_eq(cf_pg_get_time_us(rows, 0, 2), infinities[_i].us);
+    cf_pg_rows_free(rows);
+}
+END_TEST
+
+/* Before the first instant that the server knows. */
+static const int64_t times_out_of_range_us[] = {INT64_MIN + 1, INT64_C(-210866803200000001)};
+
+START_TEST(param_time_out_of_range_is_invalid)
+{
+    static const struct cf_pg_stmt echo = {.name = "echo_range", .sql = "SELECT $1 > now()"};
+    struct cf_err err =
+        query_error(&echo, (struct cf_pg_param[]){cf_pg_time_us(times_out_of_range_us[_i])}, 1);
+
+    ck_assert_int_eq(err.code, CF_EINVAL);
+    ck_assert_str_eq(err.sqlstate, "22008");
+}
+END_TEST
+
+START_TEST(get_time_later_than_fits_is_the_last)
+{
+    static const struct cf_pg_stmt last = {
+        .name = "last_time",
+        .sql = "SELECT timestamptz '294276-12-31 23:59:59.999999+00'",
+    };
+    struct cf_pg_rows *rows = query(&last, NULL, 0);
+
+    ck_assert_int_eq(cf_pg_get_time_us(rows, 0, 0), INT64_MAX);
+    cf_pg_rows_free(rows);
+}
+END_TEST
+
+START_TEST(null_reads_as_nothing_of_its_type)
+{
+    static const struct cf_pg_stmt nulls = {
+        .name = "nulls",
+        .sql = "SELECT NULL::int2, NULL::int4, NULL::int8, NULL::text, NULL::varchar,"
+               " NULL::timestamptz, $1::text, $2::bigint",
+    };
+    struct cf_pg_param params[] = {cf_pg_str(NULL), {.type = CF_PG_NULL}};
+    struct cf_pg_rows *rows = query(&nulls, params, 2);
+
+    for (size_t i = 0; i < 8; i++) {
+        ck_assert(cf_pg_is_null(rows, 0, i));
+    }
+    ck_assert_int_eq(cf_pg_get_i64(rows, 0, 0), 0);
+    ck_assert_int_eq(cf_pg_get_i64(rows, 0, 1), 0);
+    ck_assert_int_eq(cf_pg_get_i64(rows, 0, 2), 0);
+    ck_assert_str_eq(cf_pg_get_text(rows, 0, 3), "");
+    ck_assert_str_eq(cf_pg_get_text(rows, 0, 4), "");
+    ck_assert_int_eq(cf_pg_get_time_us(rows, 0, 5), 0);
+    ck_assert_str_eq(cf_pg_get_text(rows, 0, 6), "");
+    ck_assert_int_eq(cf_pg_get_i64(rows, 0, 7), 0);
+    cf_pg_rows_free(rows);
+}
+END_TEST
+
+/* A statement's parameter is NULL when it is first used, and the server then has to guess its type:
+ * a narrower one than what comes later. The value must not be read as something else. */
+START_TEST(null_first_leaves_the_type_open)
+{
+    static const struct cf_pg_stmt insert = {
+        .name = "null_first",
+        .sql = "INSERT INTO " SCHEMA ".narrow VALUES ($1, $2, $3) RETURNING i4, i8, f8::bigint",
+    };
+    struct cf_pg_param none[] = {{.type = CF_PG_NULL}, {.type = CF_PG_NULL}, {.type = CF_PG_NULL}};
+    struct cf_pg_param some[] = {cf_pg_i64(-7), cf_pg_f64(3), cf_pg_i64(42)};
+    struct cf_pg_rows *rows;
+
+    pgview_exec(fixture_view(), "CREATE TABLE " SCHEMA ".narrow (i4 int4, i8 int8, f8 float8)");
+    for (int round = 0; round < 3; round++) {
+        rows = query(&insert, none, 3);
+        ck_assert(cf_pg_is_null(rows, 0, 0));
+        cf_pg_rows_free(rows);
+        rows = query(&insert, some, 3);
+        ck_assert_int_eq(cf_pg_get_i64(rows, 0, 0), -7);
+        ck_assert_int_eq(cf_pg_get_i64(rows, 0, 1), 3);
+        ck_assert_int_eq(cf_pg_get_i64(rows, 0, 2), 42);
+        cf_pg_rows_free(rows);
+    }
+    ck_assert_int_le(times_prepared("null_first"), 1);
+}
+END_TEST
+
+START_TEST(query_takes_sixteen_parameters)
+{
+    static const struct cf_pg_stmt many = {
+        .name = "sixteen",
+        .sql = "SELECT concat_ws(' ', $1::int, $2::int, $3::int, $4::int, $5::int, $6::int,"
+               " $7::int, $8::int, $9::int, $10::int, $11::int, $12::int, $13::int, $14::int,"
+               " $15::int, $16::int)",
+    };
+    struct cf_pg_param params[CF_PG_PARAMS_MAX];
+    struct cf_pg_rows *rows;
+
+    for (int i = 0; i < CF_PG_PARAMS_MAX; i++) {
+        params[i] = cf_pg_i64(i + 1);
+    }
+    rows = query(&many, params, CF_PG_PARAMS_MAX);
+    ck_assert_str_eq(cf_pg_get_text(rows, 0, 0), "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16");
+    cf_pg_rows_free(rows);
+}
+END_TEST
+
+/* Rows */
+
+START_TEST(rows_none_are_counted_zero)
+{
+    static const struct cf_pg_stmt none = {.name = "rows_none", .sql = "SELECT 1 WHERE false"};
+    struct cf_pg_rows *rows = query(&none, NULL, 0);
+
+    ck_assert_uint_eq(cf_pg_rows_count(rows), 0);
+    cf_pg_rows_free(rows);
+}
+END_TEST
+
+START_TEST(rows_of_a_command_are_counted_zero)
+{
+    static const struct cf_pg_stmt create = {.name = "rows_command",
+                                             .sql = "CREATE TABLE " SCHEMA ".made (id int)"};
+    static const struct cf_pg_stmt insert = {.name = "rows_insert",
+                                             .sql = "INSERT INTO " SCHEMA ".made VALUES (1), (2)"};
+    struct cf_pg_rows *rows = query(&create, NULL, 0);
+
+    ck_assert_uint_eq(cf_pg_rows_count(rows), 0);
+    cf_pg_rows_free(rows);
+    rows = query(&insert, NULL, 0);
+    ck_assert_uint_eq(cf_pg_rows_count(rows), 0);
+    cf_pg_rows_free(rows);
+    ck_assert_int_eq(pgview_i64(fixture_view(), "select count(*) from " SCHEMA ".made", NULL), 2);
+}
+END_TEST
+
+START_TEST(rows_hundred_thousand_are_all_there)
+{
+    static const struct cf_pg_stmt many = {
+        .name = "rows_many",
+        .sql = "SELECT n, 'row ' || n FROM generate_series(1, 100000) n",
+    };
+    struct cf_pg_rows *rows = query(&many, NULL, 0);
+    char text[32];
+
+    ck_assert_uint_eq(cf_pg_rows_count(rows), 100000);
+    for (size_t i = 0; i < 100000; i++) {
+        if (cf_pg_get_i64(rows, i, 0) != (int64_t)i + 1) {
+            ck_abort_msg("row %zu has another's number", i);
+        }
+    }
+    (void)snprintf(text, sizeof(text), "row %d", 100000);
+    ck_assert_str_eq(cf_pg_get_text(rows, 99999, 1), text);
+    cf_pg_rows_free(rows);
+}
+END_TEST
+
+START_TEST(rows_free_null_does_nothing)
+{
+    cf_pg_rows_free(NULL);
+}
+END_TEST
+
+START_TEST(rows_outlive_the_database)
+{
+    static const struct cf_pg_stmt word = {.name = "rows_word", .sql = "SELECT 'still here'"};
+    struct cf_pg_rows *rows = query(&word, NULL, 0);
+
+    fixture_close();
+    ck_assert_str_eq(cf_pg_get_text(rows, 0, 0), "still here");
+    cf_pg_rows_free(rows);
+}
+END_TEST
+
+static void read_row_out_of_range(const struct cf_pg_rows *rows)
+{
+    (void)cf_pg_get_i64(rows, 1, 0);
+}
+
+static void read_column_out_of_range(const struct cf_pg_rows *rows)
+{
+    (void)cf_pg_is_null(rows, 0, 3);
+}
+
+static void read_text_as_i64(const struct cf_pg_rows *rows)
+{
+    (void)cf_pg_get_i64(rows, 0, 1);
+}
+
+static void read_i64_as_text(const struct cf_pg_rows *rows)
+{
+    (void)cf_pg_get_text(rows, 0, 0);
+}
+
+static void read_i64_as_time(const struct cf_pg_rows *rows)
+{
+    (void)cf_pg_get_time_us(rows, 0, 0);
+}
+
+static const struct {
+    const char *what;
+    void (*read)(const struct cf_pg_rows *rows);
+} mistakes[5] = {
+    {"row", read_row_out_of_range}, {"column", read_column_out_of_range},
+    {"text", read_text_as_i64},     {"number", read_i64_as_text},
+    {"time", read_i64_as_time},
+};
+
+START_TEST(get_what_is_not_there_is_asserted)
+{
+    static const struct cf_pg_stmt row = {.name = "rows_row",
+                                          .sql = "SELECT 1::bigint, 'a'::text, now()"};
+    struct cf_pg_rows *rows = query(&row, NULL, 0);
+
+    mistakes[_i].read(rows);
+    ck_abort_msg("%s: nothing happened", mistakes[_i].what);
+}
+END_TEST
+
+/* Statements */
+
+START_TEST(statement_is_prepared_once_a_connection)
+{
+    static const struct cf_pg_stmt stmt = {.name = "prepared_once", .sql = "SELECT $1 + 1"};
+
+    ck_assert_int_eq(times_prepared("prepared_once"), 0);
+    for (int i = 0; i < 5; i++) {
+        ck_assert_int_eq(query_i64(&stmt, (struct cf_pg_param[]){cf_pg_i64(i)}, 1), i + 1);
+    }
+    ck_assert_int_eq(times_prepared("prepared_once"), 1);
+    ck_assert_uint_eq(fixture_stats().opened, 1);
+}
+END_TEST
+
+/* More than the list of the prepared holds at first. */
+START_TEST(statements_hundred_are_all_prepared)
+{
+    static struct cf_pg_stmt stmts[100];
+    static char names[100][16];
+    static const struct cf_pg_stmt count = {
+        .name = "types_count",
+        .sql = "SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'hundred%'",
+    };
+
+    for (int round = 0; round < 2; round++) {
+        for (int i = 0; i < N(stmts); i++) {
+            (void)snprintf(names[i], sizeof(names[i]), "hundred_%d", i);
+            stmts[i] = (struct cf_pg_stmt){.name = names[i], .sql = "SELECT 2 * $1"};
+            ck_assert_int_eq(query_i64(&stmts[i], (struct cf_pg_param[]){cf_pg_i64(i)}, 1), 2 * i);
+        }
+    }
+    ck_assert_int_eq(query_i64(&count, NULL, 0), 100);
+}
+END_TEST
+
+START_TEST(statement_wrong_fails_and_harms_nobody)
+{
+    static const struct cf_pg_stmt wrong = {.name = "wrong", .sql = "SELEC 1"};
+    static const struct cf_pg_stmt missing = {.name = "missing", .sql = "SELECT * FROM no_such"};
+    int pid = backend_pid();
+
+    for (int i = 0; i < 3; i++) {
+        struct cf_err err = query_error(&wrong, NULL, 0);
+
+        ck_assert_int_eq(err.code, CF_EINTERNAL);
+        ck_assert_str_eq(err.sqlstate, "42601");
+        ck_assert_str_eq(err.phase, "query");
+        ck_assert_ptr_nonnull(strstr(err.msg, "SELEC"));
+        err = query_error(&missing, NULL, 0);
+        ck_assert_int_eq(err.code, CF_EINTERNAL);
+        ck_assert_str_eq(err.sqlstate, "42P01");
+        ck_assert_int_eq(backend_pid(), pid);
+    }
+    ck_assert_int_eq(times_prepared("wrong"), 0);
+    ck_assert_uint_eq(fixture_stats().opened, 1);
+}
+END_TEST
+
+START_TEST(statement_that_failed_to_prepare_can_be_prepared_later)
+{
+    static const struct cf_pg_stmt later = {.name = "later",
+                                            .sql = "SELECT count(*) FROM " SCHEMA ".later"};
+
+    ck_assert_str_eq(query_error(&later, NULL, 0).sqlstate, "42P01");
+    pgview_exec(fixture_view(), "CREATE TABLE " SCHEMA ".later (id int)");
+    ck_assert_int_eq(query_i64(&later, NULL, 0), 0);
+    ck_assert_int_eq(times_prepared("later"), 1);
+}
+END_TEST
+
+START_TEST(statement_that_failed_succeeds_later)
+{
+    static const struct cf_pg_stmt divide = {.name = "divide", .sql = "SELECT 12 / $1"};
+    int pid = backend_pid();
+
+    for (int i = 0; i < 3; i++) {
+        struct cf_err err = query_error(&divide, (struct cf_pg_param[]){cf_pg_i64(0)}, 1);
+
+        ck_assert_int_eq(err.code, CF_EINVAL);
+        ck_assert_str_eq(err.sqlstate, "22012");
+        ck_assert_int_eq(query_i64(&divide, (struct cf_pg_param[]){cf_pg_i64(3)}, 1), 4);
+    }
+    ck_assert_int_eq(times_prepared("divide"), 1);
+    ck_assert_int_eq(backend_pid(), pid);
+}
+END_TEST
+
+/* The error comes with the Sync, behind the rows, when the implicit transaction commits. */
+START_TEST(statement_that_fails_at_its_end_is_no_success)
+{
+    static const struct cf_pg_stmt insert = {
+        .name = "deferred",
+        .sql = "INSERT INTO " SCHEMA ".child VALUES ($1) RETURNING parent",
+    };
+    int pid = backend_pid();
+
+    pgview_exec(fixture_view(),
+                "CREATE TABLE " SCHEMA ".parent (id bigint PRIMARY KEY);"
+                "CREATE TABLE " SCHEMA ".child (parent bigint REFERENCES " SCHEMA ".parent"
+                " DEFERRABLE INITIALLY DEFERRED);"
+                "INSERT INTO " SCHEMA ".parent VALUES (1)");
+    for (int i = 0; i < 3; i++) {
+        struct cf_err err = query_error(&insert, (struct cf_pg_param[]){cf_pg_i64(2)}, 1);
+
+        ck_assert_int_eq(err.code, CF_ECONFLICT);
+        ck_assert_str_eq(err.sqlstate, "23503");
+        ck_assert_int_eq(query_i64(&insert, (struct cf_pg_param[]){cf_pg_i64(1)}, 1), 1);
+    }
+    ck_assert_int_eq(backend_pid(), pid);
+}
+END_TEST
+
+START_TEST(statement_that_opens_a_transaction_is_rolled_back)
+{
+    static const struct cf_pg_stmt begin = {.name = "begin", .sql = "BEGIN"};
+    int pid = backend_pid();
+    char text[16];
+
+    (void)snprintf(text, sizeof(text), "%d", pid);
+    cf_pg_rows_free(query(&begin, NULL, 0));
+    ck_assert_int_eq(backend_pid(), pid);
+    WAIT_FOR(pgview_i64(fixture_view(),
+                        "select (state = 'idle')::int from pg_stat_activity where pid = $1",
+                        (const char *[]){text, NULL}) == 1);
+    ck_assert_uint_eq(fixture_stats().cancels[CF_PG_NOT_SENT], 1);
+}
+END_TEST
+
+/* An implicit transaction is a statement's own: nothing of it is seen by the next. */
+START_TEST(statement_after_ddl_sees_its_new_columns)
+{
+    static const struct cf_pg_stmt all = {.name = "all_columns",
+                                          .sql = "SELECT * FROM " SCHEMA ".changing"};
+    struct cf_pg_rows *rows;
+
+    pgview_exec(fixture_view(), "CREATE TABLE " SCHEMA ".changing AS SELECT 1::bigint AS a");
+    ck_assert_int_eq(query_i64(&all, NULL, 0), 1);
+    pgview_exec(fixture_view(), "ALTER TABLE " SCHEMA ".changing ADD COLUMN b bigint DEFAULT 2");
+    WAIT_FOR(({
+        struct job job;
+        enum cf_code code;
+
+        job_init(&job, &all);
+        job_run(&job);
+        code = job.code;
+        ck_assert(code == CF_OK || strcmp(job.err.sqlstate, "0A000") == 0);
+        job_fini(&job);
+        code == CF_OK;
+    }));
+    rows = query(&all, NULL, 0);
+    ck_assert_int_eq(cf_pg_get_i64(rows, 0, 1), 2);
+    cf_pg_rows_free(rows);
+}
+END_TEST
+
+/* SQLSTATEs */
+
+static const struct {
+    const char *sqlstate;
+    enum cf_code code;
+} sqlstates[] = {
+    {"22000", CF_EINVAL},    {"22012", CF_EINVAL},    {"22P02", CF_EINVAL},
+    {"23502", CF_EINVAL},    {"23514", CF_EINVAL},    {"23503", CF_ECONFLICT},
+    {"23505", CF_ECONFLICT}, {"40001", CF_ECONFLICT}, {"40P01", CF_ECONFLICT},
+    {"08000", CF_EUNAVAIL},  {"08006", CF_EUNAVAIL},  {"53000", CF_EUNAVAIL},
+    {"53100", CF_EUNAVAIL},  {"53200", CF_EUNAVAIL},  {"53300", CF_EUNAVAIL},
+    {"57P01", CF_EUNAVAIL},  {"57P03", CF_EUNAVAIL},  {"25006", CF_EUNAVAIL},
+    {"57014", CF_EDEADLINE}, {"25001", CF_EINTERNAL}, {"23000", CF_EINTERNAL},
+    {"42501", CF_EINTERNAL}, {"42883", CF_EINTERNAL}, {"0A000", CF_EINTERNAL},
+    {"55P03", CF_EINTERNAL}, {"P0001", CF_EINTERNAL}, {"XX000", CF_EINTERNAL},
+    {"57000", CF_EINTERNAL},
+};
+
+/* As an error of the statement, whatever the state: the session lives on. */
+START_TEST(sqlstate_decides_the_code)
+{
+    static const struct cf_pg_stmt raise = {.name = "raise", .sql = "SELECT " SCHEMA ".raise($1)"};
+    struct cf_err err;
+    int pid;
+
+    pgview_exec(fixture_view(),
+                "CREATE FUNCTION " SCHEMA ".raise(state text) RETURNS int LANGUAGE plpgsql AS"
+                " $$BEGIN RAISE EXCEPTION E'first\\nsecond' USING ERRCODE = state; END$$");
+    pid = backend_pid();
+    err = query_error(&raise, (struct cf_pg_param[]){cf_pg_str(sqlstates[_i].sqlstate)}, 1);
+    ck_assert_int_eq(err.code, sqlstates[_i].code);
+    ck_assert_str_eq(err.sqlstate, sqlstates[_i].sqlstate);
+    ck_assert_str_eq(err.msg, "first");
+    ck_assert_str_eq(err.phase, "query");
+    ck_assert_int_eq(backend_pid(), pid);
+}
+END_TEST
+
+/* Suite */
+
+static TCase *add_case(Suite *suite, const char *name, void (*set_up)(void))
+{
+    TCase *tc = tcase_create(name);
+
+    tcase_add_checked_fixture(tc, set_up, fixture_teardown);
+    tcase_set_timeout(tc, 20);
+    suite_add_tcase(suite, tc);
+    return tc;
+}
+
+static void add_params(Suite *suite)
+{
+    TCase *tc = add_case(suite, "param", setup_schema);
+
+    tcase_add_loop_test(tc, param_i64_round_trips, 0, N(integers));
+    tcase_add_test(tc, get_i64_reads_every_width);
+    tcase_add_loop_test(tc, param_f64_arrives_exactly, 0, N(doubles));
+    tcase_add_test(tc, param_f64_nan_arrives);
+    tcase_add_loop_test(tc, param_text_round_trips, 0, N(texts));
+    tcase_add_test(tc, param_text_of_megabytes_round_trips);
+    tcase_add_test(tc, param_text_not_utf8_is_invalid);
+    tcase_add_test(tc, get_text_reads_its_types);
+    tcase_add_loop_test(tc, param_time_round_trips, 0, N(times_us));
+    tcase_add_loop_test(tc, param_time_infinity_round_trips, 0, N(infinities));
+    tcase_add_loop_test(tc, param_time_out_of_range_is_invalid, 0, N(times_out_of_range_us));
+    tcase_add_test(tc, get_time_later_than_fits_is_the_last);
+    tcase_add_test(tc, null_reads_as_nothing_of_its_type);
+    tcase_add_test(tc, null_first_leaves_the_type_open);
+    tcase_add_test(tc, query_takes_sixteen_parameters);
+}
+
+static void add_rows(Suite *suite)
+{
+    TCase *tc = add_case(suite, "rows", setup_schema);
+
+    tcase_add_test(tc, rows_none_are_counted_zero);
+    tcase_add_test(tc, rows_of_a_command_are_counted_zero);
+    tcase_add_test(tc, rows_hundred_thousand_are_all_there);
+    tcase_add_test(tc, rows_free_null_does_nothing);
+    tcase_add_test(tc, rows_outlive_the_database);
+
+    tc = add_case(suite, "mistakes", setup);
+    tcase_set_tags(tc, "fork");
+    tcase_add_loop_test_raise_signal(tc, get_what_is_not_there_is_asserted, SIGABRT, 0,
+                                     N(mistakes));
+}
+
+Suite *suite_pg_types(void)
+{
+    Suite *suite = suite_create("pg_types");
+    TCase *tc;
+
+    add_params(suite);
+    add_rows(suite);
+    tc = add_case(suite, "statement", setup_schema);
+    tcase_add_test(tc, statement_is_prepared_once_a_connection);
+    tcase_add_test(tc, statements_hundred_are_all_prepared);
+    tcase_add_test(tc, statement_wrong_fails_and_harms_nobody);
+    tcase_add_test(tc, statement_that_failed_to_prepare_can_be_prepared_later);
+    tcase_add_test(tc, statement_that_failed_succeeds_later);
+    tcase_add_test(tc, statement_that_fails_at_its_end_is_no_success);
+    tcase_add_test(tc, statement_that_opens_a_transaction_is_rolled_back);
+    tcase_add_test(tc, statement_after_ddl_sees_its_new_columns);
+    tc = add_case(suite, "sqlstate", setup_schema);
+    tcase_add_loop_test(tc, sqlstate_decides_the_code, 0, N(sqlstates));
+    return suite;
+}
