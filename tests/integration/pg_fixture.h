@@ -76,6 +76,16 @@ PGconn *fixture_view(void);
 /* How many sessions the database has on the server that `view` is connected to. */
 int fixture_backends(PGconn *view);
 
+/* Wait until one session of the database runs a statement that sleeps; its pid. */
+int fixture_wait_sleeper(void);
+
+/* SIGSTOP, and wait until it has stopped; SIGCONT. Should the test fail, it is continued too. */
+void fixture_freeze(int pid);
+void fixture_thaw(int pid);
+
+/* End a session as an administrator does, and wait until it is gone. */
+void fixture_terminate(int pid);
+
 struct cf_pg_stats fixture_stats(void);
 
 /* Wait until nothing is under way in the pools, and check that no slot was lost. */

