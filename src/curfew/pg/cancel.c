@@ -93,8 +93,9 @@ static enum cf_code cancel_by_pqcancel(struct cf_ctx *ctx, struct cf_pg *pg,
 /* Internal helpers: the first fence, whichever way */
 
 /* Have the backend signalled and wait until that is over. The control connection first; where it
- * does not lead to the same server, or fails, PQcancel. A control cancel that the bound cut short
- * may yet arrive, but then there is no time left for another way either. */
+ * does not lead to the same server, or could not send it, PQcancel. A control cancel that the bound
+ * cut short or whose answer was lost may yet arrive, and no other way makes that any better: the
+ * connection must not be lent again. */
 static enum cf_code send_cancel(struct cf_ctx *ctx, struct cf_pg *pg, struct cf__pg_conn *conn,
                                 struct cf_err *err)
 {
@@ -105,7 +106,7 @@ static enum cf_code send_cancel(struct cf_ctx *ctx, struct cf_pg *pg, struct cf_
         code = cf__pg_control_cancel(ctx, pg->control, conn, err);
     }
     if (way == CF_PG_CANCEL_PQCANCEL ||
-        (way == CF_PG_CANCEL_AUTO && code != CF_OK && cf_ctx_err(ctx) == CF_OK)) {
+        (way == CF_PG_CANCEL_AUTO && code != CF_OK && code != CF_EIO && cf_ctx_err(ctx) == CF_OK)) {
         code = cancel_by_pqcancel(ctx, pg, conn, err);
     }
     return code;
@@ -156,12 +157,12 @@ static enum cf_code cancel_and_drain(struct cf_ctx *ctx, struct cf__pg_slot *slo
     enum cf_code code;
 
     do {
-        *outcome = CF_PG_DISPATCH_FAILED;
         code = send_cancel(ctx, slot->pool->pg, slot->conn, err);
+        *outcome =
+            code == CF_OK || code == CF_EIO ? CF_PG_CONNECTION_DROPPED : CF_PG_DISPATCH_FAILED;
         if (code != CF_OK) {
             return code;
         }
-        *outcome = CF_PG_CONNECTION_DROPPED;
         code = cf_ctx_with_timeout(ctx, patience_ns, &turn, err);
         if (code != CF_OK) {
             return code;

@@ -28,6 +28,9 @@
 /* After an attempt to connect failed, requests are refused at once for so long. */
 #define RETRY_NS (CF_SECOND / 4)
 
+/* The same after it was found to lead to another server: behind a balancer the next may, too. */
+#define ELSEWHERE_RETRY_NS (5 * CF_SECOND)
+
 static const struct cf_pg_stmt cancel_backends = {
     .name = "cf_cancel_backends",
     .sql = "SELECT pg_cancel_backend(pid::int4)"
@@ -58,6 +61,7 @@ struct cf__pg_control {
     struct cf__pg_conn *conn; /* Loop thread only, as is all below. NULL: not connected. */
     struct cf__list pending;  /* struct request */
     struct cf__wait *sleeper; /* The fiber, when it has nothing to do. */
+    struct cf__wait *end;     /* Who waits for the fiber's end. */
     int64_t retry_at_ns;
     bool wanted;
     bool ended; /* The fiber. */
@@ -168,7 +172,8 @@ static enum cf_code ensure_connected(struct cf__pg_control *control, struct cf_e
     return CF_OK;
 }
 
-/* One statement on the control connection; a failure ends the connection. */
+/* One statement on the control connection; a failure ends the connection. CF_EIO: it was sent and
+ * not answered, so the server may yet do it. */
 static enum cf_code run_statement(struct cf__pg_control *control, const char *pids,
                                   struct cf_err *err)
 {
@@ -192,6 +197,7 @@ static enum cf_code run_statement(struct cf__pg_control *control, const char *pi
     PQclear(result);
     cf_ctx_free(ctx);
     if (code != CF_OK) {
+        code = conn->section.pending ? cf_err_recode(err, CF_EIO) : code;
         cf__pg_conn_close(conn);
         control->conn = NULL;
         return cf_err_wrap(err, code, "control connection");
@@ -201,9 +207,30 @@ static enum cf_code run_statement(struct cf__pg_control *control, const char *pi
 
 /* Internal helpers: the fiber */
 
+/* Nobody waits for the answer any more. To cancel then would be wrong: the connection it was for is
+ * closed, and its backend's pid may have become another's. */
+static bool is_abandoned(struct request *request)
+{
+    bool abandoned;
+
+    (void)pthread_mutex_lock(&request->mu);
+    abandoned = request->wait == NULL;
+    (void)pthread_mutex_unlock(&request->mu);
+    return abandoned;
+}
+
+/* The connection leads to another server than the pool's does now: perhaps the next one will not. */
+static void give_up_server(struct cf__pg_control *control)
+{
+    cf__pg_conn_close(control->conn);
+    control->conn = NULL;
+    control->retry_at_ns = cf_now_ns() + ELSEWHERE_RETRY_NS;
+}
+
 /* Take what is pending for this server; what is for another is answered so. */
 static size_t take_batch(struct cf__pg_control *control, struct request **batch)
 {
+    bool elsewhere = false;
     struct cf__list *node;
     size_t count = 0;
 
@@ -211,14 +238,20 @@ static size_t take_batch(struct cf__pg_control *control, struct request **batch)
     while (count < BATCH_MAX && (node = cf__list_pop(&control->pending)) != NULL) {
         struct request *request = CF__CONTAINER(node, struct request, node);
 
-        if (strcmp(request->identity, control->conn->identity) == 0) {
+        if (is_abandoned(request)) {
+            request_unref(request);
+        } else if (strcmp(request->identity, control->conn->identity) == 0) {
             batch[count++] = request;
         } else {
             struct cf_err err;
 
+            elsewhere = true;
             (void)cf_err_set(&err, CF_EINVAL, "the control connection leads to another server");
             answer(request, &err);
         }
+    }
+    if (elsewhere && count == 0) {
+        give_up_server(control);
     }
     return count;
 }
@@ -287,6 +320,9 @@ static void run(void *arg)
     refuse_pending(control, &err);
     cf__pg_conn_close(control->conn);
     control->conn = NULL;
+    if (control->end != NULL) {
+        (void)cf__wait_end(control->end, CF__WAIT_READY); /* Nobody else ends it. */
+    }
 }
 
 /* Life cycle */
@@ -319,8 +355,13 @@ enum cf_code cf__pg_control_new(struct cf_pg *pg, struct cf_loop *loop, struct c
 
 void cf__pg_control_stop(struct cf__pg_control *control)
 {
+    struct cf__wait end;
+
     cf_ctx_cancel_cause(control->ctx, CF_REASON_SHUTDOWN, NULL);
-    while (!control->ended && cf_yield(cf_ctx_background(), NULL) == CF_OK) {
+    if (!control->ended) {
+        cf__wait_init(&end);
+        control->end = &end;
+        (void)cf__wait_park(NULL, &end); /* A statement that it waits for is bounded. */
     }
 }
 
