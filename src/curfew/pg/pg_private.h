@@ -157,6 +157,7 @@ struct cf__pg_pool {
     unsigned failures;      /* Attempts to connect that failed, since the last that did not. */
     int64_t retry_at_ns;    /* No attempt before, while failures > 0. */
     struct cf_err last_err; /* Of the last failed attempt. */
+    uint64_t random;        /* The state of its jitter. */
     int64_t next_step_ns;   /* When the next step of a log-in may be computed. */
 
     /* For other threads to read: each is a figure of its own, so relaxed suffices. */
@@ -223,8 +224,8 @@ void cf__pg_control_free(struct cf__pg_control *control);
 void cf__pg_control_want(struct cf__pg_control *control);
 
 /* Have the server signal the backend of `conn`. Any loop. Blocks: until it has (F1), under `ctx`.
- * Fails with CF_EUNAVAIL when it did not, CF_EINVAL when `conn` leads to another server, and as
- * `ctx` does: then it may yet happen. */
+ * Fails with CF_EUNAVAIL when it did not, CF_EINVAL when `conn` leads to another server; with CF_EIO
+ * when the answer was lost, and as `ctx` does: then it may yet happen. */
 CF_MUST enum cf_code cf__pg_control_cancel(struct cf_ctx *ctx, struct cf__pg_control *control,
                                            const struct cf__pg_conn *conn, struct cf_err *err);
 

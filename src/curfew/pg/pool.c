@@ -15,6 +15,7 @@
 #include "curfew/pg/pg_private.h"
 
 #include <stdlib.h>
+#include <sys/random.h>
 
 #include <curfew/clock.h>
 #include <curfew/wait.h>
@@ -23,8 +24,10 @@
 
 #define BACKOFF_MIN_NS (100 * CF_MS)
 
-/* While attempts fail, so many at once: a server that comes back is not to be stormed. */
-#define OPENINGS_MAX_FAILING 2
+/* So many attempts at once, a loop. A server forks for each, and both sides compute the proof of the
+ * password: a pool that filled all at once held up the requests that it was filled for. While
+ * attempts fail there is one at a time: a server that comes back is not to be stormed. */
+#define OPENINGS_MAX 2
 
 /* How often idle and old connections are looked for. */
 #define HOUSEKEEPING_NS CF_SECOND
@@ -64,10 +67,39 @@ static void set_waiting(struct cf__pg_pool *pool, size_t n)
     atomic_store_explicit(&pool->waiting, n, memory_order_relaxed); /* For cf_pg_stats(). */
 }
 
-/* A number from 0 to 1, not twice the same: to spread what would happen at once. */
-static double jitter(void)
+/* A number from 0 to 1, not the same in two pools or processes: to spread what would happen at once
+ * (xorshift64). */
+static double jitter(struct cf__pg_pool *pool)
 {
-    return (double)random() / (double)RAND_MAX;
+    pool->random ^= pool->random << 13;
+    pool->random ^= pool->random >> 7;
+    pool->random ^= pool->random << 17;
+    return (double)(pool->random >> 11) / (double)(UINT64_C(1) << 53);
+}
+
+static void seed_jitter(struct cf__pg_pool *pool)
+{
+    if (getrandom(&pool->random, sizeof(pool->random), GRND_NONBLOCK) != sizeof(pool->random)) {
+        pool->random = (uint64_t)cf_now_ns(); /* Untested: the system has just started. */
+    }
+    pool->random |= 1; /* Zero would stay zero. */
+}
+
+/* Sleep, if need be without memory: what the pool does again and again must not end for good because
+ * a timer could not be had once. False: the pool closes. */
+static bool pause_until(struct cf__pg_pool *pool, int64_t at_ns)
+{
+    while (cf_now_ns() < at_ns) {
+        enum cf_code code = cf_sleep_until(pool->ctx, at_ns, NULL);
+
+        if (code == CF_ENOMEM) {
+            code = cf_yield(pool->ctx, NULL);
+        }
+        if (code != CF_OK) {
+            return false;
+        }
+    }
+    return cf_ctx_err(pool->ctx) == CF_OK;
 }
 
 static void report(struct cf__pg_pool *pool, enum cf_pg_event_kind kind, int backend_pid,
@@ -141,7 +173,7 @@ static void note_failure(struct cf__pg_pool *pool, const struct cf_err *err)
     if (backoff_ns > pg->options.backoff_max_ns) {
         backoff_ns = pg->options.backoff_max_ns;
     }
-    backoff_ns = (int64_t)((double)backoff_ns * (0.5 + 0.5 * jitter()));
+    backoff_ns = (int64_t)((double)backoff_ns * (0.5 + 0.5 * jitter(pool)));
     pool->failures++;
     pool->retry_at_ns = cf_now_ns() + backoff_ns;
     pool->last_err = *err;
@@ -156,7 +188,7 @@ static void note_failure(struct cf__pg_pool *pool, const struct cf_err *err)
 static void note_success(struct cf__pg_slot *slot)
 {
     struct cf__pg_pool *pool = slot->pool;
-    double spread = 0.9 + 0.2 * jitter();
+    double spread = 0.9 + 0.2 * jitter(pool);
 
     pool->failures = 0;
     slot->expires_ns = cf_now_ns() + (int64_t)((double)pool->pg->options.lifetime_ns * spread);
@@ -185,16 +217,25 @@ static enum cf_code connect_once(struct cf__pg_slot *slot, struct cf_err *err)
     return code;
 }
 
-/* The fiber that fills an empty slot. It gives up after one failure, unless it is the last hope:
- * then it goes on until it succeeds or the pool closes. */
+/* Whether a failed attempt is to be repeated by the fiber that made it: not if another one is at it,
+ * nor if a connection is open and nobody waits for a second. */
+static bool tries_again(const struct cf__pg_pool *pool)
+{
+    return count(pool, CF__PG_OPENING) == 1 && (n_open(pool) == 0 || pool->n_waiters > 0);
+}
+
+static void open_for_waiters(struct cf__pg_pool *pool);
+
+/* The fiber that fills an empty slot. While attempts fail it is the only one, and waits before each;
+ * it goes on until it succeeds, nobody needs it, or the pool closes. */
 static void run_opener(void *arg)
 {
     struct cf__pg_slot *slot = arg;
     struct cf__pg_pool *pool = slot->pool;
+    enum cf_code code = CF_ECANCELED;
     struct cf_err err;
-    enum cf_code code;
 
-    for (;;) {
+    while (pool->failures == 0 || pause_until(pool, pool->retry_at_ns)) {
         code = connect_once(slot, &err);
         if (code == CF_OK || cf_ctx_err(pool->ctx) != CF_OK) {
             break;
@@ -204,10 +245,7 @@ static void run_opener(void *arg)
             (void)cf_err_recode(&err, CF_EUNAVAIL);
             refuse_waiters(pool, &err);
         }
-        if (n_open(pool) > 0 || count(pool, CF__PG_OPENING) > 1) {
-            break;
-        }
-        if (cf_sleep_until(pool->ctx, pool->retry_at_ns, NULL) != CF_OK) {
+        if (!tries_again(pool)) {
             break;
         }
     }
@@ -215,6 +253,7 @@ static void run_opener(void *arg)
         note_success(slot);
         cf__pg_slot_move(slot, CF__PG_BUSY);
         cf__pg_pool_release(slot);
+        open_for_waiters(pool);
     } else {
         cf__pg_slot_move(slot, CF__PG_EMPTY);
     }
@@ -229,7 +268,7 @@ static void open_one(struct cf__pg_pool *pool)
     struct cf_err err;
 
     if (pool->closing || cf__list_empty(&pool->empty) ||
-        (pool->failures > 0 && opening >= OPENINGS_MAX_FAILING)) {
+        opening >= (pool->failures > 0 ? 1 : OPENINGS_MAX)) {
         return;
     }
     slot = CF__CONTAINER(pool->empty.next, struct cf__pg_slot, node);
@@ -239,6 +278,14 @@ static void open_one(struct cf__pg_pool *pool)
         if (n_open(pool) == 0 && opening == 0) {
             refuse_waiters(pool, &err);
         }
+    }
+}
+
+/* Start one more attempt if those under way do not serve all who wait. */
+static void open_for_waiters(struct cf__pg_pool *pool)
+{
+    if (pool->n_waiters > count(pool, CF__PG_OPENING)) {
+        open_one(pool);
     }
 }
 
@@ -257,7 +304,7 @@ static void run_housekeeper(void *arg)
 {
     struct cf__pg_pool *pool = arg;
 
-    while (cf_sleep(pool->ctx, HOUSEKEEPING_NS, NULL) == CF_OK) {
+    while (pause_until(pool, cf_now_ns() + HOUSEKEEPING_NS)) {
         int64_t now_ns = cf_now_ns();
         struct cf__list *node = pool->idle.next;
 
@@ -269,8 +316,11 @@ static void run_housekeeper(void *arg)
                 cf__pg_pool_discard(slot, CF_PG_EVENT_CLOSED, NULL);
             }
         }
+        /* What was wanted when there was no memory for it. */
         if (n_open(pool) + count(pool, CF__PG_OPENING) == 0) {
             open_one(pool);
+        } else {
+            open_for_waiters(pool);
         }
     }
     cf__pg_pool_fiber_end(pool);
@@ -288,6 +338,7 @@ enum cf_code cf__pg_pool_init(struct cf__pg_pool *pool, struct cf_pg *pg, struct
     cf__list_init(&pool->waiters);
     pool->pg = pg;
     pool->loop = loop;
+    seed_jitter(pool);
     pool->slots = calloc(n_slots, sizeof(*pool->slots));
     if (pool->slots == NULL) {
         return cf_err_set(err, CF_ENOMEM, "no memory for a pool of %zu connections", n_slots);
@@ -411,11 +462,13 @@ enum cf_code cf__pg_pool_acquire(struct cf_ctx *ctx, struct cf__pg_pool *pool,
     cf__wait_init(&waiter.wait);
     cf__list_push(&pool->waiters, &waiter.node);
     set_waiting(pool, pool->n_waiters + 1);
-    if (pool->n_waiters > count(pool, CF__PG_OPENING)) {
-        open_one(pool);
-    }
+    open_for_waiters(pool);
     switch (cf__wait_park(ctx, &waiter.wait)) {
     case CF__WAIT_READY:
+        if (cf_ctx_err(ctx) != CF_OK) {
+            cf__pg_pool_release(waiter.slot); /* It ended between the lending and now. */
+            break;
+        }
         *out = waiter.slot;
         return CF_OK;
     case CF__WAIT_CLOSED:
