@@ -15,6 +15,7 @@
 
 #include <endian.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -83,7 +84,8 @@ static void on_socket(void *arg, int status, int events)
     if ((events & UV_WRITABLE) != 0) {
         flush(conn);
     }
-    if (status != 0 || !PQconsumeInput(conn->pq)) {
+    /* Whatever libuv says of it: libpq reads what is left, and what is wrong with it. */
+    if (!PQconsumeInput(conn->pq) || status != 0) {
         conn->broken = true;
     }
     if (conn->broken) {
@@ -94,6 +96,7 @@ static void on_socket(void *arg, int status, int events)
             wake(conn);
         }
     } else if (!conn->section.pending && conn->on_idle_input != NULL) {
+        (void)PQisBusy(conn->pq); /* Has libpq look at it: see take_notice(). */
         conn->on_idle_input(conn->arg);
     }
 }
@@ -117,10 +120,16 @@ static enum cf_code wait_input(struct cf_ctx *ctx, struct cf__pg_conn *conn, str
 
 /* Internal helpers: connecting */
 
-static void drop_notice(void *arg, const PGresult *notice)
+/* The library never logs, and libpq would write to standard error. What the server says to an idle
+ * session comes here too: a last word, before its socket ends, is the end. */
+static void take_notice(void *arg, const PGresult *notice)
 {
-    (void)arg;
-    (void)notice; /* The library never logs, and libpq would write to standard error. */
+    const char *severity = PQresultErrorField(notice, PG_DIAG_SEVERITY_NONLOCALIZED);
+    struct cf__pg_conn *conn = arg;
+
+    if (severity != NULL && (strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0)) {
+        conn->broken = true;
+    }
 }
 
 /* One step of libpq's, when it is its turn. The one that proves the password (SCRAM) computes for
@@ -194,6 +203,17 @@ static enum cf_code take_setup(struct cf__pg_conn *conn, const PGresult *result,
     }
 }
 
+/* In the server's unit and range, where 0 would mean none. */
+static int64_t statement_timeout_ms(const struct cf_pg *pg)
+{
+    int64_t ms = pg->options.statement_timeout_ns / CF_MS;
+
+    if (ms < 1) {
+        return 1;
+    }
+    return ms < INT_MAX ? ms : INT_MAX;
+}
+
 /* In one round trip: set the nets that hold when this process cannot, and ask who the server is.
  * A server that does not know client_connection_check_interval (before 14) does without. */
 static enum cf_code setup(struct cf_ctx *ctx, struct cf__pg_conn *conn, const struct cf_pg *pg,
@@ -211,8 +231,7 @@ static enum cf_code setup(struct cf_ctx *ctx, struct cf__pg_conn *conn, const st
                    " WHERE name = 'client_connection_check_interval';"
                    "SELECT concat_ws('|', pg_postmaster_start_time(), inet_server_addr(),"
                    " inet_server_port()), pg_backend_pid()",
-                   pg->options.statement_timeout_ns / CF_MS, IDLE_IN_TRANSACTION_MS,
-                   CLIENT_CHECK_MS);
+                   statement_timeout_ms(pg), IDLE_IN_TRANSACTION_MS, CLIENT_CHECK_MS);
     if (!PQsendQuery(conn->pq, sql)) {
         return cf__pg_err_from_conn(conn->pq, "set up the session", err);
     }
@@ -415,17 +434,31 @@ static void keep_first(struct cf__pg_conn *conn, const PGresult *result)
     if (section->prepared < conn->n_prepared && says_stale(result, &err)) {
         conn->prepared[section->prepared].is_stale = true; /* The next use prepares it anew. */
     }
+    if (strcmp(err.sqlstate, "42P05") == 0) {
+        conn->broken = true; /* The server has a statement that we know nothing of: out of step. */
+    }
     section->canceled = section->canceled || strcmp(err.sqlstate, "57014") == 0;
+    PQclear(section->rows); /* A constraint that is looked at last of all takes them back. */
+    section->rows = NULL;
     if (section->err.code == CF_OK) {
         section->err = err;
     }
 }
 
-/* Take one answer; it is cleared or kept. */
-static void take(struct cf__pg_conn *conn, PGresult *result)
+/* The statement is of a kind that cf_pg_query() is not for. */
+static void refuse_kind(struct cf__pg_section *section, const char *what)
+{
+    if (section->err.code == CF_OK) {
+        (void)cf_err_set(&section->err, CF_EINVAL, "%s", what);
+    }
+}
+
+/* Take one answer; it is cleared or kept. False: there is no way on to the Sync. */
+static bool take(struct cf__pg_conn *conn, PGresult *result)
 {
     struct cf__pg_section *section = &conn->section;
     bool of_parse = section->parse_pending;
+    bool goes_on = true;
 
     section->parse_pending = false;
     switch (PQresultStatus(result)) {
@@ -440,15 +473,25 @@ static void take(struct cf__pg_conn *conn, PGresult *result)
             break;
         }
         section->rows = result;
-        return;
+        return true;
     case PGRES_TUPLES_OK:
         section->rows = result;
-        return;
+        return true;
+    case PGRES_EMPTY_QUERY:
+        refuse_kind(section, "an empty statement");
+        break;
+    case PGRES_COPY_IN:
+    case PGRES_COPY_OUT:
+    case PGRES_COPY_BOTH:
+        refuse_kind(section, "COPY is no query");
+        goes_on = false;
+        break;
     default:
         keep_first(conn, result);
         break;
     }
     PQclear(result);
+    return goes_on;
 }
 
 /* Life cycle */
@@ -473,7 +516,7 @@ enum cf_code cf__pg_conn_open(struct cf_ctx *ctx, struct cf_pg *pg, int64_t *nex
         free(conn);
         return cf_err_set(err, CF_ENOMEM, "no memory for a connection");
     }
-    (void)PQsetNoticeReceiver(conn->pq, drop_notice, NULL);
+    (void)PQsetNoticeReceiver(conn->pq, take_notice, conn);
     code = connect_poll(ctx, conn->pq, next_step_ns, err);
     if (code == CF_OK) {
         code = prepare_session(ctx, conn, pg, err);
@@ -542,7 +585,10 @@ bool cf__pg_conn_pump(struct cf__pg_conn *conn)
 
         if (result != NULL) {
             after_null = false;
-            take(conn, result);
+            if (!take(conn, result)) {
+                conn->broken = true;
+                break;
+            }
         } else if (after_null || PQstatus(conn->pq) == CONNECTION_BAD) {
             conn->broken = true; /* One NULL ends a statement's answers; a second has no meaning. */
             break;
@@ -602,5 +648,9 @@ bool cf__pg_conn_alive(struct cf__pg_conn *conn)
         return false;
     }
     /* A notice or a changed parameter may come at any time: only the end makes this fail. */
-    return PQconsumeInput(conn->pq) && PQstatus(conn->pq) == CONNECTION_OK;
+    if (!PQconsumeInput(conn->pq) || PQstatus(conn->pq) != CONNECTION_OK) {
+        return false;
+    }
+    (void)PQisBusy(conn->pq); /* Has libpq look at it: see take_notice(). */
+    return !conn->broken;
 }
