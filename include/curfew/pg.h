@@ -9,7 +9,8 @@
  * counted all the while, so that the pool never has more connections than it may.
  *
  * Invariant: no cancel ever reaches a statement that it was not meant for, and the process never
- * has more connections than pool_max and one control connection per server.
+ * has more connections than pool_max and one control connection. (The server may count one more for
+ * a moment: a backend whose connection was closed in mid-statement notices after half a second.)
  *
  *     static const struct cf_pg_stmt find_user = {
  *         .name = "find_user",
@@ -105,8 +106,9 @@ struct cf_pg_options {
     void *arg;
 };
 
-/* A statement, declared once, usually static. Prepared on a connection when first used there.
- * Parameters and columns travel in binary; the types of `$n` follow from the SQL. */
+/* A statement, declared once: static, one object, because it is known by its address. Prepared on a
+ * connection when first used there. Parameters and columns travel in binary; the type of `$n` is that
+ * of the parameter when it is first not NULL. */
 struct cf_pg_stmt {
     const char *name; /* Unique in the process; the prepared statement's name. */
     const char *sql;  /* One statement. */

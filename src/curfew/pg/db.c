@@ -161,8 +161,12 @@ enum cf_code cf_pg_new(const struct cf_pg_options *options, struct cf_loop *cons
         free_parts(pg);
         return code;
     }
-    for (size_t i = 0; i < n_loops; i++) {
-        call(pg->pools[i].loop, start_pool, &pg->pools[i]);
+    for (size_t i = 0; i < n_loops && code == CF_OK; i++) {
+        code = cf_loop_call(pg->pools[i].loop, start_pool, &pg->pools[i], err);
+    }
+    if (code != CF_OK) {
+        cf_pg_free(pg);
+        return code;
     }
     *out = pg;
     return CF_OK;

@@ -319,6 +319,12 @@ enum cf_code cf__pg_settings_check(const char *url, struct cf_err *err)
     PQconninfoOption *parsed;
     enum cf_code code = parse(url, &parsed, err);
 
+    if (code == CF_OK && effective(parsed, "service", "PGSERVICE") != NULL) {
+        /* Its host would be read by libpq only, which would resolve it on the loop. */
+        code = cf_err_set(err, CF_EINVAL,
+                          "service files are not served: should be host, port and "
+                          "dbname, in the URL or as PGHOST, PGPORT, PGDATABASE");
+    }
     PQconninfoFree(parsed);
     return code;
 }
