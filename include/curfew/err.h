@@ -29,15 +29,16 @@ extern "C" {
     X(CF_OK, "ok", "no error")                                                                     \
     X(CF_ECANCELED, "canceled", "context canceled")                   /* give up: nobody waits */  \
     X(CF_EDEADLINE, "deadline_exceeded", "context deadline exceeded") /* give up: too late */      \
-    X(CF_ECLOSED, "closed", "closed")              /* the other side has ended */                  \
-    X(CF_EINVAL, "invalid", "invalid input")       /* fix the input */                             \
-    X(CF_ENOTFOUND, "not_found", "not found")      /* there is no such thing */                    \
-    X(CF_ECONFLICT, "conflict", "conflict")        /* somebody else was first */                   \
-    X(CF_ELIMIT, "limit", "limit reached")         /* a named limit: retry later */                \
-    X(CF_EUNAVAIL, "unavailable", "unavailable")   /* retry later */                               \
-    X(CF_ENOMEM, "out_of_memory", "out of memory") /* retry later */                               \
-    X(CF_EIO, "io", "input or output failed")      /* the operating system said */                 \
-    X(CF_EINTERNAL, "internal", "internal error")  /* a bug, ours or theirs */
+    X(CF_ECLOSED, "closed", "closed")                    /* the other side has ended */            \
+    X(CF_EINVAL, "invalid", "invalid input")             /* fix the input */                       \
+    X(CF_ENOTFOUND, "not_found", "not found")            /* there is no such thing */              \
+    X(CF_ECONFLICT, "conflict", "conflict")              /* somebody else was first */             \
+    X(CF_ELIMIT, "limit", "limit reached")               /* a named limit: retry later */          \
+    X(CF_EUNAVAIL, "unavailable", "unavailable")         /* retry later */                         \
+    X(CF_ENOMEM, "out_of_memory", "out of memory")       /* retry later */                         \
+    X(CF_EUNKNOWN, "outcome_unknown", "outcome unknown") /* it may have been done: look */         \
+    X(CF_EIO, "io", "input or output failed")            /* the operating system said */           \
+    X(CF_EINTERNAL, "internal", "internal error")        /* a bug, ours or theirs */
 
 enum cf_code {
 #define CF_CODE_ENUM(symbol, name, text) symbol,

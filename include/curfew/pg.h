@@ -96,6 +96,7 @@ struct cf_pg_options {
     int64_t connect_timeout_ns;   /* To connect, log in and set up. 0: 5 s. */
     int64_t
         cancel_timeout_ns; /* For both fences together; then the connection is closed. 0: 2 s. */
+    int64_t commit_timeout_ns;    /* For the answer to a COMMIT; then it is unknown. 0: 5 s. */
     int64_t statement_timeout_ns; /* The server's net. 0: 65 s. */
     int64_t idle_timeout_ns;      /* Close what was idle so long, down to one. 0: 10 min. */
     int64_t lifetime_ns;          /* Close what is so old, give or take a tenth. 0: 1 h. */

@@ -56,6 +56,8 @@ static const struct {
     {CF_ELIMIT, CF_REASON_NONE, 503, "overloaded"},
     {CF_EUNAVAIL, CF_REASON_NONE, 503, "unavailable"},
     {CF_ENOMEM, CF_REASON_NONE, 503, "out_of_memory"},
+    {CF_EUNKNOWN, CF_REASON_NONE, 500, "outcome_unknown"},
+    {CF_EUNKNOWN, CF_REASON_DEADLINE, 500, "outcome_unknown"},
     {CF_ECLOSED, CF_REASON_NONE, 500, "internal"},
     {CF_EIO, CF_REASON_NONE, 500, "internal"},
     {CF_EINTERNAL, CF_REASON_NONE, 500, "internal"},

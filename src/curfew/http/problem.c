@@ -43,6 +43,8 @@ static enum cf__problem_kind kind_of_code(enum cf_code code)
         return CF__PROBLEM_UNAVAILABLE;
     case CF_ENOMEM:
         return CF__PROBLEM_NO_MEMORY;
+    case CF_EUNKNOWN:
+        return CF__PROBLEM_OUTCOME_UNKNOWN;
     case CF_OK: /* Nobody asks. */
     case CF_ECANCELED:
     case CF_ECLOSED:
@@ -111,6 +113,9 @@ void cf__problem_write(const struct cf__problem *problem, struct cf_json *json)
 
 enum cf__problem_kind cf__problem_of(enum cf_code code, enum cf_reason reason)
 {
+    if (code == CF_EUNKNOWN) {
+        return CF__PROBLEM_OUTCOME_UNKNOWN; /* Whatever ended it: "too late" would invite a repeat. */
+    }
     switch (reason) {
     case CF_REASON_DEADLINE:
         return CF__PROBLEM_DEADLINE;

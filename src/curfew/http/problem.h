@@ -26,6 +26,8 @@
       "Something that the service depends on is unavailable; try again later.")                    \
     X(NO_MEMORY, 503, "out_of_memory", "Out of memory",                                            \
       "The service is short of memory; try again later.")                                          \
+    X(OUTCOME_UNKNOWN, 500, "outcome_unknown", "Outcome unknown",                                  \
+      "What was asked for may have been done: look before you repeat it.")                         \
     X(INTERNAL, 500, "internal", "Internal error", "The service could not answer.")                \
     X(NOT_IMPLEMENTED, 501, "not_implemented", "Not implemented",                                  \
       "The service does not know this method.")                                                    \

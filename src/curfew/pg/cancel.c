@@ -210,15 +210,20 @@ static void finish(struct cf__pg_slot *slot, enum cf_pg_outcome outcome, enum cf
                                 .backend_pid = slot->conn->backend_pid,
                                 .outcome = outcome,
                                 .took_ns = cf_now_ns() - slot->canceled_ns};
+    bool is_cancel = slot->canceled_ns != 0;
 
-    (void)atomic_fetch_add_explicit(&pool->cancels[outcome], 1, memory_order_relaxed);
+    if (is_cancel) {
+        (void)atomic_fetch_add_explicit(&pool->cancels[outcome], 1, memory_order_relaxed);
+    }
     if (code == CF_OK) {
         cf__pg_pool_release(slot);
     } else {
         event.err = *err;
         cf__pg_pool_discard(slot, CF_PG_EVENT_CLOSED, err);
     }
-    cf__pg_report(pool->pg, &event);
+    if (is_cancel) {
+        cf__pg_report(pool->pg, &event);
+    }
 }
 
 #ifdef CF_FENCE_TEST
@@ -309,15 +314,26 @@ static void run_canceler(void *arg)
     cf__pg_pool_fiber_end(pool);
 }
 
-/* Operations */
-
-void cf__pg_cancel(struct cf__pg_slot *slot)
+/* Have a fiber of the pool pass the fences. */
+static void take_through(struct cf__pg_slot *slot, int64_t canceled_ns)
 {
     struct cf_err err;
 
-    slot->canceled_ns = cf_now_ns();
+    slot->canceled_ns = canceled_ns;
     cf__pg_slot_move(slot, CF__PG_CANCELING);
     if (cf__pg_pool_spawn(slot->pool, run_canceler, slot, &err) != CF_OK) {
         finish(slot, CF_PG_CONNECTION_DROPPED, err.code, &err);
     }
+}
+
+/* Operations */
+
+void cf__pg_cancel(struct cf__pg_slot *slot)
+{
+    take_through(slot, cf_now_ns());
+}
+
+void cf__pg_clean(struct cf__pg_slot *slot)
+{
+    take_through(slot, 0);
 }

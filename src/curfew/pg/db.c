@@ -32,6 +32,7 @@ static void fill_defaults(struct cf_pg_options *options)
     } durations[] = {
         {&options->connect_timeout_ns, 5 * CF_SECOND},
         {&options->cancel_timeout_ns, 2 * CF_SECOND},
+        {&options->commit_timeout_ns, 5 * CF_SECOND},
         {&options->statement_timeout_ns, 65 * CF_SECOND},
         {&options->idle_timeout_ns, 600 * CF_SECOND},
         {&options->lifetime_ns, 3600 * CF_SECOND},

@@ -138,7 +138,7 @@ struct cf__pg_slot {
     struct cf__pg_conn *conn; /* From connected to closed. */
     int64_t expires_ns;       /* When it is too old. */
     int64_t idle_since_ns;
-    int64_t canceled_ns; /* When the context of its query ended. */
+    int64_t canceled_ns; /* When the context of its query ended; 0: it is only cleaned up. */
 };
 
 struct cf__pg_pool {
@@ -196,11 +196,30 @@ void cf__pg_pool_fiber_end(struct cf__pg_pool *pool);
 
 void cf__pg_slot_move(struct cf__pg_slot *slot, enum cf__pg_slot_state state);
 
+/* query.c: one statement */
+
+/* The pool of the calling fiber's loop (asserted). */
+struct cf__pg_pool *cf__pg_pool_here(struct cf_pg *pg);
+
+/* Run a statement on a slot that is BUSY. *out_taken, set in every case: `ctx` ended while it ran,
+ * and the slot was handed to cf__pg_cancel(). Else it is still the caller's. Blocks: until the rows
+ * are there or `ctx` is done. Fails as cf_pg_query() does. */
+CF_MUST enum cf_code cf__pg_run(struct cf_ctx *ctx, struct cf__pg_slot *slot,
+                                const struct cf_pg_stmt *stmt, const struct cf_pg_param *params,
+                                size_t n_params, PGresult **out, bool *out_taken,
+                                struct cf_err *err);
+
+/* Give back a slot that is BUSY, in whatever state its session is. */
+void cf__pg_give_back(struct cf__pg_slot *slot);
+
 /* cancel.c: the two fences */
 
 /* Take over a slot whose query was given up: cancel it, pass the fences, and release it. Cannot
  * fail; at the worst the connection is closed. */
 void cf__pg_cancel(struct cf__pg_slot *slot);
+
+/* The same for one whose statement has ended, but not its transaction. No cancel: not counted. */
+void cf__pg_clean(struct cf__pg_slot *slot);
 
 #ifdef CF_FENCE_TEST
 #define CF__PG_SKIP_F1 1U

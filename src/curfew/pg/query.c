@@ -8,9 +8,9 @@
  * The connection breaks:     the first error it gave is the query's, and the slot is emptied. */
 #include "curfew/pg/pg_private.h"
 
-/* Internal helpers */
+/* What transactions share */
 
-static struct cf__pg_pool *pool_here(struct cf_pg *pg)
+struct cf__pg_pool *cf__pg_pool_here(struct cf_pg *pg)
 {
     struct cf_loop *loop = cf_loop_current();
 
@@ -23,8 +23,29 @@ static struct cf__pg_pool *pool_here(struct cf_pg *pg)
     return NULL;
 }
 
-/* What the statement left behind decides about the connection. */
-static void give_back(struct cf__pg_slot *slot)
+enum cf_code cf__pg_run(struct cf_ctx *ctx, struct cf__pg_slot *slot, const struct cf_pg_stmt *stmt,
+                        const struct cf_pg_param *params, size_t n_params, PGresult **out,
+                        bool *out_taken, struct cf_err *err)
+{
+    enum cf_code code = cf__pg_conn_send(slot->conn, stmt, params, n_params, err);
+
+    *out_taken = false;
+    if (code != CF_OK) {
+        return cf_err_phase(err, code, "query");
+    }
+    (void)atomic_fetch_add_explicit(&slot->pool->queries, 1, memory_order_relaxed);
+    code = cf__pg_conn_wait(ctx, slot->conn, err);
+    if (code != CF_OK) {
+        *out_taken = true;
+        cf__pg_cancel(slot);
+        return cf_err_phase(err, code, "query");
+    }
+    code = cf__pg_conn_result(slot->conn, out, err);
+    return code == CF_OK ? CF_OK : cf_err_phase(err, code, "query");
+}
+
+/* What the statements left behind decides about the connection. */
+void cf__pg_give_back(struct cf__pg_slot *slot)
 {
     if (slot->conn->broken) {
         cf__pg_pool_release(slot);
@@ -40,7 +61,7 @@ static void give_back(struct cf__pg_slot *slot)
     case PQTRANS_INERROR:
         break;
     }
-    cf__pg_cancel(slot); /* A transaction was left open: it is rolled back first. */
+    cf__pg_clean(slot); /* A transaction was left open: it is rolled back first. */
 }
 
 #ifdef CF_FENCE_TEST
@@ -62,11 +83,12 @@ enum cf_code cf_pg_query(struct cf_ctx *ctx, struct cf_pg *pg, const struct cf_p
                          const struct cf_pg_param *params, size_t n_params, struct cf_pg_rows **out,
                          struct cf_err *err)
 {
-    struct cf__pg_pool *pool = pool_here(pg);
+    struct cf__pg_pool *pool = cf__pg_pool_here(pg);
     struct cf__pg_slot *slot;
     PGresult *result;
     struct cf_err ignored;
     enum cf_code code;
+    bool taken;
 
     err = err != NULL ? err : &ignored;
     code = cf_ctx_check(ctx, err);
@@ -82,22 +104,12 @@ enum cf_code cf_pg_query(struct cf_ctx *ctx, struct cf_pg *pg, const struct cf_p
         return err->code;
     }
 #endif
-    code = cf__pg_conn_send(slot->conn, stmt, params, n_params, err);
-    if (code != CF_OK) {
-        cf__pg_pool_release(slot);
-        return cf_err_phase(err, code, "query");
+    code = cf__pg_run(ctx, slot, stmt, params, n_params, &result, &taken, err);
+    if (!taken) {
+        cf__pg_give_back(slot);
     }
-    (void)atomic_fetch_add_explicit(&pool->queries, 1, memory_order_relaxed);
-    code = cf__pg_conn_wait(ctx, slot->conn, err);
-    if (code != CF_OK) {
-        cf__pg_cancel(slot);
-        return cf_err_phase(err, code, "query");
+    if (code == CF_OK) {
+        *out = (struct cf_pg_rows *)result;
     }
-    code = cf__pg_conn_result(slot->conn, &result, err);
-    give_back(slot);
-    if (code != CF_OK) {
-        return cf_err_phase(err, code, "query");
-    }
-    *out = (struct cf_pg_rows *)result;
-    return CF_OK;
+    return code;
 }
