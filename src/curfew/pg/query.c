@@ -85,7 +85,7 @@ enum cf_code cf_pg_query(struct cf_ctx *ctx, struct cf_pg *pg, const struct cf_p
 {
     struct cf__pg_pool *pool = cf__pg_pool_here(pg);
     struct cf__pg_slot *slot;
-    PGresult *result;
+    PGresult *result = NULL;
     struct cf_err ignored;
     enum cf_code code;
     bool taken;
