@@ -4,6 +4,7 @@
 #define SUITES_H
 
 #define SUITES(X)                                                                                  \
+    X(err)                                                                                         \
     X(json)                                                                                        \
     X(router)                                                                                      \
     X(target)                                                                                      \
