@@ -5,6 +5,7 @@
 
 #define SUITES(X)                                                                                  \
     X(err)                                                                                         \
+    X(clock)                                                                                       \
     X(json)                                                                                        \
     X(router)                                                                                      \
     X(target)                                                                                      \
