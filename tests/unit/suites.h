@@ -6,6 +6,7 @@
 #define SUITES(X)                                                                                  \
     X(err)                                                                                         \
     X(clock)                                                                                       \
+    X(ctx)                                                                                         \
     X(json)                                                                                        \
     X(router)                                                                                      \
     X(target)                                                                                      \
