@@ -7,6 +7,9 @@
     X(err)                                                                                         \
     X(clock)                                                                                       \
     X(ctx)                                                                                         \
+    X(ctx_cancel)                                                                                  \
+    X(ctx_after)                                                                                   \
+    X(ctx_race)                                                                                    \
     X(json)                                                                                        \
     X(router)                                                                                      \
     X(target)                                                                                      \
