@@ -187,7 +187,7 @@ START_ONBOTH(cancel_of_a_wide_tree_reaches_all)
 }
 END_ONBOTH
 
-/* Go: TestLayersCancel (_i of 0 and 1), TestLayersTimeout (2 and 3). */
+/* Go: TestLayersCancel, TestLayersTimeout. */
 #define LAYERS 30
 
 static uint64_t random_state;
