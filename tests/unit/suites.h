@@ -4,6 +4,12 @@
 #define SUITES_H
 
 #define SUITES(X)                                                                                  \
+    X(err)                                                                                         \
+    X(clock)                                                                                       \
+    X(ctx)                                                                                         \
+    X(ctx_cancel)                                                                                  \
+    X(ctx_after)                                                                                   \
+    X(ctx_race)                                                                                    \
     X(overflow)                                                                                    \
     X(json)                                                                                        \
     X(router)                                                                                      \

@@ -68,7 +68,7 @@ struct scope {
     _Atomic int code;   /* enum cf_code: CF_OK until done. Written with mu held, read without. */
     struct cf__list children;
     struct cf__list waiters;
-    int done_fd;             /* -1 until asked for. */
+    _Atomic int done_fd;     /* -1 until asked for. Written with mu held, read without. */
     struct scope *caused_by; /* Whose cause it is, once done. */
     enum cf_reason reason;   /* The cause, if caused_by is this scope; constant once done. */
     struct cf_err why;       /* Valid if has_why. */
@@ -208,19 +208,24 @@ static struct scope *finish(struct scope *scope, struct scope *cause, const stru
     return work;
 }
 
-/* End `scope` and everything below it. The caller holds a reference. */
-static void cancel(struct scope *scope, const struct ending *ending)
+/* End `scope` and everything below it, all with the cause that is in `cause`: `scope` or an ancestor,
+ * which they hold. The caller holds a reference. */
+static void cancel_for(struct scope *scope, struct scope *cause, const struct ending *ending)
 {
-    struct scope *work = finish(scope, scope, ending, NULL);
+    struct scope *work = finish(scope, cause, ending, NULL);
 
     leave_parent(scope);
     while (work != NULL) {
         struct scope *child = work;
 
-        /* What is below takes its cause from `scope`, an ancestor that it holds. */
-        work = finish(child, scope, ending, child->next_to_cancel);
+        work = finish(child, cause, ending, child->next_to_cancel);
         unref(&child->ctx);
     }
+}
+
+static void cancel(struct scope *scope, const struct ending *ending)
+{
+    cancel_for(scope, scope, ending);
 }
 
 static void cancel_late(struct scope *scope)
@@ -291,7 +296,7 @@ static struct scope *scope_new(struct cf_ctx *parent)
     atomic_init(&scope->code, CF_OK);
     cf__list_init(&scope->children);
     cf__list_init(&scope->waiters);
-    scope->done_fd = -1;
+    atomic_init(&scope->done_fd, -1);
     scope->caused_by = NULL;
     scope->has_why = false;
     return scope;
@@ -577,19 +582,38 @@ bool cf_ctx_after_stop(struct cf_ctx_after *own_after)
 
 /* Queries */
 
+/* End `scope`, whose deadline, that of `timed`, has passed. */
+static void notice_deadline(struct scope *scope, struct scope *timed)
+{
+    struct ending ending = {.code = CF_OK};
+
+    cancel_late(timed);
+
+    /* Who ends `timed` may be another thread that has not come down to `scope` yet. It need not be
+     * waited for: what it will say here is constant now. */
+    ending.code = (enum cf_code)atomic_load(&timed->code);
+    cancel_for(scope, timed->caused_by, &ending);
+}
+
 enum cf_code cf_ctx_err(struct cf_ctx *ctx)
 {
+    struct scope *scope = ctx->scope;
     struct scope *timed = ctx->timed;
     int code;
 
-    if (ctx->scope == NULL) {
+    if (scope == NULL) {
         return CF_OK;
     }
-    code = atomic_load(&ctx->scope->code);
+    code = atomic_load(&scope->code);
     if (code == CF_OK && timed != NULL &&
         timed->source->now_ns(timed->source) >= timed->deadline_ns) {
-        cancel_late(timed);
-        code = atomic_load(&ctx->scope->code);
+        notice_deadline(scope, timed);
+        code = atomic_load(&scope->code);
+    }
+    if (code != CF_OK && atomic_load(&scope->done_fd) >= 0) {
+        /* It is written after the code, with mu held: once this says done, the descriptor does. */
+        (void)pthread_mutex_lock(&scope->mu);
+        (void)pthread_mutex_unlock(&scope->mu);
     }
     return (enum cf_code)code;
 }

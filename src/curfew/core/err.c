@@ -27,6 +27,25 @@ static size_t fit(const char *text, size_t size)
     return size;
 }
 
+/* Print into a buffer of CF_ERR_MSG_SIZE bytes. What does not fit is cut, but between characters. */
+static void CF_PRINTF(2, 0) print(char *out, const char *format, va_list args)
+{
+    size_t end = CF_ERR_MSG_SIZE - 1;
+    size_t start = end;
+    unsigned char lead;
+
+    if (vsnprintf(out, CF_ERR_MSG_SIZE, format, args) < CF_ERR_MSG_SIZE) {
+        return;
+    }
+    do { /* To the last leading byte, which says how many should follow. */
+        start--;
+    } while (start > end - 4 && ((unsigned char)out[start] & 0xC0) == 0x80);
+    lead = (unsigned char)out[start];
+    if (start + (lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : lead >= 0xC0 ? 2 : 1) > end) {
+        out[start] = '\0';
+    }
+}
+
 /* Put "prefix: " before the message, or make it the message if there is none. */
 static void prepend(struct cf_err *err, const char *prefix)
 {
@@ -63,7 +82,7 @@ enum cf_code cf_err_set(struct cf_err *err, enum cf_code code, const char *forma
     if (err != NULL) {
         clear(err, code);
         va_start(args, format);
-        (void)vsnprintf(err->msg, sizeof(err->msg), format, args); /* Cutting is what is wanted. */
+        print(err->msg, format, args);
         va_end(args);
     }
     return code;
@@ -79,7 +98,7 @@ enum cf_code cf_err_set_sys(struct cf_err *err, enum cf_code code, int sys, cons
         clear(err, code);
         err->sys = sys;
         va_start(args, format);
-        (void)vsnprintf(prefix, sizeof(prefix), format, args);
+        print(prefix, format, args);
         va_end(args);
         (void)snprintf(err->msg, sizeof(err->msg), "%s", strerror_r(sys, text, sizeof(text)));
         prepend(err, prefix);
@@ -95,7 +114,7 @@ enum cf_code cf_err_wrap(struct cf_err *err, enum cf_code code, const char *form
     if (err != NULL) {
         CF_ASSERT(err->code == code);
         va_start(args, format);
-        (void)vsnprintf(prefix, sizeof(prefix), format, args);
+        print(prefix, format, args);
         va_end(args);
         prepend(err, prefix);
     }
