@@ -4,6 +4,7 @@
 #define SUITES_H
 
 #define SUITES(X)                                                                                  \
+    X(fiber)                                                                                       \
     X(json)                                                                                        \
     X(router)                                                                                      \
     X(target)                                                                                      \
