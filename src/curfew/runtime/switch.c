@@ -2,6 +2,7 @@
 /* The parts of switching that C can say: the first frame of a stack, and all of it for ucontext. */
 #include "curfew/runtime/switch.h"
 
+#include <signal.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -22,6 +23,9 @@ void cf__context_make(struct cf__context *context, void *low, size_t size, void 
     uint64_t bits = (uint64_t)(uintptr_t)context;
 
     (void)getcontext(&context->uc); /* Cannot fail on Linux. */
+    /* swapcontext() changes the signal mask too. Fibers run as loops do, with none, and not with
+     * that of the thread which happened to spawn them. */
+    (void)sigfillset(&context->uc.uc_sigmask);
     context->uc.uc_stack.ss_sp = low;
     context->uc.uc_stack.ss_size = size;
     context->uc.uc_link = NULL;
