@@ -4,9 +4,12 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include <curfew/wait.h>
 
 /* Looks in a row at which a thread must sleep: it may nod off for a lock on its way. */
 #define LOOKS 5
@@ -103,4 +106,18 @@ void place_run(int place, place_fn fn, void *arg)
 
     visit_start(&visit, place, fn, arg);
     visit_join(&visit);
+}
+
+void place_wait(struct cf_ctx *gate)
+{
+    if (cf_wait_done(cf_ctx_background(), gate, NULL) != CF_OK) {
+        abort(); /* The background never ends. */
+    }
+}
+
+void place_yield(void)
+{
+    if (cf_yield(cf_ctx_background(), NULL) != CF_OK) {
+        abort(); /* The background never ends. */
+    }
 }

@@ -24,6 +24,7 @@
 #include <time.h>
 
 #include <curfew/clock.h>
+#include <curfew/ctx.h>
 #include <curfew/loop.h>
 
 enum place {
@@ -56,6 +57,10 @@ void visit_join(struct visit *visit);
 
 /* Start and join. */
 void place_run(int place, place_fn fn, void *arg);
+
+/* From a fiber or a thread: wait until `gate` has been cancelled; let others run. */
+void place_wait(struct cf_ctx *gate);
+void place_yield(void);
 
 /* Wait until a thread of this process sleeps in the kernel. False: it has ended. */
 bool place_wait_asleep(int tid);

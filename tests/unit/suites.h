@@ -5,6 +5,9 @@
 
 #define SUITES(X)                                                                                  \
     X(fiber)                                                                                       \
+    X(loop)                                                                                        \
+    X(turn)                                                                                        \
+    X(loop_timer)                                                                                  \
     X(json)                                                                                        \
     X(router)                                                                                      \
     X(target)                                                                                      \

@@ -83,17 +83,13 @@ static void run(cf_fiber_fn fn, void *arg)
     ck_assert_int_eq(cf_loop_call(loop, fn, arg, &err), CF_OK);
 }
 
-static enum cf_code yield(void)
-{
-    return cf_yield(cf_ctx_background(), NULL);
-}
-
 /* Spawn on the calling fiber's loop and let it run to its first park or its end. */
 static void spawn_here(cf_fiber_fn fn, void *arg)
 {
-    if (cf_loop_spawn(cf_loop_current(), fn, arg, NULL) != CF_OK || yield() != CF_OK) {
+    if (cf_loop_spawn(cf_loop_current(), fn, arg, NULL) != CF_OK) {
         abort();
     }
+    place_yield();
 }
 
 /* switch */
@@ -374,9 +370,7 @@ static void use_stack(void *arg)
     for (size_t i = 0; i < depth->size; i++) {
         area[i] = (char)(i * 31 + (size_t)depth);
     }
-    if (yield() != CF_OK) {
-        return;
-    }
+    place_yield();
     for (size_t i = 0; i < depth->size; i++) {
         kept = kept && area[i] == (char)(i * 31 + (size_t)depth);
     }
@@ -501,7 +495,7 @@ END_TEST
 static void note_place_and_yield(void *arg)
 {
     note_place(arg);
-    (void)yield();
+    place_yield();
 }
 
 static void spawn_all_then_again(void *arg)
@@ -515,7 +509,7 @@ static void spawn_all_then_again(void *arg)
         }
     }
     for (int i = 0; i < 4; i++) {
-        (void)yield();
+        place_yield();
     }
     /* The last to end is the first to be used again: its pages are warm. */
     spawn_here(note_place, &again);
@@ -556,7 +550,7 @@ static void start_and_yield(void *arg)
     (void)arg;
     (void)atomic_fetch_add(&started, 1);
     while (!atomic_load(&let_end)) {
-        (void)yield();
+        place_yield();
     }
 }
 
@@ -603,7 +597,7 @@ static void scribble(void *arg)
     for (size_t i = 0; i < sizeof(other); i++) {
         other[i] = one[i % sizeof(one)];
     }
-    (void)yield();
+    place_yield();
     for (size_t i = 0; i < sizeof(other); i++) {
         *sum += (unsigned)other[i];
     }
@@ -618,7 +612,7 @@ static void scribble_over(void *arg)
     for (size_t i = 0; i < sizeof(all); i++) {
         all[i] = 'b';
     }
-    (void)yield();
+    place_yield();
     for (size_t i = 0; i < sizeof(all); i++) {
         *sum += (unsigned)all[i];
     }
@@ -628,8 +622,8 @@ static void scribble_in_turn(void *arg)
 {
     for (int i = 0; i < 10; i++) {
         spawn_here(i % 2 == 0 ? scribble : scribble_over, arg);
-        (void)yield();
-        (void)yield();
+        place_yield();
+        place_yield();
     }
 }
 
@@ -663,7 +657,7 @@ static void keep_a_local(void *arg)
 
     (void)atomic_fetch_add(&started, 1);
     while (!atomic_load(&let_end)) {
-        (void)yield();
+        place_yield();
     }
     /* Started in order, one at a time: each number was seen once, and is still here. */
     (void)atomic_fetch_add(&many->wrong, mine != atomic_load(&many->ended));
@@ -681,7 +675,7 @@ static void spawn_many(void *arg)
         }
     }
     while (atomic_load(&started) < count) {
-        (void)yield();
+        place_yield();
     }
     many->at_once = cf_loop_fibers(cf_loop_current());
     atomic_store(&let_end, true);
