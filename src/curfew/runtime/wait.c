@@ -154,6 +154,7 @@ enum cf_code cf_yield(struct cf_ctx *ctx, struct cf_err *err)
         cf__fiber_ready(fiber);
         cf__fiber_park();
     } else {
+        CF_ASSERT(cf_loop_current() == NULL);
         (void)sched_yield();
     }
     return cf_ctx_check(ctx, err);
@@ -188,5 +189,6 @@ enum cf_code cf_wait_fd(struct cf_ctx *ctx, int fd, int events, int *out_events,
     if (cf_on_fiber()) {
         return wait_fd_on_fiber(ctx, fd, events, out_events, err);
     }
+    CF_ASSERT(cf_loop_current() == NULL); /* A callback would block its loop. */
     return wait_fd_on_thread(ctx, fd, events, out_events, err);
 }
