@@ -8,6 +8,7 @@
     X(loop)                                                                                        \
     X(turn)                                                                                        \
     X(loop_timer)                                                                                  \
+    X(wait)                                                                                        \
     X(json)                                                                                        \
     X(router)                                                                                      \
     X(target)                                                                                      \
