@@ -9,6 +9,7 @@
     X(turn)                                                                                        \
     X(loop_timer)                                                                                  \
     X(wait)                                                                                        \
+    X(waiting)                                                                                     \
     X(json)                                                                                        \
     X(router)                                                                                      \
     X(target)                                                                                      \
