@@ -14,6 +14,10 @@
 /* Looks in a row at which a thread must sleep: it may nod off for a lock on its way. */
 #define LOOKS 5
 
+static _Atomic(const char *) failed_condition; /* The first EXPECT() that did not hold. */
+static const char *failed_file;                /* With failed_condition. */
+static int failed_line;
+
 static void visit_run(void *arg)
 {
     struct visit *visit = arg;
@@ -92,12 +96,29 @@ void visit_wait_parked(struct visit *visit)
 
 void visit_join(struct visit *visit)
 {
+    const char *condition;
+
     if (visit->loop != NULL) {
         cf_loop_free(visit->loop); /* Waits for its fibers. */
         visit->loop = NULL;
-        return;
+    } else {
+        ck_assert_int_eq(pthread_join(visit->thread, NULL), 0);
     }
-    ck_assert_int_eq(pthread_join(visit->thread, NULL), 0);
+    condition = atomic_exchange(&failed_condition, NULL);
+    ck_assert_msg(condition == NULL, "%s:%d: not so: %s", failed_file, failed_line, condition);
+}
+
+void place_expect_failed(const char *condition, const char *file, int line)
+{
+    static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;
+
+    (void)pthread_mutex_lock(&mu);
+    if (atomic_load(&failed_condition) == NULL) {
+        failed_file = file;
+        failed_line = line;
+        atomic_store(&failed_condition, condition);
+    }
+    (void)pthread_mutex_unlock(&mu);
 }
 
 void place_run(int place, place_fn fn, void *arg)

@@ -13,8 +13,8 @@
  *     ...
  *     tcase_add_loop_test(tc, sleep_canceled_while_waiting, 0, PLACES);
  *
- * What runs at a place records, and the test's own thread asserts: an assertion that fails must not
- * jump from one stack to another. */
+ * What runs at a place records or EXPECT()s, and the test's own thread asserts: an assertion that
+ * fails must not jump from one stack to another. */
 #ifndef PLACES_H
 #define PLACES_H
 
@@ -52,7 +52,7 @@ void visit_start(struct visit *visit, int place, place_fn fn, void *arg);
  * instead. */
 void visit_wait_parked(struct visit *visit);
 
-/* Wait for the end of `fn`. */
+/* Wait for the end of `fn`; fail the test if an EXPECT() did. */
 void visit_join(struct visit *visit);
 
 /* Start and join. */
@@ -64,6 +64,11 @@ void place_yield(void);
 
 /* Wait until a thread of this process sleeps in the kernel. False: it has ended. */
 bool place_wait_asleep(int tid);
+
+/* At a place: note a condition that does not hold, for visit_join(). The first one counts. */
+#define EXPECT(condition)                                                                          \
+    ((condition) ? (void)0 : place_expect_failed(#condition, __FILE__, __LINE__))
+void place_expect_failed(const char *condition, const char *file, int line);
 
 /* On the test's own thread: wait for what other threads bring about; fail if it never comes. */
 #define EVENTUALLY(condition)                                                                      \

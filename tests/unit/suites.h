@@ -10,6 +10,7 @@
     X(loop_timer)                                                                                  \
     X(wait)                                                                                        \
     X(waiting)                                                                                     \
+    X(lane)                                                                                        \
     X(json)                                                                                        \
     X(router)                                                                                      \
     X(target)                                                                                      \
