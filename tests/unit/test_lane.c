@@ -346,6 +346,47 @@ START_TEST(run_uses_all_threads_and_no_more)
 }
 END_TEST
 
+static void run_two_at_once(void *arg)
+{
+    struct run *runs = arg;
+
+    for (int i = 0; i < 2; i++) {
+        if (cf_loop_spawn(cf_loop_current(), call_run, &runs[i], NULL) != CF_OK) {
+            abort();
+        }
+    }
+}
+
+/* A thread that is idle has perhaps been told of an earlier job already: it counts for that one
+ * only. Two jobs come in a burst, and the second must not wait until the first has ended. */
+START_TEST(run_in_a_burst_does_not_count_on_one_thread_twice)
+{
+    int rounds = effort_count(200, 20);
+
+    for (int round = 0; round < rounds; round++) {
+        struct run first = new_run(NULL);
+        struct run runs[2];
+        struct visit visit;
+
+        new_lane(2, 2);
+        call_run(&first); /* Now there is one thread, and it is idle. */
+        ck_assert_int_eq(cf_ctx_with_cancel(cf_ctx_background(), &runs[0].job.gate, &err), CF_OK);
+        runs[0] = new_run(runs[0].job.gate);
+        runs[1] = new_run(runs[0].job.gate);
+        visit_start(&visit, PLACE_FIBER, run_two_at_once, runs);
+        EVENTUALLY(atomic_load(&runs[0].job.works) == 1);
+        EVENTUALLY(atomic_load(&runs[1].job.works) == 1);
+        cf_ctx_cancel(runs[0].job.gate);
+        visit_join(&visit);
+        check_given_back(&runs[0]);
+        check_given_back(&runs[1]);
+        cf_ctx_free(runs[0].job.gate);
+        cf_lane_free(lane);
+        lane = NULL;
+    }
+}
+END_TEST
+
 START_TEST(run_takes_the_queue_in_order)
 {
     struct run working;
@@ -441,7 +482,7 @@ END_TEST
 START_TEST(run_deadline_while_working)
 {
     struct run run = new_run(gate);
-    int64_t deadline_ns = cf_now_ns() + 10 * CF_MS;
+    int64_t deadline_ns = cf_now_ns() + 200 * CF_MS; /* The work has begun by then. */
 
     new_lane(1, 1);
     ck_assert_int_eq(cf_ctx_with_deadline(ctx, deadline_ns, &run.ctx, &err), CF_OK);
@@ -730,6 +771,7 @@ Suite *suite_lane(void)
     tcase_add_loop_test(tc, run_works_elsewhere_and_gives_the_argument_back, 0, PLACES);
     tcase_add_loop_test(tc, run_one_after_the_other_needs_one_thread, 0, PLACES);
     tcase_add_loop_test(tc, run_uses_all_threads_and_no_more, 0, PLACES);
+    tcase_add_test(tc, run_in_a_burst_does_not_count_on_one_thread_twice);
     tcase_add_loop_test(tc, run_takes_the_queue_in_order, 0, PLACES);
     tcase_add_loop_test(tc, run_already_canceled, 0, PLACES);
     tcase_add_loop_test(tc, run_already_late, 0, PLACES);

@@ -189,64 +189,76 @@ END_TEST
 
 /* Races */
 
-#define ENDERS 2
-
-/* A resource as the modules above have them: a place for one wait, under a lock. */
+/* A resource as the modules above have them, a place for one wait under a lock; and a context that
+ * is cancelled at the same time. In each round one rival of each kind acts. */
 struct resource {
     pthread_mutex_t mu;
     struct cf__wait *waits;     /* Guarded by mu. */
-    long round;                 /* Guarded by mu. */
-    long ended_in;              /* Guarded by mu: the last round that an ender ended. */
+    bool granted;               /* Guarded by mu: the ender did end it. */
     enum cf__wait_outcome with; /* Guarded by mu: as what. */
-    long ended_twice;           /* Guarded by mu. */
-    struct cf_ctx
-        *to_cancel; /* Guarded by mu: of the round; the canceler takes it, and a reference. */
+    struct cf_ctx *_Atomic ctx; /* Of the round. */
+    _Atomic unsigned long round;
+    atomic_int acted; /* Rivals that are done with the round. */
     atomic_bool stop;
 
-    long ready; /* Of the place. */
-    long closed;
-    long canceled;
+    long outcomes[CF__WAIT_CLOSED + 1]; /* Of the place. */
     long wrong;
 };
 
-struct ender {
-    struct resource *resource;
-    enum cf__wait_outcome outcome;
-};
+/* Both rivals of a round wait equally long, now less than a park takes and now more, and then act
+ * within nanoseconds of each other. */
+static void wait_for_the_moment(unsigned long round, unsigned *seed)
+{
+    unsigned spins = (unsigned)(round * 2654435761UL % 16384) + (unsigned)rand_r(seed) % 1024;
+
+    for (volatile unsigned i = 0; i < spins; i++) {
+    }
+}
+
+/* Wait for the round after `seen`. False: there is none. */
+static bool next_round(struct resource *resource, unsigned long *seen)
+{
+    while (atomic_load(&resource->round) == *seen) {
+        if (atomic_load(&resource->stop)) {
+            return false;
+        }
+        (void)sched_yield();
+    }
+    (*seen)++;
+    return true;
+}
 
 static void end_rounds(void *arg)
 {
-    struct ender *ender = arg;
-    struct resource *resource = ender->resource;
+    struct resource *resource = arg;
+    unsigned long seen = 0;
+    unsigned seed = 1;
 
-    while (!atomic_load(&resource->stop)) {
+    while (next_round(resource, &seen)) {
+        enum cf__wait_outcome with = seen % 2 == 0 ? CF__WAIT_READY : CF__WAIT_CLOSED;
+
+        wait_for_the_moment(seen, &seed);
         (void)pthread_mutex_lock(&resource->mu);
-        if (resource->waits != NULL && cf__wait_end(resource->waits, ender->outcome)) {
-            resource->ended_twice += resource->ended_in == resource->round;
-            resource->ended_in = resource->round;
-            resource->with = ender->outcome;
+        if (resource->waits != NULL && cf__wait_end(resource->waits, with)) {
+            resource->granted = true;
+            resource->with = with;
+            resource->wrong += cf__wait_end(resource->waits, with); /* It has ended. */
         }
         (void)pthread_mutex_unlock(&resource->mu);
-        (void)sched_yield();
+        (void)atomic_fetch_add(&resource->acted, 1);
     }
 }
 
 static void cancel_rounds(void *arg)
 {
     struct resource *resource = arg;
+    unsigned long seen = 0;
+    unsigned seed = 2;
 
-    while (!atomic_load(&resource->stop)) {
-        struct cf_ctx *taken;
-
-        (void)pthread_mutex_lock(&resource->mu);
-        taken = resource->to_cancel;
-        resource->to_cancel = NULL;
-        (void)pthread_mutex_unlock(&resource->mu);
-        if (taken != NULL) {
-            cf_ctx_cancel(taken);
-            cf_ctx_unref(taken);
-        }
-        (void)sched_yield();
+    while (next_round(resource, &seen)) {
+        wait_for_the_moment(seen, &seed);
+        cf_ctx_cancel(atomic_load(&resource->ctx));
+        (void)atomic_fetch_add(&resource->acted, 1);
     }
 }
 
@@ -259,7 +271,6 @@ static void wait_rounds(void *arg)
         struct cf_ctx *mine;
         struct cf__wait wait;
         enum cf__wait_outcome outcome;
-        bool granted;
 
         if (cf_ctx_with_cancel(cf_ctx_background(), &mine, NULL) != CF_OK) {
             abort();
@@ -267,51 +278,46 @@ static void wait_rounds(void *arg)
         cf__wait_init(&wait);
         (void)pthread_mutex_lock(&resource->mu);
         resource->waits = &wait;
-        resource->round++;
-        if (resource->to_cancel == NULL) {
-            resource->to_cancel = cf_ctx_ref(mine);
-        }
+        resource->granted = false;
         (void)pthread_mutex_unlock(&resource->mu);
+        atomic_store(&resource->ctx, mine);
+        atomic_store(&resource->acted, 0);
+        (void)atomic_fetch_add(&resource->round, 1);
         outcome = cf__wait_park(mine, &wait);
         (void)pthread_mutex_lock(&resource->mu);
         resource->waits = NULL;
-        granted = resource->ended_in == resource->round;
-        resource->ready += outcome == CF__WAIT_READY;
-        resource->closed += outcome == CF__WAIT_CLOSED;
-        resource->canceled += outcome == CF__WAIT_CTX_DONE;
         /* Who waited and who ended agree on how. */
+        resource->outcomes[outcome]++;
         if (outcome == CF__WAIT_CTX_DONE) {
-            resource->wrong += granted || cf_ctx_err(mine) != CF_ECANCELED;
+            resource->wrong += resource->granted || cf_ctx_err(mine) != CF_ECANCELED;
         } else {
-            resource->wrong += !granted || outcome != resource->with;
+            resource->wrong += !resource->granted || outcome != resource->with;
         }
         (void)pthread_mutex_unlock(&resource->mu);
+        while (atomic_load(&resource->acted) < 2) {
+            (void)sched_yield();
+        }
         cf_ctx_free(mine);
     }
     atomic_store(&resource->stop, true);
 }
 
-/* Two threads and a context end the waits of one place, as often before it parks as after. */
 START_TEST(ends_race_and_one_wins)
 {
-    struct resource resource = {.mu = PTHREAD_MUTEX_INITIALIZER, .ended_in = -1};
-    struct ender enders[ENDERS] = {{&resource, CF__WAIT_READY}, {&resource, CF__WAIT_CLOSED}};
-    struct visit visits[ENDERS + 1];
+    struct resource resource = {.mu = PTHREAD_MUTEX_INITIALIZER};
+    struct visit ender;
+    struct visit canceler;
 
-    for (int i = 0; i < ENDERS; i++) {
-        visit_start(&visits[i], PLACE_THREAD, end_rounds, &enders[i]);
-    }
-    visit_start(&visits[ENDERS], PLACE_THREAD, cancel_rounds, &resource);
+    visit_start(&ender, PLACE_THREAD, end_rounds, &resource);
+    visit_start(&canceler, PLACE_THREAD, cancel_rounds, &resource);
     place_run(_i, wait_rounds, &resource);
-    for (int i = 0; i <= ENDERS; i++) {
-        visit_join(&visits[i]);
-    }
-    cf_ctx_unref(resource.to_cancel);
+    visit_join(&ender);
+    visit_join(&canceler);
     ck_assert_int_eq(resource.wrong, 0);
-    ck_assert_int_eq(resource.ended_twice, 0);
-    ck_assert_int_gt(resource.ready, 0);
-    ck_assert_int_gt(resource.closed, 0);
-    ck_assert_int_gt(resource.canceled, 0);
+    ck_assert_int_eq(resource.outcomes[CF__WAIT_PENDING], 0);
+    ck_assert_int_gt(resource.outcomes[CF__WAIT_READY], 0);
+    ck_assert_int_gt(resource.outcomes[CF__WAIT_CLOSED], 0);
+    ck_assert_int_gt(resource.outcomes[CF__WAIT_CTX_DONE], 0);
 }
 END_TEST
 
