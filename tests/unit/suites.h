@@ -11,6 +11,9 @@
     X(wait)                                                                                        \
     X(waiting)                                                                                     \
     X(lane)                                                                                        \
+    X(group)                                                                                       \
+    X(group_limit)                                                                                 \
+    X(errgroup)                                                                                    \
     X(json)                                                                                        \
     X(router)                                                                                      \
     X(target)                                                                                      \
