@@ -10,7 +10,17 @@
     X(ctx_cancel)                                                                                  \
     X(ctx_after)                                                                                   \
     X(ctx_race)                                                                                    \
+    X(fiber)                                                                                       \
+    X(loop)                                                                                        \
+    X(turn)                                                                                        \
+    X(loop_timer)                                                                                  \
     X(overflow)                                                                                    \
+    X(wait)                                                                                        \
+    X(waiting)                                                                                     \
+    X(lane)                                                                                        \
+    X(group)                                                                                       \
+    X(group_limit)                                                                                 \
+    X(errgroup)                                                                                    \
     X(json)                                                                                        \
     X(router)                                                                                      \
     X(target)                                                                                      \

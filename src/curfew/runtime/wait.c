@@ -76,14 +76,18 @@ static enum cf_code wait_fd_on_thread(struct cf_ctx *ctx, int fd, int events, in
                                       struct cf_err *err)
 {
     struct pollfd fds[2] = {{.fd = fd}, {.fd = -1, .events = POLLIN}};
-    struct cf_err ignored;
+    struct cf_err why;
     enum cf_code code;
     int n;
 
     fds[0].events = (short)(((events & CF_READABLE) != 0 ? POLLIN : 0) |
                             ((events & CF_WRITABLE) != 0 ? POLLOUT : 0));
-    code = cf_ctx_done_fd(ctx, &fds[1].fd, &ignored);
+    /* CF_EINVAL: the context never ends, and the second of `fds` stays empty. */
+    code = cf_ctx_done_fd(ctx, &fds[1].fd, &why);
     if (code != CF_OK && code != CF_EINVAL) {
+        if (err != NULL) {
+            *err = why;
+        }
         return cf_err_wrap(err, code, "wait for descriptor %d", fd);
     }
     do {
@@ -150,6 +154,7 @@ enum cf_code cf_yield(struct cf_ctx *ctx, struct cf_err *err)
         cf__fiber_ready(fiber);
         cf__fiber_park();
     } else {
+        CF_ASSERT(cf_loop_current() == NULL);
         (void)sched_yield();
     }
     return cf_ctx_check(ctx, err);
@@ -184,5 +189,6 @@ enum cf_code cf_wait_fd(struct cf_ctx *ctx, int fd, int events, int *out_events,
     if (cf_on_fiber()) {
         return wait_fd_on_fiber(ctx, fd, events, out_events, err);
     }
+    CF_ASSERT(cf_loop_current() == NULL); /* A callback would block its loop. */
     return wait_fd_on_thread(ctx, fd, events, out_events, err);
 }

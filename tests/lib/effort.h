@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/* How much of a thing a test does: a stress in little time, all of it with CF_TEST_LONG, and counts
+ * that a tool which makes everything slow can still carry. */
+#ifndef EFFORT_H
+#define EFFORT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Whether a sanitizer or valgrind watches this run. */
+bool effort_is_watched(void);
+
+/* `count`, or `watched` where a sanitizer or valgrind watches. */
+int effort_count(int count, int watched);
+
+/* Until when a stress goes on, on the monotonic clock: a second from now, ten with CF_TEST_LONG. */
+int64_t effort_until_ns(void);
+
+#endif
