@@ -9,6 +9,7 @@
     X(target)                                                                                      \
     X(deadline)                                                                                    \
     X(problem)                                                                                     \
-    X(arena)
+    X(arena)                                                                                       \
+    X(config)
 
 #endif
