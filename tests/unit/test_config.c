@@ -208,6 +208,7 @@ START_TEST(load_switch_alone_means_1)
     expect(load("--demo", "--pool", "2"), CONFIG_OK);
     ck_assert(config.demo);
     ck_assert_int_eq(config.pool, 2);
+    expect(load("--demo", "0", NULL), CONFIG_USAGE); /* No value of it: as --help says. */
 }
 END_TEST
 
@@ -383,19 +384,92 @@ static const struct {
     {{"--poo"}, "unknown flag --poo: --help lists them"},
     {{"--pools"}, "unknown flag --pools: --help lists them"},
     {{"--Pool", "4"}, "unknown flag --Pool: --help lists them"},
+    {{"---pool=4"}, "unknown flag ---pool: --help lists them"},
     {{"--"}, "unknown flag --: --help lists them"},
+    {{"--=4"}, "unknown flag --: --help lists them"},
     {{""}, "unexpected argument \"\": --help says more"},
     {{"-v"}, "unexpected argument \"-v\": --help says more"},
     {{"pool=4"}, "unexpected argument \"pool=4\": --help says more"},
     {{"--pool=4", "serve"}, "unexpected argument \"serve\": --help says more"},
     {{"--pool"}, "--pool needs a value: connections to PostgreSQL for queries, in all"},
     {{"--demo", "--listen"}, "--listen needs a value: address and port of the API"},
+    {{"--listen", "--pool", "4"}, "--listen needs a value: address and port of the API"},
 };
 
 START_TEST(load_refuses_misuse)
 {
     expect(load(misused[_i].args[0], misused[_i].args[1], misused[_i].args[2]), CONFIG_USAGE);
     ck_assert_str_eq(err.msg, misused[_i].said);
+}
+END_TEST
+
+/* Standard error goes to a log, and an argument is no place for a password. */
+START_TEST(load_does_not_repeat_value_of_unknown_flag)
+{
+    expect(load("--database-url=postgresql://u:sesame@host/database", NULL, NULL), CONFIG_USAGE);
+    ck_assert_str_eq(err.msg, "unknown flag --database-url: --help lists them");
+}
+END_TEST
+
+START_TEST(load_keeps_complaint_to_a_line)
+{
+    static const char *const args[] = {"a\nb",        "--a\nb",       "--\x7F=1",
+                                       "--pool=4\n5", "--grace=5\ts", "--demo=\x1B[2J"};
+
+    for (size_t i = 0; i < LENGTH(args); i++) {
+        ck_assert_int_ne(load(args[i], NULL, NULL), CONFIG_OK);
+        expect_one_line();
+        expect_mention("?");
+    }
+}
+END_TEST
+
+/* What is right stands behind what was wrong, and must not be cut off. */
+START_TEST(load_shortens_long_value)
+{
+    static const struct {
+        const char *before;
+        const char *right;
+        const char *said;
+    } longs[] = {
+        {"", "--help says more", "unexpected argument \"11"},
+        {"--", "--help lists them", "unknown flag --11"},
+        {"--pool=", "should be a number from 1 to 10000", "--pool=\"11"},
+        {"--default-timeout=", "from 1ms to 3600s", "--default-timeout=\"11"},
+        {"--cancel=", "auto, control or pqcancel", "--cancel=\"11"},
+        {"--demo=", "should be 1 or 0", "--demo=\"11"},
+    };
+    static char arg[8192];
+
+    for (size_t i = 0; i < LENGTH(longs); i++) {
+        size_t length = strlen(longs[i].before);
+
+        memset(arg, '1', sizeof(arg) - 1);
+        memcpy(arg, longs[i].before, length);
+        ck_assert_int_ne(load(arg, NULL, NULL), CONFIG_OK);
+        ck_assert_int_eq(strncmp(err.msg, longs[i].said, strlen(longs[i].said)), 0);
+        expect_mention("...");
+        expect_mention(longs[i].right);
+        expect_one_line();
+    }
+}
+END_TEST
+
+/* A cut falls between two characters, at whichever byte they begin. */
+START_TEST(load_shortens_between_characters)
+{
+    char arg[256] = "--pool=";
+    char *value = arg + strlen(arg);
+    const char *end;
+
+    memset(value, '1', (size_t)_i);
+    for (char *at = value + _i; at + 4 < arg + sizeof(arg); at += 3) {
+        memcpy(at, "\xE2\x82\xAC", 4); /* A euro sign. */
+    }
+    expect(load(arg, NULL, NULL), CONFIG_BAD);
+    end = strstr(err.msg, "...");
+    ck_assert_ptr_nonnull(end);
+    ck_assert_int_eq((end - strchr(err.msg, '"') - 1 - _i) % 3, 0);
 }
 END_TEST
 
@@ -505,6 +579,10 @@ Suite *suite_config(void)
 
     tcase_add_checked_fixture(usage, setup, setup);
     tcase_add_loop_test(usage, load_refuses_misuse, 0, LENGTH(misused));
+    tcase_add_test(usage, load_does_not_repeat_value_of_unknown_flag);
+    tcase_add_test(usage, load_keeps_complaint_to_a_line);
+    tcase_add_test(usage, load_shortens_long_value);
+    tcase_add_loop_test(usage, load_shortens_between_characters, 0, 3);
     tcase_add_test(usage, load_asked_for_help_reads_nothing_else);
     tcase_add_test(usage, load_asked_for_version_reads_nothing_else);
     suite_add_tcase(suite, usage);
