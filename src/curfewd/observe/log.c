@@ -115,6 +115,14 @@ static const char *level_name(enum log_level level)
     return "unknown";
 }
 
+static void free_buffers(void)
+{
+    free(self.filling);
+    free(self.writing);
+    self.filling = NULL;
+    self.writing = NULL;
+}
+
 /* Life cycle */
 
 enum cf_code log_start(int fd, struct cf_err *err)
@@ -126,15 +134,23 @@ enum cf_code log_start(int fd, struct cf_err *err)
     self.filling = malloc(LOG_BUFFER_MAX);
     self.writing = malloc(LOG_BUFFER_MAX);
     if (self.filling == NULL || self.writing == NULL) {
-        return cf_err_set(err, CF_ENOMEM, "no memory for the log"); /* The process ends. */
+        free_buffers();
+        return cf_err_set(err, CF_ENOMEM, "no memory for the log");
     }
     (void)pthread_condattr_init(&attributes);
     (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     (void)pthread_cond_init(&self.changed, &attributes);
     (void)pthread_condattr_destroy(&attributes);
+    self.filled = 0;
+    self.stopping = false;
+    self.dropped = 0;
+    self.dropped_said = 0;
     self.running = true;
     sys = pthread_create(&self.thread, NULL, run, NULL);
     if (sys != 0) {
+        self.running = false;
+        (void)pthread_cond_destroy(&self.changed);
+        free_buffers();
         return cf_err_set_sys(err, CF_EIO, sys, "start the log's thread");
     }
     (void)pthread_setname_np(self.thread, "log");
@@ -157,8 +173,8 @@ void log_stop(int64_t timeout_ns)
     (void)pthread_mutex_unlock(&self.mu);
     if (sys == 0) {
         (void)pthread_join(self.thread, NULL);
-        free(self.filling);
-        free(self.writing);
+        (void)pthread_cond_destroy(&self.changed);
+        free_buffers();
     }
 }
 
@@ -189,8 +205,9 @@ void log_end(struct cf_json *json)
     append_dropped();
     if (cf_json_finish(json, &data, &size, NULL) != CF_OK || !append(data, size)) {
         self.dropped++;
+    } else {
+        (void)pthread_cond_broadcast(&self.changed); /* Only while running: it is there. */
     }
-    (void)pthread_cond_broadcast(&self.changed);
     (void)pthread_mutex_unlock(&self.mu);
     cf_json_fini(json);
 }

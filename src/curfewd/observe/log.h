@@ -20,7 +20,7 @@ enum log_level {
     LOG_ERROR
 };
 
-/* Start the writer. Fails with CF_ENOMEM, CF_EIO. */
+/* Start the writer, which only a log_stop() in time allows again. Fails with CF_ENOMEM, CF_EIO. */
 CF_MUST enum cf_code log_start(int fd, struct cf_err *err);
 
 /* Write what is buffered, for at most `timeout_ns`, and stop. */
@@ -35,7 +35,7 @@ void log_end(struct cf_json *json);
 /* A whole line with an error. `err` may be NULL. */
 void log_line(enum log_level level, const char *msg, const struct cf_err *err);
 
-/* Lines that were dropped so far. */
+/* Lines that were dropped since the start. */
 uint64_t log_dropped(void);
 
 #endif
