@@ -10,6 +10,7 @@
     X(deadline)                                                                                    \
     X(problem)                                                                                     \
     X(arena)                                                                                       \
-    X(config)
+    X(config)                                                                                      \
+    X(log)
 
 #endif

@@ -2,8 +2,8 @@
 /* The log: one JSON object a line on standard output, written by a thread of its own.
  *
  * A loop must not wait for a pipe or a disk, so lines go to a buffer in memory; what does not fit
- * into LOG_BUFFER_MAX, because the reader has stopped, is dropped and counted, and the count is
- * said in the next line that gets through.
+ * into LOG_BUFFER_MAX, because the reader has stopped, is dropped and counted, and so is what
+ * cannot be written. A line of its own says the count, behind the next lines that get through.
  *
  * Thread safety: log_line() and the functions on it from any thread. */
 #ifndef CURFEWD_OBSERVE_LOG_H
