@@ -3,6 +3,7 @@
 #include "log_lines.h"
 
 #include <check.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -23,6 +24,16 @@ void log_lines_start(void)
     fd = memfd_create("log", MFD_CLOEXEC);
     ck_assert_int_ge(fd, 0);
     ck_assert_msg(log_start(fd, &err) == CF_OK, "%s", err.msg);
+}
+
+void log_lines_wait(void)
+{
+    struct stat stat = {.st_size = 0};
+
+    while (stat.st_size == 0) {
+        ck_assert_int_eq(fstat(fd, &stat), 0);
+        (void)sched_yield();
+    }
 }
 
 json_t *log_lines_stop(void)

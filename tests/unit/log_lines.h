@@ -16,6 +16,9 @@
 #include <curfew/base.h>
 
 void log_lines_start(void);
+
+/* Wait until the first line was written. */
+void log_lines_wait(void);
 json_t *log_lines_stop(void);
 
 /* Of an array or of one line: fails the test if there is no such thing. */
