@@ -11,6 +11,7 @@
     X(problem)                                                                                     \
     X(arena)                                                                                       \
     X(config)                                                                                      \
-    X(log)
+    X(log)                                                                                         \
+    X(cpus)
 
 #endif
