@@ -33,6 +33,10 @@ struct option {
 #define FIELD(name) offsetof(struct config, name)
 #define HOUR (3600 * CF_SECOND)
 
+/* How much of what was typed an error repeats: what would be right has to fit behind it. */
+#define QUOTED_MAX 64
+#define QUOTED_SIZE (QUOTED_MAX + sizeof("..."))
+
 static const struct option options[] = {
     {"listen", "CURFEW_LISTEN", TYPE_STRING, FIELD(listen), "127.0.0.1:8080", 0, 0,
      "address and port of the API"},
@@ -70,10 +74,34 @@ static void *field(struct config *config, const struct option *option)
     return (char *)config + option->offset;
 }
 
+/* What was typed, as a message of one line can hold it: cut, and without control characters. */
+static const char *quote(const char *text, size_t length, char out[QUOTED_SIZE])
+{
+    size_t n = length;
+
+    if (length > QUOTED_MAX) {
+        n = QUOTED_MAX;
+        while (n > 0 && ((unsigned char)text[n] & 0xC0) == 0x80) {
+            n--; /* Not in the middle of a character. */
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        out[i] = (unsigned char)text[i] < 0x20 || text[i] == 0x7F ? '?' : text[i];
+    }
+    memcpy(out + n, "...", sizeof("..."));
+    if (n == length) {
+        out[n] = '\0';
+    }
+    return out;
+}
+
 /* How a value is to be named in an error: by the door it came through. */
 static enum cf_code bad(const char *where, const char *text, const char *right, struct cf_err *err)
 {
-    return cf_err_set(err, CF_EINVAL, "%s=\"%s\": should be %s", where, text, right);
+    char quoted[QUOTED_SIZE];
+
+    return cf_err_set(err, CF_EINVAL, "%s=\"%s\": should be %s", where,
+                      quote(text, strlen(text), quoted), right);
 }
 
 static enum cf_code parse_count(const struct option *option, const char *where, const char *text,
@@ -202,17 +230,20 @@ static enum config_outcome load_flag(int argc, char **argv, int *i, struct confi
     size_t length = equals != NULL ? (size_t)(equals - name) : strlen(name);
     const struct option *option = find_flag(name, length);
     const char *value = equals != NULL ? equals + 1 : NULL;
+    char quoted[QUOTED_SIZE];
     char where[64];
 
     if (option == NULL) {
-        (void)cf_err_set(err, CF_EINVAL, "unknown flag %s: --help lists them", argv[*i]);
+        /* Without its value: that of a --database-url, which is none of ours, holds a password. */
+        (void)cf_err_set(err, CF_EINVAL, "unknown flag --%s: --help lists them",
+                         quote(name, length, quoted));
         return CONFIG_USAGE;
     }
     if (value == NULL && option->type == TYPE_BOOL) {
         value = "1";
     } else if (value == NULL) {
         *i += 1;
-        value = *i < argc ? argv[*i] : NULL;
+        value = *i < argc && strncmp(argv[*i], "--", 2) != 0 ? argv[*i] : NULL;
     }
     if (value == NULL) {
         (void)cf_err_set(err, CF_EINVAL, "--%s needs a value: %s", option->flag, option->help);
@@ -241,10 +272,11 @@ enum config_outcome config_load(int argc, char **argv, struct config *out, struc
     }
     for (int i = 1; i < argc; i++) {
         enum config_outcome outcome;
+        char quoted[QUOTED_SIZE];
 
         if (strncmp(argv[i], "--", 2) != 0) {
             (void)cf_err_set(err, CF_EINVAL, "unexpected argument \"%s\": --help says more",
-                             argv[i]);
+                             quote(argv[i], strlen(argv[i]), quoted));
             return CONFIG_USAGE;
         }
         outcome = load_flag(argc, argv, &i, &config, err);
@@ -283,7 +315,8 @@ void config_print_help(FILE *file)
     }
     (void)fprintf(file, "  %-62s %s\n  %-62s %s\n\n", "--help", "print this", "--version",
                   "print the versions of the service and its libraries");
-    (void)fprintf(file,
-                  "A flag wins over its environment variable. Exit status: 0 clean, 1 failed,\n"
-                  "2 wrong usage, 78 wrong configuration.\n");
+    (void)fprintf(
+        file, "A flag wins over its environment variable. A flag of 0 or 1 stands alone for 1,\n"
+              "or takes its value behind an equals sign: --demo, --demo=0.\n\n"
+              "Exit status: 0 clean, 1 failed, 2 wrong usage, 78 wrong configuration.\n");
 }

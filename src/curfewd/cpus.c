@@ -2,38 +2,45 @@
 /* Processors by affinity and by the quota of the control group (v2, else v1): see cpus.h. */
 #include "curfewd/cpus.h"
 
+#include <limits.h>
 #include <sched.h>
 #include <stdio.h>
 
-/* The quota of a group in whole processors, rounded up; 0: none. */
-static long quota(void)
+/* Read up to two numbers; returns how many there are, and -1 if there is no such file. */
+static int read_numbers(const char *root, const char *name, long *first, long *second)
 {
-    long limit = -1;
-    long period = 0;
-    FILE *file = fopen("/sys/fs/cgroup/cpu.max", "re");
+    char path[PATH_MAX];
+    FILE *file;
+    int count;
 
-    if (file != NULL) {
-        if (fscanf(file, "%ld %ld", &limit, &period) != 2) {
-            limit = -1; /* "max 100000" */
-        }
-        (void)fclose(file);
-    } else {
-        file = fopen("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "re");
-        if (file != NULL) {
-            if (fscanf(file, "%ld", &limit) != 1) {
-                limit = -1;
-            }
-            (void)fclose(file);
-            period = 100000;
-        }
+    (void)snprintf(path, sizeof(path), "%s/%s", root, name);
+    file = fopen(path, "re");
+    if (file == NULL) {
+        return -1;
     }
-    return limit > 0 && period > 0 ? (limit + period - 1) / period : 0;
+    count = fscanf(file, "%ld %ld", first, second);
+    (void)fclose(file);
+    return count < 0 ? 0 : count; /* Negative: the file is empty. */
+}
+
+long cpus_quota(const char *root)
+{
+    long limit = 0;
+    long period = 0;
+    long ignored;
+    int count = read_numbers(root, "cpu.max", &limit, &period); /* Or "max 100000". */
+
+    if (count < 0) {
+        count = read_numbers(root, "cpu/cpu.cfs_quota_us", &limit, &ignored); /* Or -1. */
+        count += read_numbers(root, "cpu/cpu.cfs_period_us", &period, &ignored);
+    }
+    return count == 2 && limit > 0 && period > 0 ? (limit - 1) / period + 1 : 0;
 }
 
 int cpus_usable(void)
 {
+    long allowed = cpus_quota("/sys/fs/cgroup");
     cpu_set_t set;
-    long allowed = quota();
     int count = 1;
 
     if (sched_getaffinity(0, sizeof(set), &set) == 0) {

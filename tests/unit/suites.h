@@ -26,6 +26,9 @@
     X(target)                                                                                      \
     X(deadline)                                                                                    \
     X(problem)                                                                                     \
-    X(arena)
+    X(arena)                                                                                       \
+    X(config)                                                                                      \
+    X(log)                                                                                         \
+    X(cpus)
 
 #endif

@@ -4,8 +4,8 @@
 #include "curfewd/observe/log.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -18,6 +18,8 @@ static struct {
     pthread_t thread;
     pthread_cond_t changed;
 
+    bool torn; /* The thread's: the last line that was written lacks its end. */
+
     pthread_mutex_t mu; /* Guards everything below. */
     char *filling;      /* LOG_BUFFER_MAX bytes. */
     char *writing;      /* The thread's while busy. */
@@ -26,34 +28,82 @@ static struct {
     bool stopping;
     bool running;
     uint64_t dropped;
-    uint64_t dropped_said;
+    uint64_t dropped_said; /* Of them, those that a line has told of. */
 } self = {.fd = -1, .mu = PTHREAD_MUTEX_INITIALIZER};
 
 /* Internal helpers */
 
-/* Write all of it, or as much as the descriptor takes before it fails. */
-static void write_all(const char *data, size_t size)
+/* Write all of it, or as much as the descriptor takes before it fails; returns how much. */
+static size_t put(const char *data, size_t size)
 {
-    while (size > 0) {
-        ssize_t n = write(self.fd, data, size);
+    size_t done = 0;
 
-        if (n < 0 && errno == EINTR) {
-            continue;
+    while (done < size) {
+        struct pollfd pollfd = {.fd = self.fd, .events = POLLOUT};
+        ssize_t n = write(self.fd, data + done, size - done);
+
+        if (n > 0) {
+            done += (size_t)n;
+        } else if (n < 0 && errno == EAGAIN) {
+            (void)poll(&pollfd, 1, -1); /* We were given a descriptor that does not block. */
+        } else if (n == 0 || errno != EINTR) {
+            break; /* The reader is gone, or the disk full: requests go on. */
         }
-        if (n <= 0) {
-            return; /* The reader is gone, or the disk full: requests go on. */
-        }
-        data += n;
-        size -= (size_t)n;
     }
+    return done;
 }
 
+/* Write whole lines; returns how many were lost. */
+static uint64_t put_lines(const char *data, size_t size)
+{
+    size_t done = 0;
+    uint64_t lost = 0;
+
+    /* If the last write failed in the middle of a line, what follows must not become part of it. */
+    if (!self.torn || put("\n", 1) == 1) {
+        done = put(data, size);
+        self.torn = done > 0 && data[done - 1] != '\n';
+        done += self.torn && data[done] == '\n'; /* Lacks nothing else: it is not lost. */
+    }
+    for (size_t i = done; i < size; i++) {
+        lost += data[i] == '\n';
+    }
+    return lost;
+}
+
+/* True: it was said. */
+static bool put_dropped(uint64_t count)
+{
+    struct cf_json json;
+    const char *data;
+    char line[192];
+    size_t size;
+    bool said = false;
+
+    log_begin(&json, LOG_WARN, "log lines dropped");
+    cf_json_key(&json, "count");
+    cf_json_u64(&json, count);
+    cf_json_end(&json);
+    if (cf_json_finish(&json, &data, &size, NULL) == CF_OK && size < sizeof(line)) {
+        memcpy(line, data, size);
+        line[size] = '\n';
+        said = put_lines(line, size + 1) == 0;
+    }
+    cf_json_fini(&json);
+    return said;
+}
+
+/* What was dropped until now was so because it came behind the lines taken here: it is said behind
+ * them. If they are lost themselves, that is said behind the next. */
 static void *run(void *arg)
 {
     (void)pthread_mutex_lock(&self.mu);
     while (!self.stopping || self.filled > 0) {
         char *data = self.filling;
         size_t size = self.filled;
+        uint64_t unsaid = self.dropped - self.dropped_said;
+        uint64_t lost;
+        bool said;
 
         if (size == 0) {
             (void)pthread_cond_wait(&self.changed, &self.mu);
@@ -64,8 +114,11 @@ static void *run(void *arg)
         self.filled = 0;
         self.busy = true;
         (void)pthread_mutex_unlock(&self.mu);
-        write_all(data, size);
+        lost = put_lines(data, size);
+        said = unsaid > 0 && put_dropped(unsaid);
         (void)pthread_mutex_lock(&self.mu);
+        self.dropped += lost;
+        self.dropped_said += said ? unsaid : 0;
         self.busy = false;
         (void)pthread_cond_broadcast(&self.changed);
     }
@@ -85,23 +138,6 @@ static bool append(const char *line, size_t size)
     return true;
 }
 
-/* Say how many lines were lost since that was last said. With mu held. */
-static void append_dropped(void)
-{
-    char line[128];
-    int n;
-
-    if (self.dropped == self.dropped_said) {
-        return;
-    }
-    n = snprintf(line, sizeof(line),
-                 "{\"level\":\"warn\",\"msg\":\"log lines dropped\",\"count\":%llu}",
-                 (unsigned long long)(self.dropped - self.dropped_said));
-    if (append(line, (size_t)n)) {
-        self.dropped_said = self.dropped;
-    }
-}
-
 static const char *level_name(enum log_level level)
 {
     switch (level) {
@@ -115,6 +151,14 @@ static const char *level_name(enum log_level level)
     return "unknown";
 }
 
+static void free_buffers(void)
+{
+    free(self.filling);
+    free(self.writing);
+    self.filling = NULL;
+    self.writing = NULL;
+}
+
 /* Life cycle */
 
 enum cf_code log_start(int fd, struct cf_err *err)
@@ -126,15 +170,24 @@ enum cf_code log_start(int fd, struct cf_err *err)
     self.filling = malloc(LOG_BUFFER_MAX);
     self.writing = malloc(LOG_BUFFER_MAX);
     if (self.filling == NULL || self.writing == NULL) {
-        return cf_err_set(err, CF_ENOMEM, "no memory for the log"); /* The process ends. */
+        free_buffers();
+        return cf_err_set(err, CF_ENOMEM, "no memory for the log");
     }
     (void)pthread_condattr_init(&attributes);
     (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     (void)pthread_cond_init(&self.changed, &attributes);
     (void)pthread_condattr_destroy(&attributes);
+    self.torn = false;
+    self.filled = 0;
+    self.stopping = false;
+    self.dropped = 0;
+    self.dropped_said = 0;
     self.running = true;
     sys = pthread_create(&self.thread, NULL, run, NULL);
     if (sys != 0) {
+        self.running = false;
+        (void)pthread_cond_destroy(&self.changed);
+        free_buffers();
         return cf_err_set_sys(err, CF_EIO, sys, "start the log's thread");
     }
     (void)pthread_setname_np(self.thread, "log");
@@ -157,8 +210,8 @@ void log_stop(int64_t timeout_ns)
     (void)pthread_mutex_unlock(&self.mu);
     if (sys == 0) {
         (void)pthread_join(self.thread, NULL);
-        free(self.filling);
-        free(self.writing);
+        (void)pthread_cond_destroy(&self.changed);
+        free_buffers();
     }
 }
 
@@ -186,11 +239,11 @@ void log_end(struct cf_json *json)
 
     cf_json_end(json);
     (void)pthread_mutex_lock(&self.mu);
-    append_dropped();
     if (cf_json_finish(json, &data, &size, NULL) != CF_OK || !append(data, size)) {
         self.dropped++;
+    } else {
+        (void)pthread_cond_broadcast(&self.changed); /* Only while running: it is there. */
     }
-    (void)pthread_cond_broadcast(&self.changed);
     (void)pthread_mutex_unlock(&self.mu);
     cf_json_fini(json);
 }

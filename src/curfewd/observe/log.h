@@ -2,8 +2,8 @@
 /* The log: one JSON object a line on standard output, written by a thread of its own.
  *
  * A loop must not wait for a pipe or a disk, so lines go to a buffer in memory; what does not fit
- * into LOG_BUFFER_MAX, because the reader has stopped, is dropped and counted, and the count is
- * said in the next line that gets through.
+ * into LOG_BUFFER_MAX, because the reader has stopped, is dropped and counted, and so is what
+ * cannot be written. A line of its own says the count, behind the next lines that get through.
  *
  * Thread safety: log_line() and the functions on it from any thread. */
 #ifndef CURFEWD_OBSERVE_LOG_H
@@ -20,7 +20,7 @@ enum log_level {
     LOG_ERROR
 };
 
-/* Start the writer. Fails with CF_ENOMEM, CF_EIO. */
+/* Start the writer, which only a log_stop() in time allows again. Fails with CF_ENOMEM, CF_EIO. */
 CF_MUST enum cf_code log_start(int fd, struct cf_err *err);
 
 /* Write what is buffered, for at most `timeout_ns`, and stop. */
@@ -35,7 +35,7 @@ void log_end(struct cf_json *json);
 /* A whole line with an error. `err` may be NULL. */
 void log_line(enum log_level level, const char *msg, const struct cf_err *err);
 
-/* Lines that were dropped so far. */
+/* Lines that were dropped since the start. */
 uint64_t log_dropped(void);
 
 #endif

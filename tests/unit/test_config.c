@@ -1,0 +1,596 @@
+/* SPDX-License-Identifier: MIT */
+/* Where a setting comes from, what it may be, and what is said when it is something else. */
+#include "curfewd/config.h"
+
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Fixture: every setting there is, as the interface promises it. */
+
+static const struct {
+    const char *flag;
+    const char *env;
+    const char *fallback;
+    const char *bad; /* NULL: any text is one that its user has to judge. */
+} settings[] = {
+    {"--listen", "CURFEW_LISTEN", "127.0.0.1:8080", NULL},
+    {"--admin", "CURFEW_ADMIN", "127.0.0.1:8081", NULL},
+    {NULL, "DATABASE_URL", "", NULL},
+    {"--pool", "CURFEW_POOL", "16", "many"},
+    {"--loops", "CURFEW_LOOPS", "0", "-1"},
+    {"--cancel", "CURFEW_CANCEL", "auto", "never"},
+    {"--default-timeout", "CURFEW_DEFAULT_TIMEOUT", "5s", "soon"},
+    {"--max-timeout", "CURFEW_MAX_TIMEOUT", "60s", "2h"},
+    {"--grace", "CURFEW_GRACE", "8s", "8"},
+    {"--in-flight", "CURFEW_IN_FLIGHT", "8192", "0"},
+    {"--connections", "CURFEW_CONNECTIONS", "10000", "1e4"},
+    {"--half-close", "CURFEW_HALF_CLOSE", "0", "yes"},
+    {"--demo", "CURFEW_DEMO", "0", "2"},
+};
+
+#define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
+#define N_SETTINGS LENGTH(settings)
+
+static char program[] = "curfewd";
+static struct config config;
+static struct cf_err err;
+
+/* Settings of whoever runs the tests are none of theirs. */
+static void setup(void)
+{
+    for (size_t i = 0; i < N_SETTINGS; i++) {
+        (void)unsetenv(settings[i].env);
+    }
+    memset(&config, 0, sizeof(config));
+    memset(&err, 0, sizeof(err));
+}
+
+/* Helpers */
+
+/* Up to three arguments; the first NULL ends them. */
+static enum config_outcome load(const char *first, const char *second, const char *third)
+{
+    char *argv[] = {program, (char *)(uintptr_t)first, (char *)(uintptr_t)second,
+                    (char *)(uintptr_t)third, NULL};
+    int argc = 0;
+
+    while (argv[argc] != NULL) {
+        argc++;
+    }
+    return config_load(argc, argv, &config, &err);
+}
+
+static void expect(enum config_outcome got, enum config_outcome wanted)
+{
+    ck_assert_msg(got == wanted, "outcome %d, not %d; it said: %s", got, wanted, err.msg);
+}
+
+static void expect_mention(const char *text)
+{
+    ck_assert_msg(strstr(err.msg, text) != NULL, "\"%s\" is not in: %s", text, err.msg);
+}
+
+/* A person reads it: one line, that is whole. */
+static void expect_one_line(void)
+{
+    for (const char *c = err.msg; *c != '\0'; c++) {
+        ck_assert_msg((unsigned char)*c >= 0x20 && *c != 0x7F, "control character in: %s", err.msg);
+    }
+    ck_assert_uint_lt(strlen(err.msg), sizeof(err.msg) - 1);
+}
+
+static char *help(void)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *file = open_memstream(&text, &size);
+
+    ck_assert_ptr_nonnull(file);
+    config_print_help(file);
+    ck_assert_int_eq(fclose(file), 0);
+    return text;
+}
+
+/* load: where a value comes from */
+
+START_TEST(load_of_nothing_gives_defaults)
+{
+    expect(load(NULL, NULL, NULL), CONFIG_OK);
+    ck_assert_str_eq(config.listen, "127.0.0.1:8080");
+    ck_assert_str_eq(config.admin, "127.0.0.1:8081");
+    ck_assert_str_eq(config.database_url, "");
+    ck_assert_int_eq(config.pool, 16);
+    ck_assert_int_eq(config.loops, 0);
+    ck_assert_int_eq(config.cancel, CF_PG_CANCEL_AUTO);
+    ck_assert_int_eq(config.default_timeout_ns, 5 * CF_SECOND);
+    ck_assert_int_eq(config.max_timeout_ns, 60 * CF_SECOND);
+    ck_assert_int_eq(config.grace_ns, 8 * CF_SECOND);
+    ck_assert_int_eq(config.in_flight, 8192);
+    ck_assert_int_eq(config.connections, 10000);
+    ck_assert(!config.half_close);
+    ck_assert(!config.demo);
+}
+END_TEST
+
+/* Each to a value that is not its default, so that a mix-up of two fields shows. */
+static void expect_others(void)
+{
+    ck_assert_str_eq(config.listen, "[::1]:1");
+    ck_assert_str_eq(config.admin, "localhost:2");
+    ck_assert_str_eq(config.database_url, "postgresql://host/database");
+    ck_assert_int_eq(config.pool, 3);
+    ck_assert_int_eq(config.loops, 2);
+    ck_assert_int_eq(config.cancel, CF_PG_CANCEL_CONTROL);
+    ck_assert_int_eq(config.default_timeout_ns, 4 * CF_SECOND);
+    ck_assert_int_eq(config.max_timeout_ns, 300 * CF_SECOND);
+    ck_assert_int_eq(config.grace_ns, 6 * CF_MS);
+    ck_assert_int_eq(config.in_flight, 7);
+    ck_assert_int_eq(config.connections, 9);
+    ck_assert(config.half_close);
+    ck_assert(config.demo);
+}
+
+static const char *const others[N_SETTINGS] = {
+    "[::1]:1", "localhost:2", "postgresql://host/database",
+    "3",       "2",           "control",
+    "4s",      "5m",          "6ms",
+    "7",       "9",           "1",
+    "true",
+};
+
+START_TEST(load_reads_every_variable)
+{
+    for (size_t i = 0; i < N_SETTINGS; i++) {
+        ck_assert_int_eq(setenv(settings[i].env, others[i], 1), 0);
+    }
+    expect(load(NULL, NULL, NULL), CONFIG_OK);
+    expect_others();
+}
+END_TEST
+
+/* "--flag value" where _i is 0, else "--flag=value". A flag of 0 or 1 takes the second form only. */
+START_TEST(load_reads_every_flag)
+{
+    static char joined[N_SETTINGS][64];
+    char *argv[2 * N_SETTINGS + 2] = {program};
+    int argc = 1;
+
+    ck_assert_int_eq(setenv("DATABASE_URL", others[2], 1), 0);
+    for (size_t i = 0; i < N_SETTINGS; i++) {
+        bool is_switch = strcmp(settings[i].fallback, "0") == 0 && i > 4;
+
+        if (settings[i].flag == NULL) {
+            continue;
+        }
+        if (_i == 0 && !is_switch) {
+            argv[argc++] = (char *)(uintptr_t)settings[i].flag;
+            argv[argc++] = (char *)(uintptr_t)others[i];
+            continue;
+        }
+        (void)snprintf(joined[i], sizeof(joined[i]), "%s=%s", settings[i].flag, others[i]);
+        argv[argc++] = joined[i];
+    }
+    expect(config_load(argc, argv, &config, &err), CONFIG_OK);
+    expect_others();
+}
+END_TEST
+
+START_TEST(load_flag_wins_over_variable)
+{
+    ck_assert_int_eq(setenv("CURFEW_POOL", "8", 1), 0);
+    ck_assert_int_eq(setenv("CURFEW_DEMO", "1", 1), 0);
+    expect(load("--pool=4", "--demo=0", NULL), CONFIG_OK);
+    ck_assert_int_eq(config.pool, 4);
+    ck_assert(!config.demo);
+}
+END_TEST
+
+START_TEST(load_last_flag_wins)
+{
+    expect(load("--pool=4", "--pool", "5"), CONFIG_OK);
+    ck_assert_int_eq(config.pool, 5);
+}
+END_TEST
+
+START_TEST(load_value_may_hold_an_equals_sign)
+{
+    expect(load("--listen=a=b", NULL, NULL), CONFIG_OK);
+    ck_assert_str_eq(config.listen, "a=b");
+    expect(load("--listen", "c=d", NULL), CONFIG_OK);
+    ck_assert_str_eq(config.listen, "c=d");
+}
+END_TEST
+
+START_TEST(load_switch_alone_means_1)
+{
+    expect(load("--demo", "--pool", "2"), CONFIG_OK);
+    ck_assert(config.demo);
+    ck_assert_int_eq(config.pool, 2);
+    expect(load("--demo", "0", NULL), CONFIG_USAGE); /* No value of it: as --help says. */
+}
+END_TEST
+
+START_TEST(load_writes_nothing_on_failure)
+{
+    config.pool = 77;
+    expect(load("--pool=4", "--grace=never", NULL), CONFIG_BAD);
+    ck_assert_int_eq(config.pool, 77);
+    ck_assert_ptr_null(config.listen);
+}
+END_TEST
+
+/* load: values */
+
+static const struct {
+    const char *arg;
+    size_t offset;
+    int64_t value;
+} good[] = {
+    {"--pool=1", offsetof(struct config, pool), 1},
+    {"--pool=10000", offsetof(struct config, pool), 10000},
+    {"--pool=007", offsetof(struct config, pool), 7},
+    {"--loops=0", offsetof(struct config, loops), 0},
+    {"--in-flight=1", offsetof(struct config, in_flight), 1},
+    {"--in-flight=1000000", offsetof(struct config, in_flight), 1000000},
+    {"--connections=1", offsetof(struct config, connections), 1},
+    {"--connections=1000000", offsetof(struct config, connections), 1000000},
+    {"--default-timeout=1ms", offsetof(struct config, default_timeout_ns), CF_MS},
+    {"--default-timeout=60m", offsetof(struct config, default_timeout_ns), 3600 * CF_SECOND},
+    {"--default-timeout=1.5s", offsetof(struct config, default_timeout_ns), 1500 * CF_MS},
+    {"--max-timeout=1ms", offsetof(struct config, max_timeout_ns), CF_MS},
+    {"--max-timeout=3600s", offsetof(struct config, max_timeout_ns), 3600 * CF_SECOND},
+    {"--max-timeout=3600000ms", offsetof(struct config, max_timeout_ns), 3600 * CF_SECOND},
+    {"--max-timeout=0.5m", offsetof(struct config, max_timeout_ns), 30 * CF_SECOND},
+    {"--grace=0ms", offsetof(struct config, grace_ns), 0},
+    {"--grace=0s", offsetof(struct config, grace_ns), 0},
+    {"--grace=0.5ms", offsetof(struct config, grace_ns), CF_MS / 2},
+    {"--cancel=auto", offsetof(struct config, cancel), CF_PG_CANCEL_AUTO},
+    {"--cancel=control", offsetof(struct config, cancel), CF_PG_CANCEL_CONTROL},
+    {"--cancel=pqcancel", offsetof(struct config, cancel), CF_PG_CANCEL_PQCANCEL},
+};
+
+START_TEST(load_takes_good_value)
+{
+    int64_t value;
+
+    expect(load(good[_i].arg, NULL, NULL), CONFIG_OK);
+    memcpy(&value, (const char *)&config + good[_i].offset, sizeof(value));
+    ck_assert_int_eq(value, good[_i].value);
+}
+END_TEST
+
+START_TEST(load_takes_as_many_loops_as_pool)
+{
+    expect(load("--loops=256", "--pool=256", NULL), CONFIG_OK);
+    ck_assert_int_eq(config.loops, 256);
+}
+END_TEST
+
+static const struct {
+    const char *text;
+    bool value;
+} booleans[] = {{"1", true}, {"true", true}, {"0", false}, {"false", false}, {"", false}};
+
+START_TEST(load_takes_boolean)
+{
+    char demo[16];
+    char half_close[32];
+
+    (void)snprintf(demo, sizeof(demo), "--demo=%s", booleans[_i].text);
+    (void)snprintf(half_close, sizeof(half_close), "--half-close=%s", booleans[_i].text);
+    expect(load(demo, half_close, NULL), CONFIG_OK);
+    ck_assert_int_eq(config.demo, booleans[_i].value);
+    ck_assert_int_eq(config.half_close, booleans[_i].value);
+}
+END_TEST
+
+static const struct {
+    const char *arg;
+    const char *right; /* What the message offers instead. */
+} bad[] = {
+    {"--pool=0", "a number from 1 to 10000"},
+    {"--pool=10001", "a number from 1 to 10000"},
+    {"--pool=-1", "a number from 1 to 10000"},
+    {"--pool=", "a number from 1 to 10000"},
+    {"--pool=4x", "a number from 1 to 10000"},
+    {"--pool=4 ", "a number from 1 to 10000"},
+    {"--pool=0x10", "a number from 1 to 10000"},
+    {"--pool=1.5", "a number from 1 to 10000"},
+    {"--pool=9223372036854775808", "a number from 1 to 10000"},
+    {"--pool=18446744073709551617", "a number from 1 to 10000"},
+    {"--loops=-1", "a number from 0 to 256"},
+    {"--loops=257", "a number from 0 to 256"},
+    {"--in-flight=0", "a number from 1 to 1000000"},
+    {"--in-flight=1000001", "a number from 1 to 1000000"},
+    {"--connections=0", "a number from 1 to 1000000"},
+    {"--connections=1000001", "a number from 1 to 1000000"},
+    {"--default-timeout=0ms", "from 1ms to 3600s"},
+    {"--default-timeout=0.999ms", "from 1ms to 3600s"},
+    {"--default-timeout=61m", "from 1ms to 3600s"},
+    {"--max-timeout=0s", "from 1ms to 3600s"},
+    {"--max-timeout=3600001ms", "from 1ms to 3600s"},
+    {"--grace=-1ms", "from 0ms to 3600s"},
+    {"--grace=3601s", "from 0ms to 3600s"},
+    {"--grace=", "250ms, 5s or 1m"},
+    {"--grace=5", "250ms, 5s or 1m"},
+    {"--grace=s", "250ms, 5s or 1m"},
+    {"--grace=5 s", "250ms, 5s or 1m"},
+    {"--grace=5S", "250ms, 5s or 1m"},
+    {"--grace=5sec", "250ms, 5s or 1m"},
+    {"--grace=1m30s", "250ms, 5s or 1m"},
+    {"--grace=1us", "250ms, 5s or 1m"},
+    {"--grace=nans", "250ms, 5s or 1m"},
+    {"--grace=infs", "250ms, 5s or 1m"},
+    {"--grace=-infs", "250ms, 5s or 1m"},
+    {"--grace=1e400s", "250ms, 5s or 1m"},
+    {"--demo=yes", "1 or 0"},
+    {"--demo=2", "1 or 0"},
+    {"--demo=TRUE", "1 or 0"},
+    {"--half-close=01", "1 or 0"},
+    {"--cancel=", "auto, control or pqcancel"},
+    {"--cancel=Auto", "auto, control or pqcancel"},
+    {"--cancel=control,pqcancel", "auto, control or pqcancel"},
+};
+
+START_TEST(load_refuses_bad_value)
+{
+    char named[128];
+    int length = (int)strcspn(bad[_i].arg, "=");
+
+    expect(load(bad[_i].arg, NULL, NULL), CONFIG_BAD);
+    ck_assert_int_eq(err.code, CF_EINVAL);
+    (void)snprintf(named, sizeof(named), "%.*s=\"%s\": should be ", length, bad[_i].arg,
+                   bad[_i].arg + length + 1);
+    ck_assert_msg(strncmp(err.msg, named, strlen(named)) == 0, "not \"%s...\": %s", named, err.msg);
+    expect_mention(bad[_i].right);
+    expect_one_line();
+}
+END_TEST
+
+/* The door that a value came through is the one to mend it at. */
+START_TEST(load_names_bad_variable)
+{
+    char named[64];
+
+    if (settings[_i].bad == NULL) {
+        return;
+    }
+    ck_assert_int_eq(setenv(settings[_i].env, settings[_i].bad, 1), 0);
+    expect(load(NULL, NULL, NULL), CONFIG_BAD);
+    (void)snprintf(named, sizeof(named), "%s=\"%s\": should be ", settings[_i].env,
+                   settings[_i].bad);
+    ck_assert_msg(strncmp(err.msg, named, strlen(named)) == 0, "not \"%s...\": %s", named, err.msg);
+}
+END_TEST
+
+START_TEST(load_refuses_more_loops_than_pool)
+{
+    expect(load("--loops=5", "--pool=4", NULL), CONFIG_BAD);
+    expect_mention("5 loops");
+    expect_mention("pool");
+    expect_mention("not 4");
+}
+END_TEST
+
+/* load: usage */
+
+static const struct {
+    const char *args[3];
+    const char *said;
+} misused[] = {
+    {{"--nonsense"}, "unknown flag --nonsense: --help lists them"},
+    {{"--poo"}, "unknown flag --poo: --help lists them"},
+    {{"--pools"}, "unknown flag --pools: --help lists them"},
+    {{"--Pool", "4"}, "unknown flag --Pool: --help lists them"},
+    {{"---pool=4"}, "unknown flag ---pool: --help lists them"},
+    {{"--"}, "unknown flag --: --help lists them"},
+    {{"--=4"}, "unknown flag --: --help lists them"},
+    {{""}, "unexpected argument \"\": --help says more"},
+    {{"-v"}, "unexpected argument \"-v\": --help says more"},
+    {{"pool=4"}, "unexpected argument \"pool=4\": --help says more"},
+    {{"--pool=4", "serve"}, "unexpected argument \"serve\": --help says more"},
+    {{"--pool"}, "--pool needs a value: connections to PostgreSQL for queries, in all"},
+    {{"--demo", "--listen"}, "--listen needs a value: address and port of the API"},
+    {{"--listen", "--pool", "4"}, "--listen needs a value: address and port of the API"},
+};
+
+START_TEST(load_refuses_misuse)
+{
+    expect(load(misused[_i].args[0], misused[_i].args[1], misused[_i].args[2]), CONFIG_USAGE);
+    ck_assert_str_eq(err.msg, misused[_i].said);
+}
+END_TEST
+
+/* Standard error goes to a log, and an argument is no place for a password. */
+START_TEST(load_does_not_repeat_value_of_unknown_flag)
+{
+    expect(load("--database-url=postgresql://u:sesame@host/database", NULL, NULL), CONFIG_USAGE);
+    ck_assert_str_eq(err.msg, "unknown flag --database-url: --help lists them");
+}
+END_TEST
+
+START_TEST(load_keeps_complaint_to_a_line)
+{
+    static const char *const args[] = {"a\nb",        "--a\nb",       "--\x7F=1",
+                                       "--pool=4\n5", "--grace=5\ts", "--demo=\x1B[2J"};
+
+    for (size_t i = 0; i < LENGTH(args); i++) {
+        ck_assert_int_ne(load(args[i], NULL, NULL), CONFIG_OK);
+        expect_one_line();
+        expect_mention("?");
+    }
+}
+END_TEST
+
+/* What is right stands behind what was wrong, and must not be cut off. */
+START_TEST(load_shortens_long_value)
+{
+    static const struct {
+        const char *before;
+        const char *right;
+        const char *said;
+    } longs[] = {
+        {"", "--help says more", "unexpected argument \"11"},
+        {"--", "--help lists them", "unknown flag --11"},
+        {"--pool=", "should be a number from 1 to 10000", "--pool=\"11"},
+        {"--default-timeout=", "from 1ms to 3600s", "--default-timeout=\"11"},
+        {"--cancel=", "auto, control or pqcancel", "--cancel=\"11"},
+        {"--demo=", "should be 1 or 0", "--demo=\"11"},
+    };
+    static char arg[8192];
+
+    for (size_t i = 0; i < LENGTH(longs); i++) {
+        size_t length = strlen(longs[i].before);
+
+        memset(arg, '1', sizeof(arg) - 1);
+        memcpy(arg, longs[i].before, length);
+        ck_assert_int_ne(load(arg, NULL, NULL), CONFIG_OK);
+        ck_assert_int_eq(strncmp(err.msg, longs[i].said, strlen(longs[i].said)), 0);
+        expect_mention("...");
+        expect_mention(longs[i].right);
+        expect_one_line();
+    }
+}
+END_TEST
+
+/* A cut falls between two characters, at whichever byte they begin. */
+START_TEST(load_shortens_between_characters)
+{
+    char arg[256] = "--pool=";
+    char *value = arg + strlen(arg);
+    const char *end;
+
+    memset(value, '1', (size_t)_i);
+    for (char *at = value + _i; at + 4 < arg + sizeof(arg); at += 3) {
+        memcpy(at, "\xE2\x82\xAC", 4); /* A euro sign. */
+    }
+    expect(load(arg, NULL, NULL), CONFIG_BAD);
+    end = strstr(err.msg, "...");
+    ck_assert_ptr_nonnull(end);
+    ck_assert_int_eq((end - strchr(err.msg, '"') - 1 - _i) % 3, 0);
+}
+END_TEST
+
+/* load: help and version */
+
+START_TEST(load_asked_for_help_reads_nothing_else)
+{
+    static const char *const flags[] = {"--help", "-h"};
+
+    ck_assert_int_eq(setenv("CURFEW_POOL", "many", 1), 0);
+    for (size_t i = 0; i < LENGTH(flags); i++) {
+        expect(load(flags[i], NULL, NULL), CONFIG_HELP);
+        expect(load("--nonsense", "--grace=5", flags[i]), CONFIG_HELP);
+    }
+}
+END_TEST
+
+START_TEST(load_asked_for_version_reads_nothing_else)
+{
+    ck_assert_int_eq(setenv("CURFEW_POOL", "many", 1), 0);
+    expect(load("--version", NULL, NULL), CONFIG_VERSION);
+    expect(load("serve", "--version", "--help"), CONFIG_VERSION);
+}
+END_TEST
+
+/* print_help */
+
+/* Its line is "  --flag  VARIABLE  default  what it is". */
+START_TEST(print_help_has_setting_with_default)
+{
+    const char *flag = settings[_i].flag != NULL ? settings[_i].flag : "";
+    char name[64];
+    char *text = help();
+    char *line;
+    char *at;
+
+    (void)snprintf(name, sizeof(name), " %s ", settings[_i].env);
+    at = strstr(text, name);
+    ck_assert_msg(at != NULL, "no %s in: %s", settings[_i].env, text);
+    for (line = at; line > text && line[-1] != '\n'; line--) {
+    }
+    line += strspn(line, " ");
+    ck_assert_int_eq(strncmp(line, flag, strlen(flag)), 0);
+    at += strlen(name);
+    at += strspn(at, " ");
+    ck_assert_msg(strncmp(at, settings[_i].fallback, strlen(settings[_i].fallback)) == 0,
+                  "the default of %s is not %s but: %.20s", name, settings[_i].fallback, at);
+    at += strlen(settings[_i].fallback);
+    at += strspn(at, " ");
+    ck_assert_msg(*at != '\n' && *at != '\0', "%s is not explained", name);
+    free(text);
+}
+END_TEST
+
+/* What is new in the module has to come into the table above too. */
+START_TEST(print_help_has_no_other_setting)
+{
+    char *text = help();
+    size_t count = 0;
+
+    for (const char *at = text; (at = strstr(at, " CURFEW_")) != NULL; at++) {
+        count++;
+    }
+    ck_assert_uint_eq(count + 1, N_SETTINGS); /* And DATABASE_URL. */
+    free(text);
+}
+END_TEST
+
+START_TEST(print_help_hides_what_is_set)
+{
+    char *text;
+
+    ck_assert_int_eq(setenv("DATABASE_URL", "postgresql://u:sesame@host/database", 1), 0);
+    text = help();
+    ck_assert_ptr_null(strstr(text, "sesame"));
+    free(text);
+}
+END_TEST
+
+Suite *suite_config(void)
+{
+    Suite *suite = suite_create("config");
+    TCase *source = tcase_create("source");
+    TCase *value = tcase_create("value");
+    TCase *usage = tcase_create("usage");
+    TCase *print_help = tcase_create("help");
+
+    tcase_add_checked_fixture(source, setup, setup);
+    tcase_add_test(source, load_of_nothing_gives_defaults);
+    tcase_add_test(source, load_reads_every_variable);
+    tcase_add_loop_test(source, load_reads_every_flag, 0, 2);
+    tcase_add_test(source, load_flag_wins_over_variable);
+    tcase_add_test(source, load_last_flag_wins);
+    tcase_add_test(source, load_value_may_hold_an_equals_sign);
+    tcase_add_test(source, load_switch_alone_means_1);
+    tcase_add_test(source, load_writes_nothing_on_failure);
+    suite_add_tcase(suite, source);
+
+    tcase_add_checked_fixture(value, setup, setup);
+    tcase_add_loop_test(value, load_takes_good_value, 0, LENGTH(good));
+    tcase_add_test(value, load_takes_as_many_loops_as_pool);
+    tcase_add_loop_test(value, load_takes_boolean, 0, LENGTH(booleans));
+    tcase_add_loop_test(value, load_refuses_bad_value, 0, LENGTH(bad));
+    tcase_add_loop_test(value, load_names_bad_variable, 0, N_SETTINGS);
+    tcase_add_test(value, load_refuses_more_loops_than_pool);
+    suite_add_tcase(suite, value);
+
+    tcase_add_checked_fixture(usage, setup, setup);
+    tcase_add_loop_test(usage, load_refuses_misuse, 0, LENGTH(misused));
+    tcase_add_test(usage, load_does_not_repeat_value_of_unknown_flag);
+    tcase_add_test(usage, load_keeps_complaint_to_a_line);
+    tcase_add_test(usage, load_shortens_long_value);
+    tcase_add_loop_test(usage, load_shortens_between_characters, 0, 3);
+    tcase_add_test(usage, load_asked_for_help_reads_nothing_else);
+    tcase_add_test(usage, load_asked_for_version_reads_nothing_else);
+    suite_add_tcase(suite, usage);
+
+    tcase_add_checked_fixture(print_help, setup, setup);
+    tcase_add_loop_test(print_help, print_help_has_setting_with_default, 0, N_SETTINGS);
+    tcase_add_test(print_help, print_help_has_no_other_setting);
+    tcase_add_test(print_help, print_help_hides_what_is_set);
+    suite_add_tcase(suite, print_help);
+    return suite;
+}
