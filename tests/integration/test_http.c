@@ -132,6 +132,7 @@ static size_t count_done(void)
 /* Helpers: handlers */
 
 static sem_t started;     /* A handler has begun to wait. */
+static sem_t go;          /* /hold may go on. */
 static atomic_int runs;   /* Handlers begun. */
 static atomic_int caught; /* Why the last handler that waited was ended: enum cf_reason. */
 static char app_text[] = "the app";
@@ -191,6 +192,19 @@ static enum cf_code stubborn(struct cf_ctx *ctx, struct cf_http *http, struct cf
         cf_ctx_free(own);
     }
     cf_http_reply_text(http, 200, "done all the same");
+    return code;
+}
+
+/* Holds its loop until `go`, so that what the client did meanwhile is found all at once; then waits. */
+static enum cf_code hold(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err)
+{
+    struct timespec over = patience_over();
+    enum cf_code code;
+
+    (void)sem_post(&started);
+    ck_assert_msg(sem_timedwait(&go, &over) == 0, "nobody lets the handler go on");
+    code = cf_sleep(ctx, 20 * CF_MS, err);
+    cf_http_reply_text(http, 200, "held");
     return code;
 }
 
@@ -356,6 +370,7 @@ static const struct cf_http_route routes[] = {
     {"GET", "/nap", nap, 0},
     {"GET", "/nap/capped", nap, 100 * CF_MS},
     {"GET", "/stubborn", stubborn, 0},
+    {"GET", "/hold", hold, 0},
     {"GET", "/fan-out", fan_out, 0},
     {"GET", "/fail/{code}", failing, 0},
     {"GET", "/fail-silently", fail_silently, 0},
@@ -399,6 +414,7 @@ static void start(const struct cf_http_options *options)
 static void setup_loops(void)
 {
     ck_assert_int_eq(sem_init(&started, 0, 0), 0);
+    ck_assert_int_eq(sem_init(&go, 0, 0), 0);
     done.n = 0; /* With CK_FORK=no, what the test before has left. */
     atomic_store(&runs, 0);
     for (int i = 0; i < 2; i++) {
@@ -425,6 +441,7 @@ static void teardown(void)
         cf_loop_free(loops[i]);
     }
     (void)sem_destroy(&started);
+    (void)sem_destroy(&go);
 }
 
 /* Helpers: a client */
@@ -1596,7 +1613,7 @@ static void setup_half_close(void)
 
     options.half_close_allowed = true;
     setup_loops();
-    start(&options);
+    start_on(&options, 1);
 }
 
 START_TEST(half_close_is_answered_where_it_is_allowed)
@@ -1660,6 +1677,42 @@ START_TEST(half_close_allowed_a_reset_still_ends_the_request)
     slam(client);
     ck_assert_int_eq(wait_done(1).status, 499);
     wait_count(count_connections, 0);
+}
+END_TEST
+
+/* A reset, or a byte out of band, makes libmicrohttpd drop a connection at its next look. It must not
+ * have one while the handler, which works with the request's memory, runs. */
+START_TEST(half_close_allowed_a_reset_while_the_handler_holds_the_loop)
+{
+    struct client *older =
+        dial(); /* libmicrohttpd looks at its oldest connection in another way. */
+    struct reply reply;
+
+    ask(older, "GET", "/hello", "");
+    reply = next_reply(older);
+    free_reply(&reply);
+    for (size_t i = 0; i < 10; i++) {
+        struct client *client = dial();
+
+        ask(client, "GET", "/hold", "");
+        wait_started();
+        if (i % 2 == 0) {
+            slam(client);
+        } else {
+            ck_assert_int_eq(send(client->fd, "!", 1, MSG_OOB), 1);
+        }
+        ck_assert_int_eq(sem_post(&go), 0);
+        ck_assert_int_eq(wait_done(i + 2).status, i % 2 == 0 ? 499 : 200);
+        if (i % 2 != 0) {
+            reply = next_reply(client);
+            free_reply(&reply);
+            hang_up(client);
+        }
+    }
+    hang_up(older);
+    wait_count(count_connections, 0);
+    wait_count(count_in_flight, 0);
+    ck_assert_uint_eq(count_done(), 11);
 }
 END_TEST
 
@@ -2111,6 +2164,7 @@ static void add_leaving(Suite *suite)
     tcase_add_test(tc, half_close_of_a_pipeline_is_answered_where_it_is_allowed);
     tcase_add_test(tc, half_close_of_half_a_request_is_not_kept);
     tcase_add_test(tc, half_close_allowed_a_reset_still_ends_the_request);
+    tcase_add_test(tc, half_close_allowed_a_reset_while_the_handler_holds_the_loop);
 }
 
 static void add_stop(Suite *suite)

@@ -127,6 +127,7 @@ struct cf_http {
     struct MHD_Connection *mhd;
     enum cf__stage stage;
     bool head_seen;    /* libmicrohttpd has shown us the whole head. */
+    bool is_complete;  /* Where a half-close is allowed: and has shown us the end of the body. */
     bool is_suspended; /* And libmicrohttpd does not look at the connection. */
 
     /* The request. */
