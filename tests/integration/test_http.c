@@ -1158,6 +1158,24 @@ static const struct {
     {"POST /hello HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n"
      "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
      400, "the only Transfer-Encoding served is chunked", true},
+    {"POST /hello HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n"
+     "0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n",
+     400, "a header's name is not a token", true},
+    {"POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length\v: 42\r\n\r\n"
+     "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n",
+     400, "a header's name is not a token", true},
+    {"GET /hello HTTP/1.1\r\n: b\r\nHost: a\r\n\r\n", 400, "a header's name is not a token", true},
+    {"GET /hello HTTP/1.1\r\nHost: a\r\n\rX: b\r\n\r\n", 400, "a header's name is not a token",
+     true},
+    {"GET /hello HTTP/1.1\r\nHost: a\r\nX\xc3\xa4: b\r\n\r\n", 400,
+     "a header's name is not a token", true},
+    {"POST /hello HTTP/1.1\r\nHost: a\r\nX: b\rContent-Length: 42\r\n\r\n"
+     "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n",
+     400, "a header's value has a control character", true},
+    {"GET /hello HTTP/1.1\r\nHost: a\r\nX: b\x01\r\n\r\n", 400,
+     "a header's value has a control character", true},
+    {"GET /hello HTTP/1.1\r\nHost: a\r\nX: b\x7f\r\n\r\n", 400,
+     "a header's value has a control character", true},
     {"POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 1048577\r\n\r\n", 413,
      "The request's body is too large.", true},
     {"POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 9223372036854775808\r\n\r\n", 413,
@@ -1194,6 +1212,18 @@ START_TEST(refused_requests_are_told_why)
     ck_assert_int_eq(atomic_load(&runs), 0);
     ck_assert_int_eq(wait_done(1).status, refused[_i].status);
     hang_up(client);
+}
+END_TEST
+
+/* All that a name and a value may be made of. */
+START_TEST(headers_may_have_every_character_that_is_allowed)
+{
+    struct reply reply = get("/echo/1", "!#$%&'*+-.^_`|~09AZaz: !\"(),/:;<=>?@[\\]{}\t\xc3\xa4\r\n"
+                                        "X-Echo: a\tb \xff\r\nX-Empty:\r\n");
+
+    ck_assert_int_eq(reply.status, 201);
+    assert_member(&reply, "header", "a\tb \xef\xbf\xbd");
+    free_reply(&reply);
 }
 END_TEST
 
@@ -2129,6 +2159,7 @@ static void add_refused(Suite *suite)
     TCase *tc = add_case(suite, "refused", setup);
 
     tcase_add_loop_test(tc, refused_requests_are_told_why, 0, N(refused));
+    tcase_add_test(tc, headers_may_have_every_character_that_is_allowed);
     tcase_add_test(tc, body_is_read_and_the_connection_goes_on);
     tcase_add_test(tc, body_is_asked_for_with_100_continue);
     tcase_add_test(tc, body_in_chunks_closes_the_connection);

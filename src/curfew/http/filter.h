@@ -17,6 +17,8 @@ struct cf__head {
     unsigned n_hosts;
     unsigned n_lengths;
     unsigned n_encodings;
+    bool has_bad_name;      /* Of a header: no token. */
+    bool has_bad_value;     /* Of a header: with a control character. */
     bool is_chunked;        /* Every Transfer-Encoding is exactly "chunked". */
     uint64_t length;        /* Of the body, if it is said. */
     uint64_t length_max;    /* What is served. */
