@@ -1227,6 +1227,31 @@ START_TEST(headers_may_have_every_character_that_is_allowed)
 }
 END_TEST
 
+/* libmicrohttpd would say nothing at all when it has no room for so many. */
+START_TEST(query_of_very_many_arguments_is_refused)
+{
+    struct client *client = dial();
+    struct reply reply;
+    char target[2100] = "/hello?";
+
+    for (size_t n = strlen(target); n < 2000; n += 2) {
+        memcpy(target + n, "a&", 3);
+    }
+    say(client, "GET ");
+    say(client, target);
+    say(client, " HTTP/1.1\r\nHost: a\r\n\r\n");
+    reply = next_reply(client);
+    assert_problem(&reply, 400, "invalid");
+    assert_member(&reply, "detail", "more than 100 arguments in the query");
+    free_reply(&reply);
+    ask(client, "GET", "/hello", ""); /* The connection goes on. */
+    reply = next_reply(client);
+    ck_assert_int_eq(reply.status, 200);
+    free_reply(&reply);
+    hang_up(client);
+}
+END_TEST
+
 START_TEST(body_is_read_and_the_connection_goes_on)
 {
     struct client *client = dial();
@@ -2160,6 +2185,7 @@ static void add_refused(Suite *suite)
 
     tcase_add_loop_test(tc, refused_requests_are_told_why, 0, N(refused));
     tcase_add_test(tc, headers_may_have_every_character_that_is_allowed);
+    tcase_add_test(tc, query_of_very_many_arguments_is_refused);
     tcase_add_test(tc, body_is_read_and_the_connection_goes_on);
     tcase_add_test(tc, body_is_asked_for_with_100_continue);
     tcase_add_test(tc, body_in_chunks_closes_the_connection);

@@ -305,6 +305,18 @@ static enum MHD_Result serve(struct cf_http *http)
 
 /* Life cycle */
 
+/* Take the query away from libmicrohttpd, which is about to split and decode it in its own buffer: we
+ * do that ourselves, nobody asks for what it finds, and when it has no room for all arguments it
+ * falls silent (0.9.75) until the connection has been idle for too long. */
+static void cut_query(const char *target)
+{
+    char *query = strchr(target, '?');
+
+    if (query != NULL) {
+        query[1] = '\0';
+    }
+}
+
 void *cf__exchange_begin(void *arg, const char *target, struct MHD_Connection *mhd)
 {
     const union MHD_ConnectionInfo *info =
@@ -335,6 +347,7 @@ void *cf__exchange_begin(void *arg, const char *target, struct MHD_Connection *m
         free(http);
         return NULL;
     }
+    cut_query(target);
     connection->http = http;
     return http;
 }

@@ -10,7 +10,7 @@
  * deserves that may have been two.
  *
  * What it does not let us see: a folded line is added to its header's name, a line that begins with
- * a colon ends the head, and a NUL ends a value. A strict proxy in front sees all three. */
+ * a colon ends the head, and a NUL ends a value or the target. A strict proxy in front sees them. */
 #include "curfew/http/filter.h"
 
 #include <stdlib.h>
