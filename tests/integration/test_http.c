@@ -1252,6 +1252,52 @@ START_TEST(query_of_very_many_arguments_is_refused)
 }
 END_TEST
 
+/* Heads that fill libmicrohttpd's memory for a connection in each of the ways there are. */
+static const struct {
+    const char *name;
+    const char *piece;
+    const char *between;
+    size_t n_min;
+    size_t n_max;
+    size_t step;
+} fillings[] = {
+    {"X", "x", "", 14000, 17000, 50},
+    {"X", "x", "\r\nX: ", 150, 260, 1},
+    {"Cookie", "a=b", "; ", 100, 300, 1},
+};
+
+/* There is an answer to each, and what it says is what was done and recorded. */
+START_TEST(head_of_every_size_is_answered)
+{
+    static char request[32768];
+    size_t n_served = 0;
+
+    for (size_t n = fillings[_i].n_min; n < fillings[_i].n_max; n += fillings[_i].step) {
+        struct client *client = dial();
+        struct reply reply;
+        char *at = request;
+
+        at += sprintf(at, "GET /hello HTTP/1.1\r\nHost: a\r\n%s: ", fillings[_i].name);
+        for (size_t i = 0; i < n; i++) {
+            at += sprintf(at, "%s%s", i > 0 ? fillings[_i].between : "", fillings[_i].piece);
+        }
+        at += sprintf(at, "\r\n\r\n");
+        say_bytes(client, request, (size_t)(at - request));
+        ck_assert_msg(read_reply(client, &reply, true), "no reply with %zu", n);
+        ck_assert_msg(reply.status == 200 || reply.status == 431, "%zu: %d", n, reply.status);
+        if (reply.status == 200) {
+            ck_assert_int_eq(wait_done(++n_served).status, 200);
+        }
+        free_reply(&reply);
+        hang_up(client);
+    }
+    wait_count(count_connections, 0);
+    ck_assert_uint_eq((size_t)atomic_load(&runs), n_served);
+    ck_assert_uint_gt(n_served, 0);
+    ck_assert_int_eq(wait_done(n_served + 1).status, 431); /* Ours, before libmicrohttpd's own. */
+}
+END_TEST
+
 START_TEST(body_is_read_and_the_connection_goes_on)
 {
     struct client *client = dial();
@@ -2186,6 +2232,7 @@ static void add_refused(Suite *suite)
     tcase_add_loop_test(tc, refused_requests_are_told_why, 0, N(refused));
     tcase_add_test(tc, headers_may_have_every_character_that_is_allowed);
     tcase_add_test(tc, query_of_very_many_arguments_is_refused);
+    tcase_add_loop_test(tc, head_of_every_size_is_answered, 0, N(fillings));
     tcase_add_test(tc, body_is_read_and_the_connection_goes_on);
     tcase_add_test(tc, body_is_asked_for_with_100_continue);
     tcase_add_test(tc, body_in_chunks_closes_the_connection);

@@ -262,6 +262,10 @@ static enum MHD_Result see_head(struct cf_http *http, const char *method, const 
     if (refusal == NULL) {
         return MHD_YES;
     }
+    if (refusal->kind == CF__PROBLEM_HEAD_TOO_LARGE) {
+        cf__reply_directly(http, refusal->kind);
+        return MHD_NO;
+    }
     if (refusal->kind == CF__PROBLEM_METHOD_NOT_ALLOWED) {
         refuse_method(http, EVERY_METHOD);
     } else {
@@ -276,7 +280,7 @@ static enum MHD_Result see_body(struct cf_http *http, size_t *size)
     http->body_size += *size;
     *size = 0;
     if (http->body_size > http->head.length_max) {
-        cf__reply_too_large(http);
+        cf__reply_directly(http, CF__PROBLEM_TOO_LARGE);
         return MHD_NO;
     }
     return MHD_YES;

@@ -17,6 +17,9 @@
 #include <string.h>
 #include <strings.h>
 
+/* What libmicrohttpd notes of a header, or of a cookie, in the memory of the connection. */
+#define NOTE_SIZE 64
+
 /* Reading */
 
 struct reading {
@@ -78,6 +81,8 @@ static enum MHD_Result read_header(void *arg, enum MHD_ValueKind kind, const cha
     } else if (IS_NAMED("Transfer-Encoding")) {
         head->n_encodings++;
         head->is_chunked = head->is_chunked && strcasecmp(value, "chunked") == 0;
+    } else if (IS_NAMED("Cookie")) {
+        head->size += value_size; /* It is copied to be split. */
     } else if (IS_NAMED("X-Request-Id")) {
         head->request_id = head->request_id != NULL ? head->request_id : value;
     } else {
@@ -85,6 +90,15 @@ static enum MHD_Result read_header(void *arg, enum MHD_ValueKind kind, const cha
         reading->code = code != CF_OK ? code : reading->code;
     }
     return MHD_YES;
+}
+
+static size_t size_of(struct MHD_Connection *mhd)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+    int n_notes = MHD_get_connection_values_n(mhd, MHD_HEADER_KIND | MHD_COOKIE_KIND, NULL, NULL);
+
+    return info->header_size + (size_t)n_notes * NOTE_SIZE;
 }
 
 enum cf_code cf__head_read(struct cf__head *head, struct MHD_Connection *mhd, const char *method,
@@ -97,6 +111,7 @@ enum cf_code cf__head_read(struct cf__head *head, struct MHD_Connection *mhd, co
     head->needs_host = strcmp(version, MHD_HTTP_VERSION_1_0) != 0;
     head->is_chunked = true;
     head->length_max = length_max;
+    head->size = size_of(mhd);
     cf__deadline_init(&head->deadline);
     (void)MHD_get_connection_values_n(mhd, MHD_HEADER_KIND, read_header, &reading);
     return reading.code;
@@ -154,11 +169,18 @@ static bool is_too_large(const struct cf__head *head)
     return head->length > head->length_max;
 }
 
-/* In the order in which they are tried: first what makes the end of the request uncertain. */
+static bool is_head_too_large(const struct cf__head *head)
+{
+    return head->size > CF__HEAD_SIZE_MAX;
+}
+
+/* In the order in which they are tried: first what leaves no room for a reply, then what makes the
+ * end of the request uncertain. */
 static const struct {
     bool (*is_broken)(const struct cf__head *head);
     struct cf__refusal refusal;
 } rules[] = {
+    {is_head_too_large, {CF__PROBLEM_HEAD_TOO_LARGE, NULL}},
     {has_bad_name, {CF__PROBLEM_INVALID, "a header's name is not a token"}},
     {has_bad_value, {CF__PROBLEM_INVALID, "a header's value has a control character"}},
     {has_length_and_encoding,

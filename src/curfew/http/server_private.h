@@ -220,7 +220,8 @@ void cf__exchange_done(struct cf_http *http, int status, size_t body_size);
 /* Send what was settled. What it returns is what the access callback has to. */
 enum MHD_Result cf__reply_send(struct cf_http *http);
 
-/* Answer 413 where libmicrohttpd takes no reply: in the middle of a body. */
-void cf__reply_too_large(struct cf_http *http);
+/* Answer where libmicrohttpd takes no reply, in the middle of a body, or has no room for one. What is
+ * left to it is to close: the access callback has to return MHD_NO. */
+void cf__reply_directly(struct cf_http *http, enum cf__problem_kind problem);
 
 #endif

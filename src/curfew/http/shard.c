@@ -28,9 +28,9 @@
 
 #include "curfew/http/server_private.h"
 
-/* Of libmicrohttpd's, for one connection: head, decoded arguments, reply head. Above 32 KiB it
- * would map pages for each. */
-#define CONNECTION_MEMORY ((size_t)16 * 1024)
+/* Of libmicrohttpd's, for one connection: the head, and 2 KiB for the head of the reply, without which
+ * it closes and says nothing. Above 32 KiB it would map pages for each. */
+#define CONNECTION_MEMORY (CF__HEAD_SIZE_MAX + (size_t)2 * 1024)
 
 /* Runs of the daemon in one turn. Then the fibers get theirs, even if it is not quiet. */
 #define RUNS_MAX 64
