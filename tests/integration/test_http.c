@@ -1708,6 +1708,57 @@ START_TEST(client_that_leaves_in_mid_reply_is_not_kept)
 }
 END_TEST
 
+static atomic_bool pipelining;
+
+/* Ask and ask, and read the answers only to make room for more. */
+static void *pipeline(void *arg)
+{
+    static const char request[] = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
+    char burst[200 * (sizeof(request) - 1)];
+    struct client *client = arg;
+    struct pollfd poller = {.fd = client->fd, .events = POLLIN | POLLOUT};
+    size_t at = 0;
+
+    for (size_t n = 0; n < sizeof(burst); n++) {
+        burst[n] = request[n % (sizeof(request) - 1)];
+    }
+    while (atomic_load(&pipelining)) {
+        ssize_t n;
+
+        ck_assert_int_eq(poll(&poller, 1, (int)(PATIENCE_NS / CF_MS)), 1);
+        n = send(client->fd, burst + at, sizeof(burst) - at, MSG_DONTWAIT | MSG_NOSIGNAL);
+        at = n > 0 ? (at + (size_t)n) % sizeof(burst) : at;
+        (void)recv(client->fd, client->buffer, sizeof(client->buffer), MSG_DONTWAIT);
+    }
+    hang_up(client);
+    return NULL;
+}
+
+/* libmicrohttpd is never quiet meanwhile. */
+START_TEST(client_that_leaves_while_others_never_pause_is_not_kept)
+{
+    pthread_t threads[8];
+
+    atomic_store(&pipelining, true);
+    for (int i = 0; i < N(threads); i++) {
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, pipeline, dial()), 0);
+    }
+    (void)wait_done(1000);
+    for (int i = 0; i < 100; i++) {
+        struct client *client = dial();
+
+        say(client, "GET /hello HTTP/1.1\r\nHost:");
+        hang_up(client);
+    }
+    wait_count(count_connections, N(threads));
+    atomic_store(&pipelining, false);
+    for (int i = 0; i < N(threads); i++) {
+        ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
+    }
+    wait_count(count_connections, 0);
+}
+END_TEST
+
 static void setup_half_close(void)
 {
     struct cf_http_options options = options_for_tests();
@@ -2262,6 +2313,7 @@ static void add_leaving(Suite *suite)
     tcase_add_test(tc, client_that_leaves_in_mid_request_is_not_kept);
     tcase_add_test(tc, client_that_leaves_after_its_reply_is_no_failure);
     tcase_add_test(tc, client_that_leaves_in_mid_reply_is_not_kept);
+    tcase_add_test(tc, client_that_leaves_while_others_never_pause_is_not_kept);
 
     tc = add_case(suite, "half_close", setup_half_close);
     tcase_add_test(tc, half_close_is_answered_where_it_is_allowed);

@@ -191,8 +191,9 @@ void cf__connections_ended(void *arg, int status, int events);
 void cf__connection_leaving(struct cf__connection *connection);
 void cf__connections_leaving(struct cf__shard *shard);
 
-/* The daemon is quiet: shut those down that nothing more will come from. */
-void cf__connections_sweep(struct cf__shard *shard);
+/* The daemon has had its turn: shut those down that nothing more will come from. If it is not quiet,
+ * those that want nothing more, and the others later. */
+void cf__connections_sweep(struct cf__shard *shard, bool is_quiet);
 
 /* exchange.c */
 

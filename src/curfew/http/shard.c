@@ -126,6 +126,7 @@ static void take_turn(struct cf__hook *hook)
     struct cf__shard *shard = CF__CONTAINER(hook, struct cf__shard, hook);
     MHD_UNSIGNED_LONG_LONG wait_ms = 0;
     bool waits = false;
+    bool is_quiet;
 
     if (cf__exchange_resume_settled(shard)) {
         shard->due = true;
@@ -134,9 +135,9 @@ static void take_turn(struct cf__hook *hook)
         return;
     }
     shard->due = false;
-    if (run_daemon(shard, &wait_ms, &waits)) {
-        cf__connections_sweep(shard);
-    } else {
+    is_quiet = run_daemon(shard, &wait_ms, &waits);
+    cf__connections_sweep(shard, is_quiet);
+    if (!is_quiet) {
         waits = true; /* For its turn, no longer. */
         wait_ms = 0;
     }
