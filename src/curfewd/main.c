@@ -31,6 +31,12 @@
 /* Constants and types */
 
 #define LOOPS_MAX 256
+#define ADMIN_CONNECTIONS_MAX 32
+
+/* Descriptors of our own: a few, and those of a loop (epolls, listeners, wake-ups). */
+#define DESCRIPTORS 16
+#define DESCRIPTORS_PER_LOOP 10
+
 #define HURRY_NS (CF_SECOND / 2)     /* Between the second signal and the end. */
 #define LOG_FLUSH_NS (CF_SECOND / 2) /* For a reader of the log that is slow at the end. */
 
@@ -54,29 +60,6 @@ struct service {
 
 /* Internal helpers: starting */
 
-/* Raise the limit of open files to what we may have, and have the kernel make its table as large as
- * it can get now. Later, with threads, each doubling of the table waits for the other processors
- * (RCU): 10 to 20 ms in which nothing is accepted, just when a storm begins. */
-static void prepare_descriptors(const struct config *config)
-{
-    int64_t want = config->connections + 2 * config->pool + 64; /* Ours: loops, listeners, log. */
-    struct rlimit limit;
-    int fd;
-
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
-        return;
-    }
-    limit.rlim_cur = limit.rlim_max;
-    (void)setrlimit(RLIMIT_NOFILE, &limit); /* Refused: what there is has to do. */
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && (rlim_t)want >= limit.rlim_cur) {
-        want = (int64_t)limit.rlim_cur - 1;
-    }
-    fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, (int)want);
-    if (fd >= 0) {
-        (void)close(fd);
-    }
-}
-
 static size_t choose_loops(const struct config *config)
 {
     int64_t n = config->loops;
@@ -87,6 +70,34 @@ static size_t choose_loops(const struct config *config)
         n = n < LOOPS_MAX ? n : LOOPS_MAX;
     }
     return (size_t)n;
+}
+
+/* Raise the limit of open files to what we may have, and take no more clients than it has room for:
+ * at the limit the database and the admin listener would have none either, and libmicrohttpd would
+ * ask for one without a pause. Then have the kernel make its table as large as it can get now. Later,
+ * with threads, each doubling of the table waits for the other processors (RCU): 10 to 20 ms in which
+ * nothing is accepted, just when a storm begins. */
+static void prepare_descriptors(struct config *config)
+{
+    int64_t ours = DESCRIPTORS + DESCRIPTORS_PER_LOOP * (int64_t)choose_loops(config) +
+                   ADMIN_CONNECTIONS_MAX + 2 * config->pool;
+    int64_t want = ours + config->connections;
+    struct rlimit limit;
+    int fd;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
+        return;
+    }
+    limit.rlim_cur = limit.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &limit); /* Refused: what there is has to do. */
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && (rlim_t)want >= limit.rlim_cur) {
+        want = (int64_t)limit.rlim_cur - 1;
+        config->connections = want > ours ? want - ours : 1;
+    }
+    fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, (int)want);
+    if (fd >= 0) {
+        (void)close(fd);
+    }
 }
 
 static enum cf_code start_loops(struct service *service, struct cf_err *err)
@@ -120,7 +131,8 @@ static enum cf_code start_database(struct service *service, struct cf_err *err)
 
 static enum cf_code start_listener(struct service *service, const char *address,
                                    const struct cf_http_route *routes, size_t n_routes,
-                                   size_t n_loops, struct cf_http_server **out, struct cf_err *err)
+                                   size_t n_loops, int64_t connections, struct cf_http_server **out,
+                                   struct cf_err *err)
 {
     const struct config *config = &service->config;
     struct cf_http_options options = {
@@ -130,7 +142,7 @@ static enum cf_code start_listener(struct service *service, const char *address,
         .app = &service->app,
         .timeout_default_ns = config->default_timeout_ns,
         .timeout_max_ns = config->max_timeout_ns,
-        .connections_max = (size_t)config->connections,
+        .connections_max = (size_t)connections,
         .in_flight_max = (size_t)config->in_flight,
         .half_close_allowed = config->half_close,
         .on_done = events_log_request,
@@ -155,14 +167,14 @@ static enum cf_code start(struct service *service, struct cf_err *err)
         return code;
     }
     routes = routes_admin(service->config.demo, &n_routes);
-    code =
-        start_listener(service, service->config.admin, routes, n_routes, 1, &service->admin, err);
+    code = start_listener(service, service->config.admin, routes, n_routes, 1,
+                          ADMIN_CONNECTIONS_MAX, &service->admin, err);
     if (code != CF_OK) {
         return code;
     }
     routes = routes_api(service->config.demo, &n_routes);
     return start_listener(service, service->config.listen, routes, n_routes, service->n_loops,
-                          &service->api, err);
+                          service->config.connections, &service->api, err);
 }
 
 static void log_started(const struct service *service)
@@ -182,6 +194,8 @@ static void log_started(const struct service *service)
     cf_json_u64(&json, service->n_loops);
     cf_json_key(&json, "pool");
     cf_json_i64(&json, service->config.pool);
+    cf_json_key(&json, "connections");
+    cf_json_i64(&json, service->config.connections);
     cf_json_key(&json, "version");
     cf_json_str(&json, CF_VERSION);
     log_end(&json);

@@ -322,6 +322,32 @@ START_TEST(probes_answer_on_both_listeners)
 }
 END_TEST
 
+/* More clients than there are descriptors: those that are left over wait in the backlog, and what the
+ * service needs for itself (the admin listener, its database) it has. */
+START_TEST(descriptors_do_not_run_out)
+{
+    static const char *const few[] = {"prlimit", "--nofile=128", NULL};
+    struct service *own = service_start_under(
+        few, NULL, (const char *[]){"CURFEW_POOL=4", "CURFEW_LOOPS=2", "CURFEW_DEMO=1", NULL});
+    int fds[150];
+
+    for (size_t i = 0; i < 150; i++) {
+        fds[i] = client_open(own->api_port);
+    }
+    for (int i = 0; i < 20; i++) {
+        int fd = client_open(own->admin_port);
+
+        client_request(fd, "GET", "/v1/sleep?seconds=0", NULL);
+        ck_assert_int_eq(client_recv(fd, "GET")->status, 200);
+        (void)close(fd);
+    }
+    for (size_t i = 0; i < 150; i++) {
+        (void)close(fds[i]);
+    }
+    ck_assert_int_eq(client_get(own->api_port, "/v1/users/1", NULL)->status, 200);
+}
+END_TEST
+
 Suite *suite_http(void)
 {
     Suite *suite = suite_create("http");
@@ -329,6 +355,7 @@ Suite *suite_http(void)
     TCase *routes = tcase_create("routes");
     TCase *headers = tcase_create("headers");
     TCase *probes = tcase_create("probes");
+    TCase *limits = tcase_create("limits");
 
     tcase_add_checked_fixture(parameters, setup, teardown);
     tcase_add_loop_test(parameters, bad_parameter_is_named, 0,
@@ -365,5 +392,10 @@ Suite *suite_http(void)
     tcase_add_test(probes, probes_answer_on_both_listeners);
     tcase_set_timeout(probes, 30);
     suite_add_tcase(suite, probes);
+
+    tcase_add_checked_fixture(limits, NULL, teardown);
+    tcase_add_test(limits, descriptors_do_not_run_out);
+    tcase_set_timeout(limits, 30);
+    suite_add_tcase(suite, limits);
     return suite;
 }

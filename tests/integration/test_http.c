@@ -132,6 +132,7 @@ static size_t count_done(void)
 /* Helpers: handlers */
 
 static sem_t started;     /* A handler has begun to wait. */
+static sem_t go;          /* /hold may go on. */
 static atomic_int runs;   /* Handlers begun. */
 static atomic_int caught; /* Why the last handler that waited was ended: enum cf_reason. */
 static char app_text[] = "the app";
@@ -191,6 +192,19 @@ static enum cf_code stubborn(struct cf_ctx *ctx, struct cf_http *http, struct cf
         cf_ctx_free(own);
     }
     cf_http_reply_text(http, 200, "done all the same");
+    return code;
+}
+
+/* Holds its loop until `go`, so that what the client did meanwhile is found all at once; then waits. */
+static enum cf_code hold(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err)
+{
+    struct timespec over = patience_over();
+    enum cf_code code;
+
+    (void)sem_post(&started);
+    ck_assert_msg(sem_timedwait(&go, &over) == 0, "nobody lets the handler go on");
+    code = cf_sleep(ctx, 20 * CF_MS, err);
+    cf_http_reply_text(http, 200, "held");
     return code;
 }
 
@@ -356,6 +370,7 @@ static const struct cf_http_route routes[] = {
     {"GET", "/nap", nap, 0},
     {"GET", "/nap/capped", nap, 100 * CF_MS},
     {"GET", "/stubborn", stubborn, 0},
+    {"GET", "/hold", hold, 0},
     {"GET", "/fan-out", fan_out, 0},
     {"GET", "/fail/{code}", failing, 0},
     {"GET", "/fail-silently", fail_silently, 0},
@@ -399,6 +414,7 @@ static void start(const struct cf_http_options *options)
 static void setup_loops(void)
 {
     ck_assert_int_eq(sem_init(&started, 0, 0), 0);
+    ck_assert_int_eq(sem_init(&go, 0, 0), 0);
     done.n = 0; /* With CK_FORK=no, what the test before has left. */
     atomic_store(&runs, 0);
     for (int i = 0; i < 2; i++) {
@@ -425,6 +441,7 @@ static void teardown(void)
         cf_loop_free(loops[i]);
     }
     (void)sem_destroy(&started);
+    (void)sem_destroy(&go);
 }
 
 /* Helpers: a client */
@@ -1141,6 +1158,24 @@ static const struct {
     {"POST /hello HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n"
      "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
      400, "the only Transfer-Encoding served is chunked", true},
+    {"POST /hello HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n"
+     "0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n",
+     400, "a header's name is not a token", true},
+    {"POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length\v: 42\r\n\r\n"
+     "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n",
+     400, "a header's name is not a token", true},
+    {"GET /hello HTTP/1.1\r\n: b\r\nHost: a\r\n\r\n", 400, "a header's name is not a token", true},
+    {"GET /hello HTTP/1.1\r\nHost: a\r\n\rX: b\r\n\r\n", 400, "a header's name is not a token",
+     true},
+    {"GET /hello HTTP/1.1\r\nHost: a\r\nX\xc3\xa4: b\r\n\r\n", 400,
+     "a header's name is not a token", true},
+    {"POST /hello HTTP/1.1\r\nHost: a\r\nX: b\rContent-Length: 42\r\n\r\n"
+     "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n",
+     400, "a header's value has a control character", true},
+    {"GET /hello HTTP/1.1\r\nHost: a\r\nX: b\x01\r\n\r\n", 400,
+     "a header's value has a control character", true},
+    {"GET /hello HTTP/1.1\r\nHost: a\r\nX: b\x7f\r\n\r\n", 400,
+     "a header's value has a control character", true},
     {"POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 1048577\r\n\r\n", 413,
      "The request's body is too large.", true},
     {"POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 9223372036854775808\r\n\r\n", 413,
@@ -1177,6 +1212,89 @@ START_TEST(refused_requests_are_told_why)
     ck_assert_int_eq(atomic_load(&runs), 0);
     ck_assert_int_eq(wait_done(1).status, refused[_i].status);
     hang_up(client);
+}
+END_TEST
+
+/* All that a name and a value may be made of. */
+START_TEST(headers_may_have_every_character_that_is_allowed)
+{
+    struct reply reply = get("/echo/1", "!#$%&'*+-.^_`|~09AZaz: !\"(),/:;<=>?@[\\]{}\t\xc3\xa4\r\n"
+                                        "X-Echo: a\tb \xff\r\nX-Empty:\r\n");
+
+    ck_assert_int_eq(reply.status, 201);
+    assert_member(&reply, "header", "a\tb \xef\xbf\xbd");
+    free_reply(&reply);
+}
+END_TEST
+
+/* libmicrohttpd would say nothing at all when it has no room for so many. */
+START_TEST(query_of_very_many_arguments_is_refused)
+{
+    struct client *client = dial();
+    struct reply reply;
+    char target[2100] = "/hello?";
+
+    for (size_t n = strlen(target); n < 2000; n += 2) {
+        memcpy(target + n, "a&", 3);
+    }
+    say(client, "GET ");
+    say(client, target);
+    say(client, " HTTP/1.1\r\nHost: a\r\n\r\n");
+    reply = next_reply(client);
+    assert_problem(&reply, 400, "invalid");
+    assert_member(&reply, "detail", "more than 100 arguments in the query");
+    free_reply(&reply);
+    ask(client, "GET", "/hello", ""); /* The connection goes on. */
+    reply = next_reply(client);
+    ck_assert_int_eq(reply.status, 200);
+    free_reply(&reply);
+    hang_up(client);
+}
+END_TEST
+
+/* Heads that fill libmicrohttpd's memory for a connection in each of the ways there are. */
+static const struct {
+    const char *name;
+    const char *piece;
+    const char *between;
+    size_t n_min;
+    size_t n_max;
+    size_t step;
+} fillings[] = {
+    {"X", "x", "", 14000, 17000, 50},
+    {"X", "x", "\r\nX: ", 150, 260, 1},
+    {"Cookie", "a=b", "; ", 100, 300, 1},
+};
+
+/* There is an answer to each, and what it says is what was done and recorded. */
+START_TEST(head_of_every_size_is_answered)
+{
+    static char request[32768];
+    size_t n_served = 0;
+
+    for (size_t n = fillings[_i].n_min; n < fillings[_i].n_max; n += fillings[_i].step) {
+        struct client *client = dial();
+        struct reply reply;
+        char *at = request;
+
+        at += sprintf(at, "GET /hello HTTP/1.1\r\nHost: a\r\n%s: ", fillings[_i].name);
+        for (size_t i = 0; i < n; i++) {
+            at += sprintf(at, "%s%s", i > 0 ? fillings[_i].between : "", fillings[_i].piece);
+        }
+        at += sprintf(at, "\r\n\r\n");
+        say_bytes(client, request, (size_t)(at - request));
+        ck_assert_msg(read_reply(client, &reply, true), "no reply with %zu", n);
+        ck_assert_msg(reply.status == 200 || reply.status == 431, "%zu: %d", n, reply.status);
+        if (reply.status == 200) {
+            ck_assert_int_eq(wait_done(++n_served).status, 200);
+        }
+        free_reply(&reply);
+        hang_up(client);
+    }
+    wait_count(count_connections, 0);
+    ck_assert_uint_eq((size_t)atomic_load(&runs), n_served);
+    ck_assert_uint_gt(n_served, 0);
+    ck_assert_int_eq(wait_done(n_served + 1).status, 431); /* Ours, before libmicrohttpd's own. */
 }
 END_TEST
 
@@ -1590,13 +1708,64 @@ START_TEST(client_that_leaves_in_mid_reply_is_not_kept)
 }
 END_TEST
 
+static atomic_bool pipelining;
+
+/* Ask and ask, and read the answers only to make room for more. */
+static void *pipeline(void *arg)
+{
+    static const char request[] = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
+    char burst[200 * (sizeof(request) - 1)];
+    struct client *client = arg;
+    struct pollfd poller = {.fd = client->fd, .events = POLLIN | POLLOUT};
+    size_t at = 0;
+
+    for (size_t n = 0; n < sizeof(burst); n++) {
+        burst[n] = request[n % (sizeof(request) - 1)];
+    }
+    while (atomic_load(&pipelining)) {
+        ssize_t n;
+
+        ck_assert_int_eq(poll(&poller, 1, (int)(PATIENCE_NS / CF_MS)), 1);
+        n = send(client->fd, burst + at, sizeof(burst) - at, MSG_DONTWAIT | MSG_NOSIGNAL);
+        at = n > 0 ? (at + (size_t)n) % sizeof(burst) : at;
+        (void)recv(client->fd, client->buffer, sizeof(client->buffer), MSG_DONTWAIT);
+    }
+    hang_up(client);
+    return NULL;
+}
+
+/* libmicrohttpd is never quiet meanwhile. */
+START_TEST(client_that_leaves_while_others_never_pause_is_not_kept)
+{
+    pthread_t threads[8];
+
+    atomic_store(&pipelining, true);
+    for (int i = 0; i < N(threads); i++) {
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, pipeline, dial()), 0);
+    }
+    (void)wait_done(1000);
+    for (int i = 0; i < 100; i++) {
+        struct client *client = dial();
+
+        say(client, "GET /hello HTTP/1.1\r\nHost:");
+        hang_up(client);
+    }
+    wait_count(count_connections, N(threads));
+    atomic_store(&pipelining, false);
+    for (int i = 0; i < N(threads); i++) {
+        ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
+    }
+    wait_count(count_connections, 0);
+}
+END_TEST
+
 static void setup_half_close(void)
 {
     struct cf_http_options options = options_for_tests();
 
     options.half_close_allowed = true;
     setup_loops();
-    start(&options);
+    start_on(&options, 1);
 }
 
 START_TEST(half_close_is_answered_where_it_is_allowed)
@@ -1660,6 +1829,42 @@ START_TEST(half_close_allowed_a_reset_still_ends_the_request)
     slam(client);
     ck_assert_int_eq(wait_done(1).status, 499);
     wait_count(count_connections, 0);
+}
+END_TEST
+
+/* A reset, or a byte out of band, makes libmicrohttpd drop a connection at its next look. It must not
+ * have one while the handler, which works with the request's memory, runs. */
+START_TEST(half_close_allowed_a_reset_while_the_handler_holds_the_loop)
+{
+    struct client *older =
+        dial(); /* libmicrohttpd looks at its oldest connection in another way. */
+    struct reply reply;
+
+    ask(older, "GET", "/hello", "");
+    reply = next_reply(older);
+    free_reply(&reply);
+    for (size_t i = 0; i < 10; i++) {
+        struct client *client = dial();
+
+        ask(client, "GET", "/hold", "");
+        wait_started();
+        if (i % 2 == 0) {
+            slam(client);
+        } else {
+            ck_assert_int_eq(send(client->fd, "!", 1, MSG_OOB), 1);
+        }
+        ck_assert_int_eq(sem_post(&go), 0);
+        ck_assert_int_eq(wait_done(i + 2).status, i % 2 == 0 ? 499 : 200);
+        if (i % 2 != 0) {
+            reply = next_reply(client);
+            free_reply(&reply);
+            hang_up(client);
+        }
+    }
+    hang_up(older);
+    wait_count(count_connections, 0);
+    wait_count(count_in_flight, 0);
+    ck_assert_uint_eq(count_done(), 11);
 }
 END_TEST
 
@@ -2076,6 +2281,9 @@ static void add_refused(Suite *suite)
     TCase *tc = add_case(suite, "refused", setup);
 
     tcase_add_loop_test(tc, refused_requests_are_told_why, 0, N(refused));
+    tcase_add_test(tc, headers_may_have_every_character_that_is_allowed);
+    tcase_add_test(tc, query_of_very_many_arguments_is_refused);
+    tcase_add_loop_test(tc, head_of_every_size_is_answered, 0, N(fillings));
     tcase_add_test(tc, body_is_read_and_the_connection_goes_on);
     tcase_add_test(tc, body_is_asked_for_with_100_continue);
     tcase_add_test(tc, body_in_chunks_closes_the_connection);
@@ -2105,12 +2313,14 @@ static void add_leaving(Suite *suite)
     tcase_add_test(tc, client_that_leaves_in_mid_request_is_not_kept);
     tcase_add_test(tc, client_that_leaves_after_its_reply_is_no_failure);
     tcase_add_test(tc, client_that_leaves_in_mid_reply_is_not_kept);
+    tcase_add_test(tc, client_that_leaves_while_others_never_pause_is_not_kept);
 
     tc = add_case(suite, "half_close", setup_half_close);
     tcase_add_test(tc, half_close_is_answered_where_it_is_allowed);
     tcase_add_test(tc, half_close_of_a_pipeline_is_answered_where_it_is_allowed);
     tcase_add_test(tc, half_close_of_half_a_request_is_not_kept);
     tcase_add_test(tc, half_close_allowed_a_reset_still_ends_the_request);
+    tcase_add_test(tc, half_close_allowed_a_reset_while_the_handler_holds_the_loop);
 }
 
 static void add_stop(Suite *suite)

@@ -115,7 +115,7 @@ END_TEST
 
 START_TEST(write_tells_the_client_its_own_mistakes_only)
 {
-    for (int kind = CF__PROBLEM_DEADLINE; kind <= CF__PROBLEM_TOO_LARGE; kind++) {
+    for (int kind = CF__PROBLEM_DEADLINE; kind <= CF__PROBLEM_HEAD_TOO_LARGE; kind++) {
         struct cf__problem problem = {
             (enum cf__problem_kind)kind, "own words", NULL, CF_NEVER, 0, NULL};
         json_t *document = written(&problem);

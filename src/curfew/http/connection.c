@@ -14,7 +14,8 @@
  *     its handler runs        the context is cancelled (client_gone) and the handler ends
  *     none, or not complete   libmicrohttpd is run until it is quiet, so that it has read all there
  *                             is; what then is still open and idle will never be more, and is shut
- *                             down, of which libmicrohttpd does learn
+ *                             down, of which libmicrohttpd does learn. Where others keep it from
+ *                             being quiet, a turn has to do for a client that wants no answer
  *     answered                libmicrohttpd is sending; looked at again when the request completes
  *
  * The same sweep closes idle connections when the server stops. */
@@ -178,16 +179,21 @@ void cf__connections_leaving(struct cf__shard *shard)
     shard->due = true;
 }
 
-void cf__connections_sweep(struct cf__shard *shard)
+void cf__connections_sweep(struct cf__shard *shard, bool is_quiet)
 {
+    struct cf__list later;
     struct cf__list *node;
 
+    cf__list_init(&later);
     while ((node = cf__list_pop(&shard->leaving)) != NULL) {
         struct cf__connection *connection =
             CF__CONTAINER(node, struct cf__connection, leaving_node);
 
-        if (is_over(connection)) {
+        if (!is_quiet && !connection->gone) {
+            cf__list_push(&later, node);
+        } else if (is_over(connection)) {
             (void)shutdown(connection->fd, SHUT_RDWR);
         }
     }
+    cf__list_splice(&shard->leaving, &later);
 }

@@ -262,6 +262,10 @@ static enum MHD_Result see_head(struct cf_http *http, const char *method, const 
     if (refusal == NULL) {
         return MHD_YES;
     }
+    if (refusal->kind == CF__PROBLEM_HEAD_TOO_LARGE) {
+        cf__reply_directly(http, refusal->kind);
+        return MHD_NO;
+    }
     if (refusal->kind == CF__PROBLEM_METHOD_NOT_ALLOWED) {
         refuse_method(http, EVERY_METHOD);
     } else {
@@ -276,7 +280,7 @@ static enum MHD_Result see_body(struct cf_http *http, size_t *size)
     http->body_size += *size;
     *size = 0;
     if (http->body_size > http->head.length_max) {
-        cf__reply_too_large(http);
+        cf__reply_directly(http, CF__PROBLEM_TOO_LARGE);
         return MHD_NO;
     }
     return MHD_YES;
@@ -285,22 +289,37 @@ static enum MHD_Result see_body(struct cf_http *http, size_t *size)
 /* The request is complete. */
 static enum MHD_Result serve(struct cf_http *http)
 {
+    if (shard_of(http)->server->options.half_close_allowed && !http->is_complete) {
+        /* Resumed, libmicrohttpd 0.9.75 would first read, find the half-closed client's end of
+         * stream and close, unless it had stopped expecting more. It stops when a complete request
+         * is not answered; so serve at its next call, which comes before it is quiet. */
+        http->is_complete = true;
+        return MHD_YES;
+    }
     if (find_route(http) && give_deadline(http) && give_context(http)) {
         start_handler(http);
     }
     if (http->stage == CF__SETTLED) {
         return cf__reply_send(http);
     }
-    if (shard_of(http)->server->options.half_close_allowed) {
-        /* Resumed, libmicrohttpd 0.9.75 would first read, find the half-closed client's end of
-         * stream and close, unless it had stopped expecting more. It stops when a complete request
-         * is not answered; so suspend at its next call, which comes before it is quiet. */
-        return MHD_YES;
-    }
+    /* In this very call: between two, libmicrohttpd may close the connection, and with it goes the
+     * memory that the handler works with. */
     return suspend(http);
 }
 
 /* Life cycle */
+
+/* Take the query away from libmicrohttpd, which is about to split and decode it in its own buffer: we
+ * do that ourselves, nobody asks for what it finds, and when it has no room for all arguments it
+ * falls silent (0.9.75) until the connection has been idle for too long. */
+static void cut_query(const char *target)
+{
+    char *query = strchr(target, '?');
+
+    if (query != NULL) {
+        query[1] = '\0';
+    }
+}
 
 void *cf__exchange_begin(void *arg, const char *target, struct MHD_Connection *mhd)
 {
@@ -332,13 +351,13 @@ void *cf__exchange_begin(void *arg, const char *target, struct MHD_Connection *m
         free(http);
         return NULL;
     }
+    cut_query(target);
     connection->http = http;
     return http;
 }
 
 static void release(struct cf_http *http)
 {
-    CF_ASSERT(http->stage != CF__RUNNING);
     http->connection->http = NULL;
     if (http->is_suspended) {
         shard_of(http)->suspended--;
@@ -351,6 +370,7 @@ static void release(struct cf_http *http)
 
 void cf__exchange_abandoned(struct cf_http *http)
 {
+    CF_ASSERT(http->stage != CF__RUNNING); /* Before refuse() would hide it. */
     if (http->head_seen && http->stage != CF__ANSWERED) {
         if (http->stage != CF__SETTLED || !http->is_problem) {
             refuse(http, CF__PROBLEM_CLIENT_GONE, NULL);
@@ -419,14 +439,13 @@ enum MHD_Result cf__exchange_access(void *arg, struct MHD_Connection *mhd, const
     switch (http->stage) {
     case CF__READING:
         return serve(http);
-    case CF__RUNNING:
-        return suspend(http);
     case CF__SETTLED:
         return cf__reply_send(http);
+    case CF__RUNNING:
     case CF__ANSWERED:
         break;
     }
-    return MHD_NO; /* Untested: libmicrohttpd does not ask once it has the reply. */
+    return MHD_NO; /* Untested: it does not ask while it is suspended, nor once it has the reply. */
 }
 
 void cf__exchange_client_gone(struct cf_http *http)

@@ -11,12 +11,18 @@
 #include "curfew/http/problem.h"
 #include "curfew/http/router.h"
 
+/* Bytes of a head, with what libmicrohttpd notes of each header in the same memory. */
+#define CF__HEAD_SIZE_MAX ((size_t)14 * 1024)
+
 struct cf__head {
     enum cf__method method;
     bool needs_host; /* HTTP/1.1 and later. */
     unsigned n_hosts;
     unsigned n_lengths;
     unsigned n_encodings;
+    size_t size;            /* As CF__HEAD_SIZE_MAX counts. */
+    bool has_bad_name;      /* Of a header: no token. */
+    bool has_bad_value;     /* Of a header: with a control character. */
     bool is_chunked;        /* Every Transfer-Encoding is exactly "chunked". */
     uint64_t length;        /* Of the body, if it is said. */
     uint64_t length_max;    /* What is served. */

@@ -36,7 +36,9 @@
     X(METHOD_NOT_ALLOWED, 405, "method_not_allowed", "Method not allowed",                         \
       "This path does not serve that method.")                                                     \
     X(CONFLICT, 409, "conflict", "Conflict", "The request conflicts with the present state.")      \
-    X(TOO_LARGE, 413, "too_large", "Content too large", "The request's body is too large.")
+    X(TOO_LARGE, 413, "too_large", "Content too large", "The request's body is too large.")        \
+    X(HEAD_TOO_LARGE, 431, "head_too_large", "Request header fields too large",                    \
+      "The request's headers are too large.")
 
 enum cf__problem_kind {
 #define CF__PROBLEM_ENUM(kind, status, code, title, sentence) CF__PROBLEM_##kind,

@@ -316,18 +316,25 @@ enum MHD_Result cf__reply_send(struct cf_http *http)
     return MHD_YES;
 }
 
-void cf__reply_too_large(struct cf_http *http)
+void cf__reply_directly(struct cf_http *http, enum cf__problem_kind problem)
 {
-    static const char body[] = "{\"type\":\"/problems/too-large\",\"title\":\"Content too large\","
-                               "\"status\":413,\"code\":\"too_large\"}";
-    char reply[256];
-    int n = snprintf(reply, sizeof(reply),
-                     "HTTP/1.1 413 Content Too Large\r\nContent-Type: %s\r\n"
-                     "Content-Length: %zu\r\nConnection: close\r\n\r\n%s",
-                     PROBLEM_TYPE, sizeof(body) - 1, body);
+    struct body body;
+    char head[512];
+    int n;
 
+    http->is_problem = true;
+    http->problem = problem;
+    body = problem_body(http);
+    body.size = http->head.method == CF__HEAD ? 0 : body.size;
+    n = snprintf(head, sizeof(head),
+                 "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\nX-Request-Id: %s\r\n"
+                 "X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n"
+                 "Connection: close\r\n\r\n",
+                 body.status, MHD_get_reason_phrase_for((unsigned)body.status), body.type,
+                 body.size, http->request_id);
     /* The send buffer has room, as nothing else was sent; if not, the client is told less. */
-    (void)send(http->connection->fd, reply, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
+    (void)send(http->connection->fd, head, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE);
+    (void)send(http->connection->fd, body.data, body.size, MSG_DONTWAIT | MSG_NOSIGNAL);
     (void)shutdown(http->connection->fd, SHUT_WR);
-    cf__exchange_done(http, cf__problem_status(CF__PROBLEM_TOO_LARGE), 0);
+    cf__exchange_done(http, body.status, body.size);
 }

@@ -127,6 +127,7 @@ struct cf_http {
     struct MHD_Connection *mhd;
     enum cf__stage stage;
     bool head_seen;    /* libmicrohttpd has shown us the whole head. */
+    bool is_complete;  /* Where a half-close is allowed: and has shown us the end of the body. */
     bool is_suspended; /* And libmicrohttpd does not look at the connection. */
 
     /* The request. */
@@ -190,8 +191,9 @@ void cf__connections_ended(void *arg, int status, int events);
 void cf__connection_leaving(struct cf__connection *connection);
 void cf__connections_leaving(struct cf__shard *shard);
 
-/* The daemon is quiet: shut those down that nothing more will come from. */
-void cf__connections_sweep(struct cf__shard *shard);
+/* The daemon has had its turn: shut those down that nothing more will come from. If it is not quiet,
+ * those that want nothing more, and the others later. */
+void cf__connections_sweep(struct cf__shard *shard, bool is_quiet);
 
 /* exchange.c */
 
@@ -219,7 +221,8 @@ void cf__exchange_done(struct cf_http *http, int status, size_t body_size);
 /* Send what was settled. What it returns is what the access callback has to. */
 enum MHD_Result cf__reply_send(struct cf_http *http);
 
-/* Answer 413 where libmicrohttpd takes no reply: in the middle of a body. */
-void cf__reply_too_large(struct cf_http *http);
+/* Answer where libmicrohttpd takes no reply, in the middle of a body, or has no room for one. What is
+ * left to it is to close: the access callback has to return MHD_NO. */
+void cf__reply_directly(struct cf_http *http, enum cf__problem_kind problem);
 
 #endif

@@ -28,9 +28,9 @@
 
 #include "curfew/http/server_private.h"
 
-/* Of libmicrohttpd's, for one connection: head, decoded arguments, reply head. Above 32 KiB it
- * would map pages for each. */
-#define CONNECTION_MEMORY ((size_t)16 * 1024)
+/* Of libmicrohttpd's, for one connection: the head, and 2 KiB for the head of the reply, without which
+ * it closes and says nothing. Above 32 KiB it would map pages for each. */
+#define CONNECTION_MEMORY (CF__HEAD_SIZE_MAX + (size_t)2 * 1024)
 
 /* Runs of the daemon in one turn. Then the fibers get theirs, even if it is not quiet. */
 #define RUNS_MAX 64
@@ -126,6 +126,7 @@ static void take_turn(struct cf__hook *hook)
     struct cf__shard *shard = CF__CONTAINER(hook, struct cf__shard, hook);
     MHD_UNSIGNED_LONG_LONG wait_ms = 0;
     bool waits = false;
+    bool is_quiet;
 
     if (cf__exchange_resume_settled(shard)) {
         shard->due = true;
@@ -134,9 +135,9 @@ static void take_turn(struct cf__hook *hook)
         return;
     }
     shard->due = false;
-    if (run_daemon(shard, &wait_ms, &waits)) {
-        cf__connections_sweep(shard);
-    } else {
+    is_quiet = run_daemon(shard, &wait_ms, &waits);
+    cf__connections_sweep(shard, is_quiet);
+    if (!is_quiet) {
         waits = true; /* For its turn, no longer. */
         wait_ms = 0;
     }
