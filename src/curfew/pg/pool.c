@@ -8,7 +8,8 @@
  * A query never connects: it waits in line, and a fiber of the pool connects for whoever is first
  * by then. So a connection that takes longer than the query's deadline is there for the next one.
  * One connection is kept open whatever happens: the fiber that failed to make it tries again, with
- * growing waits, and meanwhile queries are refused at once with its error.
+ * growing waits, and meanwhile queries are refused at once with its error. It does so too while
+ * others are open but all in use, and somebody waits.
  *
  * A slot is counted from the first attempt to connect until its socket is closed, so the pool never
  * has more connections than slots, also while cancels are under way. */
@@ -185,41 +186,7 @@ static enum cf_code connect_once(struct cf__pg_slot *slot, struct cf_err *err)
     return code;
 }
 
-/* The fiber that fills an empty slot. It gives up after one failure, unless it is the last hope:
- * then it goes on until it succeeds or the pool closes. */
-static void run_opener(void *arg)
-{
-    struct cf__pg_slot *slot = arg;
-    struct cf__pg_pool *pool = slot->pool;
-    struct cf_err err;
-    enum cf_code code;
-
-    for (;;) {
-        code = connect_once(slot, &err);
-        if (code == CF_OK || cf_ctx_err(pool->ctx) != CF_OK) {
-            break;
-        }
-        note_failure(pool, &err);
-        if (n_open(pool) == 0) {
-            (void)cf_err_recode(&err, CF_EUNAVAIL);
-            refuse_waiters(pool, &err);
-        }
-        if (n_open(pool) > 0 || count(pool, CF__PG_OPENING) > 1) {
-            break;
-        }
-        if (cf_sleep_until(pool->ctx, pool->retry_at_ns, NULL) != CF_OK) {
-            break;
-        }
-    }
-    if (code == CF_OK) {
-        note_success(slot);
-        cf__pg_slot_move(slot, CF__PG_BUSY);
-        cf__pg_pool_release(slot);
-    } else {
-        cf__pg_slot_move(slot, CF__PG_EMPTY);
-    }
-    cf__pg_pool_fiber_end(pool);
-}
+static void run_opener(void *arg);
 
 /* Start to fill one empty slot, if there is one and it is wise. */
 static void open_one(struct cf__pg_pool *pool)
@@ -240,6 +207,60 @@ static void open_one(struct cf__pg_pool *pool)
             refuse_waiters(pool, &err);
         }
     }
+}
+
+/* One for each who waits, as far as there is room: after failures, when only a few were tried. */
+static void open_for_waiters(struct cf__pg_pool *pool)
+{
+    size_t opening = count(pool, CF__PG_OPENING);
+    size_t before;
+
+    do {
+        before = opening;
+        if (pool->n_waiters > opening) {
+            open_one(pool);
+        }
+        opening = count(pool, CF__PG_OPENING);
+    } while (opening > before);
+}
+
+/* Whether an opener that failed is to try again: it is the only one, and without it there would be
+ * no connection, or none for who waits, until somebody else gives his back. */
+static bool is_last_hope(const struct cf__pg_pool *pool)
+{
+    return count(pool, CF__PG_OPENING) == 1 && (n_open(pool) == 0 || pool->n_waiters > 0);
+}
+
+/* The fiber that fills an empty slot. It gives up after one failure, unless it is the last hope:
+ * then it goes on until it succeeds, is needed no more or the pool closes. */
+static void run_opener(void *arg)
+{
+    struct cf__pg_slot *slot = arg;
+    struct cf__pg_pool *pool = slot->pool;
+    struct cf_err err;
+    enum cf_code code;
+
+    do {
+        code = connect_once(slot, &err);
+        if (code == CF_OK || cf_ctx_err(pool->ctx) != CF_OK) {
+            break;
+        }
+        note_failure(pool, &err);
+        if (n_open(pool) == 0) {
+            (void)cf_err_recode(&err, CF_EUNAVAIL);
+            refuse_waiters(pool, &err);
+        }
+    } while (is_last_hope(pool) && cf_sleep_until(pool->ctx, pool->retry_at_ns, NULL) == CF_OK &&
+             is_last_hope(pool));
+    if (code == CF_OK) {
+        note_success(slot);
+        cf__pg_slot_move(slot, CF__PG_BUSY);
+        cf__pg_pool_release(slot);
+        open_for_waiters(pool);
+    } else {
+        cf__pg_slot_move(slot, CF__PG_EMPTY);
+    }
+    cf__pg_pool_fiber_end(pool);
 }
 
 /* Internal helpers: housekeeping */
