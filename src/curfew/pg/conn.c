@@ -415,6 +415,8 @@ static void keep_first(struct cf__pg_conn *conn, const PGresult *result)
     if (section->prepared < conn->n_prepared && says_stale(result, &err)) {
         conn->prepared[section->prepared].is_stale = true; /* The next use prepares it anew. */
     }
+    PQclear(section->rows); /* Void, if the failure came behind them, with the commit. */
+    section->rows = NULL;
     section->canceled = section->canceled || strcmp(err.sqlstate, "57014") == 0;
     if (section->err.code == CF_OK) {
         section->err = err;
