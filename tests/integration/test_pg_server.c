@@ -5,11 +5,11 @@
  * is what fails. */
 #include "pg_fixture.h"
 
+#include <dlfcn.h>
+#include <netdb.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "cluster.h"
 #include "relay.h"
@@ -346,6 +346,7 @@ START_TEST(connect_to_a_black_hole_ends_at_its_timeout)
     char url[1024];
     struct job job;
     struct job soon;
+    int64_t since_ns = cf_now_ns();
 
     relay_start(&relay, to_nobody);
     url_to(url, sizeof(url), relay.port);
@@ -364,7 +365,7 @@ START_TEST(connect_to_a_black_hole_ends_at_its_timeout)
     ck_assert_str_eq(job.err.phase, "connect");
     ck_assert(cf_err_is(&job.err, CF_EDEADLINE));
     ck_assert_int_lt(job.ended_ns - job.began_ns, 300 * CF_MS + bound(CF_SECOND));
-    ck_assert_int_ge(events_at_ns(CF_PG_EVENT_CONNECT_FAILED, 0) - relay.at_ns[0], 290 * CF_MS);
+    ck_assert_int_ge(events_at_ns(CF_PG_EVENT_CONNECT_FAILED, 0) - since_ns, 299 * CF_MS);
     job_fini(&job);
     job_fini(&soon);
     fixture_close();
@@ -426,8 +427,8 @@ static int second_closed(size_t number)
     return number == 1 ? RELAY_CLOSE : cluster.port;
 }
 
-/* One connection is there and busy; the attempt to make another fails once. The query that it was for
- * must not wait for the busy one. */
+/* One connection is there and busy; the attempt to make another fails once. The query that it was
+ * for must not wait for the busy one. */
 START_TEST(connect_failed_once_is_tried_again_while_a_query_waits)
 {
     char url[1024];
@@ -526,6 +527,26 @@ START_TEST(server_on_a_unix_socket_is_cancelled_both_ways)
 }
 END_TEST
 
+static atomic_int lookups;
+static atomic_int lookups_on_a_loop;
+
+/* Stands before the C library's, for the library under test and for libpq: who asks a name server,
+ * and where? */
+__attribute__((visibility("default"))) int getaddrinfo(const char *name, const char *service,
+                                                       const struct addrinfo *hints,
+                                                       struct addrinfo **out)
+{
+    static int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+
+    if (real == NULL) {
+        *(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
+    }
+    if (name != NULL && (hints == NULL || (hints->ai_flags & AI_NUMERICHOST) == 0)) {
+        (void)atomic_fetch_add(cf_loop_current() != NULL ? &lookups_on_a_loop : &lookups, 1);
+    }
+    return real(name, service, hints, out);
+}
+
 START_TEST(server_behind_a_name_is_found_off_the_loop)
 {
     char url[1024];
@@ -534,8 +555,11 @@ START_TEST(server_behind_a_name_is_found_off_the_loop)
     (void)snprintf(text, sizeof(text), "%d", cluster.port);
     fixture_url(url, sizeof(url), cluster.url,
                 (const char *const[]){"host", "localhost", "port", text, NULL});
+    atomic_store(&lookups, 0);
     open_on(url, 1);
     (void)query_until_it_works();
+    ck_assert_int_ge(atomic_load(&lookups), 1);
+    ck_assert_int_eq(atomic_load(&lookups_on_a_loop), 0);
 }
 END_TEST
 
