@@ -192,8 +192,8 @@ static char process_state(int pid)
     return state;
 }
 
-/* Continue the process when ours ends, whatever ends it: a server with a frozen process could not be
- * stopped any more. In a session of its own, because libcheck kills a failed test's group. */
+/* Continue the process when ours ends, whatever ends it: a server with a frozen process could not
+ * be stopped any more. In a session of its own, because libcheck kills a failed test's group. */
 static void watch_over(int pid)
 {
     int ends[2];
@@ -393,6 +393,24 @@ struct cf_pg_rows *query(const struct cf_pg_stmt *stmt, const struct cf_pg_param
     job.rows = NULL;
     job_fini(&job);
     return rows;
+}
+
+struct cf_err query_error(const struct cf_pg_stmt *stmt, const struct cf_pg_param *params,
+                          size_t n_params)
+{
+    struct job job;
+
+    job_init(&job, stmt);
+    if (n_params > 0) {
+        memcpy(job.params, params, n_params * sizeof(*params));
+    }
+    job.n_params = n_params;
+    job_run(&job);
+    ck_assert_int_ne(job.code, CF_OK);
+    ck_assert_int_eq(job.code, job.err.code);
+    ck_assert_ptr_null(job.rows);
+    job_fini(&job);
+    return job.err;
 }
 
 int64_t query_i64(const struct cf_pg_stmt *stmt, const struct cf_pg_param *params, size_t n_params)

@@ -32,7 +32,7 @@
 /* What no wait of a test may take. Generous: sanitizers and two busy cores. */
 #define PATIENCE_NS (20 * CF_SECOND)
 
-/* What is "at once": a hundredth of a millisecond as a rule, and more only if the machine is busy. */
+/* What is "at once": a tenth of a millisecond as a rule; more only because a machine is busy. */
 #define AT_ONCE_NS (100 * CF_MS)
 
 #define N(table) (int)(sizeof(table) / sizeof((table)[0]))
@@ -144,6 +144,10 @@ void job_run(struct job *job);
 /* Run a statement once and expect success. The rows are the caller's. */
 struct cf_pg_rows *query(const struct cf_pg_stmt *stmt, const struct cf_pg_param *params,
                          size_t n_params);
+
+/* Run a statement that is to fail, and hand out how. */
+struct cf_err query_error(const struct cf_pg_stmt *stmt, const struct cf_pg_param *params,
+                          size_t n_params);
 
 /* The first column of the only row. */
 int64_t query_i64(const struct cf_pg_stmt *stmt, const struct cf_pg_param *params, size_t n_params);

@@ -3,6 +3,14 @@
 #ifndef SUITES_H
 #define SUITES_H
 
-#define SUITES(X) X(pg_types) X(pg_query) X(pg_cancel) X(pg_pool) X(pg_tx) X(http)
+#define SUITES(X)                                                                                  \
+    X(pg_types)                                                                                    \
+    X(pg_stmt)                                                                                     \
+    X(pg_query)                                                                                    \
+    X(pg_cancel)                                                                                   \
+    X(pg_pool)                                                                                     \
+    X(pg_server)                                                                                   \
+    X(pg_tx)                                                                                       \
+    X(http)
 
 #endif

@@ -210,8 +210,8 @@ static int64_t thread_cpu_ns(void)
     return time.tv_sec * CF_SECOND + time.tv_nsec;
 }
 
-/* Another fiber of the loop: how long does it not get its turn? Counted in time of the processor, so
- * that other processes do not disturb. */
+/* Another fiber of the loop: how long does it not get its turn? Counted in time of the processor,
+ * so that other processes do not disturb. */
 static void run_ticker(void *arg)
 {
     int64_t before_ns = thread_cpu_ns();

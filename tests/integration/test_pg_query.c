@@ -459,8 +459,8 @@ static const struct {
     {60, 5 * CF_MS, true},
 };
 
-/* Each allocation of ours fails in turn: those of the query, of its context's end, and of the fibers
- * that connect and cancel meanwhile on its loop. */
+/* Each allocation of ours fails in turn: those of the query, of its context's end, and of the
+ * fibers that connect and cancel meanwhile on its loop. */
 START_TEST(query_out_of_memory_fails_and_the_next_works)
 {
     bool struck = true;

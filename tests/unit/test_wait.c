@@ -201,10 +201,10 @@ START_TEST(sleep_until_wakes_fibers_in_the_order_of_time)
     struct cf_loop *loop;
     int next = 0;
 
-    ck_assert_int_eq(cf_loop_new(NULL, &loop, &err), CF_OK);
+    ck_assert_int_eq(cf_loop_new(NULL, &loop, &failure), CF_OK);
     for (int i = 0; i < 20; i++) {
         sleepers[i] = (struct sleeper){at_ns + (int64_t)(i * 7 % 20) * CF_US, &next, -1};
-        ck_assert_int_eq(cf_loop_spawn(loop, sleep_and_note, &sleepers[i], &err), CF_OK);
+        ck_assert_int_eq(cf_loop_spawn(loop, sleep_and_note, &sleepers[i], &failure), CF_OK);
     }
     cf_loop_free(loop);
     ck_assert_int_eq(next, 20);
@@ -288,7 +288,7 @@ START_TEST(wait_done_ends_at_the_deadline_of_the_target)
     struct call call = endless();
     int64_t deadline_ns = cf_now_ns() + 10 * CF_MS;
 
-    ck_assert_int_eq(cf_ctx_with_deadline(target, deadline_ns, &call.target, &err), CF_OK);
+    ck_assert_int_eq(cf_ctx_with_deadline(target, deadline_ns, &call.target, &failure), CF_OK);
     place_run(_i, call_wait_done, &call);
     ck_assert_int_eq(call.code, CF_OK);
     ck_assert_int_ge(call.ended_ns, deadline_ns);
@@ -731,7 +731,7 @@ START_TEST(wait_in_a_callback_asserts)
     struct cf_loop *loop;
 
     from.call = endless();
-    ck_assert_int_eq(cf_loop_new(NULL, &loop, &err), CF_OK);
+    ck_assert_int_eq(cf_loop_new(NULL, &loop, &failure), CF_OK);
     cf__loop_post(loop, &from.message);
     cf_loop_free(loop);
 }

@@ -18,11 +18,11 @@
 /* Fixture */
 
 static struct cf_ctx *ctx;
-static struct cf_err err;
+static struct cf_err failure;
 
 static void setup(void)
 {
-    ck_assert_int_eq(cf_ctx_with_cancel(cf_ctx_background(), &ctx, &err), CF_OK);
+    ck_assert_int_eq(cf_ctx_with_cancel(cf_ctx_background(), &ctx, &failure), CF_OK);
 }
 
 static void teardown(void)

@@ -17,13 +17,13 @@
 
 struct cf_ctx *ctx;
 struct cf_ctx *target;
-struct cf_err err;
+struct cf_err failure;
 int ends[2];
 
 void setup_waits(void)
 {
-    ck_assert_int_eq(cf_ctx_with_cancel(cf_ctx_background(), &ctx, &err), CF_OK);
-    ck_assert_int_eq(cf_ctx_with_cancel(cf_ctx_background(), &target, &err), CF_OK);
+    ck_assert_int_eq(cf_ctx_with_cancel(cf_ctx_background(), &ctx, &failure), CF_OK);
+    ck_assert_int_eq(cf_ctx_with_cancel(cf_ctx_background(), &target, &failure), CF_OK);
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends), 0);
 }
 
@@ -146,7 +146,7 @@ void check_already_late(int place, place_fn fn)
 {
     struct call call = endless();
 
-    ck_assert_int_eq(cf_ctx_with_deadline(ctx, cf_now_ns() - 1, &call.ctx, &err), CF_OK);
+    ck_assert_int_eq(cf_ctx_with_deadline(ctx, cf_now_ns() - 1, &call.ctx, &failure), CF_OK);
     place_run(place, fn, &call);
     ck_assert_int_eq(call.code, CF_EDEADLINE);
     ck_assert_int_eq(call.err.code, CF_EDEADLINE);
@@ -180,7 +180,7 @@ void check_deadline_while_waiting(int i, place_fn fn)
     if (i / PLACES == 0) {
         call.timeout_ns = 20 * CF_MS;
     } else {
-        ck_assert_int_eq(cf_ctx_with_deadline(ctx, deadline_ns, &late, &err), CF_OK);
+        ck_assert_int_eq(cf_ctx_with_deadline(ctx, deadline_ns, &late, &failure), CF_OK);
         call.ctx = late;
     }
     place_run(i % PLACES, fn, &call);

@@ -14,7 +14,7 @@
 extern struct cf_ctx *ctx;    /* Of the calls. */
 extern struct cf_ctx *target; /* What wait_done waits for. */
 extern int ends[2];           /* A pair of connected sockets. */
-extern struct cf_err err;
+extern struct cf_err failure;
 
 void setup_waits(void);
 void teardown_waits(void);

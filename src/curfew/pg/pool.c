@@ -8,7 +8,8 @@
  * A query never connects: it waits in line, and a fiber of the pool connects for whoever is first
  * by then. So a connection that takes longer than the query's deadline is there for the next one.
  * One connection is kept open whatever happens: the fiber that failed to make it tries again, with
- * growing waits, and meanwhile queries are refused at once with its error.
+ * growing waits, and meanwhile queries are refused at once with its error. It does so too while
+ * others are open but all in use, and somebody waits.
  *
  * A slot is counted from the first attempt to connect until its socket is closed, so the pool never
  * has more connections than slots, also while cancels are under way. */
@@ -217,48 +218,7 @@ static enum cf_code connect_once(struct cf__pg_slot *slot, struct cf_err *err)
     return code;
 }
 
-/* Whether a failed attempt is to be repeated by the fiber that made it: not if another one is at it,
- * nor if a connection is open and nobody waits for a second. */
-static bool tries_again(const struct cf__pg_pool *pool)
-{
-    return count(pool, CF__PG_OPENING) == 1 && (n_open(pool) == 0 || pool->n_waiters > 0);
-}
-
-static void open_for_waiters(struct cf__pg_pool *pool);
-
-/* The fiber that fills an empty slot. While attempts fail it is the only one, and waits before each;
- * it goes on until it succeeds, nobody needs it, or the pool closes. */
-static void run_opener(void *arg)
-{
-    struct cf__pg_slot *slot = arg;
-    struct cf__pg_pool *pool = slot->pool;
-    enum cf_code code = CF_ECANCELED;
-    struct cf_err err;
-
-    while (pool->failures == 0 || pause_until(pool, pool->retry_at_ns)) {
-        code = connect_once(slot, &err);
-        if (code == CF_OK || cf_ctx_err(pool->ctx) != CF_OK) {
-            break;
-        }
-        note_failure(pool, &err);
-        if (n_open(pool) == 0) {
-            (void)cf_err_recode(&err, CF_EUNAVAIL);
-            refuse_waiters(pool, &err);
-        }
-        if (!tries_again(pool)) {
-            break;
-        }
-    }
-    if (code == CF_OK) {
-        note_success(slot);
-        cf__pg_slot_move(slot, CF__PG_BUSY);
-        cf__pg_pool_release(slot);
-        open_for_waiters(pool);
-    } else {
-        cf__pg_slot_move(slot, CF__PG_EMPTY);
-    }
-    cf__pg_pool_fiber_end(pool);
-}
+static void run_opener(void *arg);
 
 /* Start to fill one empty slot, if there is one and it is wise. */
 static void open_one(struct cf__pg_pool *pool)
@@ -281,12 +241,60 @@ static void open_one(struct cf__pg_pool *pool)
     }
 }
 
-/* Start one more attempt if those under way do not serve all who wait. */
+/* As many attempts as there is room for, if those under way do not serve all who wait. */
 static void open_for_waiters(struct cf__pg_pool *pool)
 {
-    if (pool->n_waiters > count(pool, CF__PG_OPENING)) {
-        open_one(pool);
+    size_t opening = count(pool, CF__PG_OPENING);
+    size_t before;
+
+    do {
+        before = opening;
+        if (pool->n_waiters > opening) {
+            open_one(pool);
+        }
+        opening = count(pool, CF__PG_OPENING);
+    } while (opening > before);
+}
+
+/* Whether an opener goes on where attempts fail: it is the only one, and without it there would be
+ * no connection, or none for who waits, until somebody else gives his back. */
+static bool is_last_hope(const struct cf__pg_pool *pool)
+{
+    return count(pool, CF__PG_OPENING) == 1 && (n_open(pool) == 0 || pool->n_waiters > 0);
+}
+
+/* The fiber that fills an empty slot. Where attempts fail it is the only one, and waits before each:
+ * until it succeeds, is needed no more, or the pool closes. */
+static void run_opener(void *arg)
+{
+    struct cf__pg_slot *slot = arg;
+    struct cf__pg_pool *pool = slot->pool;
+    enum cf_code code = CF_ECANCELED;
+    struct cf_err err;
+
+    while (pool->failures == 0 || (pause_until(pool, pool->retry_at_ns) && is_last_hope(pool))) {
+        code = connect_once(slot, &err);
+        if (code == CF_OK || cf_ctx_err(pool->ctx) != CF_OK) {
+            break;
+        }
+        note_failure(pool, &err);
+        if (n_open(pool) == 0) {
+            (void)cf_err_recode(&err, CF_EUNAVAIL);
+            refuse_waiters(pool, &err);
+        }
+        if (!is_last_hope(pool)) {
+            break;
+        }
     }
+    if (code == CF_OK) {
+        note_success(slot);
+        cf__pg_slot_move(slot, CF__PG_BUSY);
+        cf__pg_pool_release(slot);
+        open_for_waiters(pool);
+    } else {
+        cf__pg_slot_move(slot, CF__PG_EMPTY);
+    }
+    cf__pg_pool_fiber_end(pool);
 }
 
 /* Internal helpers: housekeeping */
