@@ -54,6 +54,20 @@ struct service {
 
 /* Internal helpers: starting */
 
+/* A standard descriptor that we were started without would be the next that is opened, and the log
+ * would go to an epoll, or to whoever is at the other end of a connection. */
+static void open_standard_descriptors(void)
+{
+    int fd;
+
+    do {
+        fd = open("/dev/null", O_RDWR); /* The lowest that is free; is left open if it is one. */
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+}
+
 /* Raise the limit of open files to what we may have, and have the kernel make its table as large as
  * it can get now. Later, with threads, each doubling of the table waits for the other processors
  * (RCU): 10 to 20 ms in which nothing is accepted, just when a storm begins. */
@@ -117,11 +131,13 @@ static enum cf_code start_database(struct service *service, struct cf_err *err)
         .statement_timeout_ns = config->max_timeout_ns + 5 * CF_SECOND,
         .on_event = events_log_pg,
     };
+    enum cf_code code =
+        cf_pg_new(&options, service->loops, service->n_loops, &service->app.pg, err);
 
-    return cf_pg_new(&options, service->loops, service->n_loops, &service->app.pg, err);
+    return code == CF_EINVAL ? cf_err_wrap(err, code, "DATABASE_URL") : code;
 }
 
-static enum cf_code start_listener(struct service *service, const char *address,
+static enum cf_code start_listener(struct service *service, const char *flag, const char *address,
                                    const struct cf_http_route *routes, size_t n_routes,
                                    size_t n_loops, struct cf_http_server **out, struct cf_err *err)
 {
@@ -138,8 +154,9 @@ static enum cf_code start_listener(struct service *service, const char *address,
         .half_close_allowed = config->half_close,
         .on_done = events_log_request,
     };
+    enum cf_code code = cf_http_server_new(&options, service->loops, n_loops, out, err);
 
-    return cf_http_server_new(&options, service->loops, n_loops, out, err);
+    return code == CF_OK ? CF_OK : cf_err_wrap(err, code, "%s", flag);
 }
 
 /* The admin listener needs one loop only, and is there first: it can say that nothing else is. */
@@ -158,14 +175,14 @@ static enum cf_code start(struct service *service, struct cf_err *err)
         return code;
     }
     routes = routes_admin(service->config.demo, &n_routes);
-    code =
-        start_listener(service, service->config.admin, routes, n_routes, 1, &service->admin, err);
+    code = start_listener(service, "--admin", service->config.admin, routes, n_routes, 1,
+                          &service->admin, err);
     if (code != CF_OK) {
         return code;
     }
     routes = routes_api(service->config.demo, &n_routes);
-    return start_listener(service, service->config.listen, routes, n_routes, service->n_loops,
-                          &service->api, err);
+    return start_listener(service, "--listen", service->config.listen, routes, n_routes,
+                          service->n_loops, &service->api, err);
 }
 
 static void log_started(const struct service *service)
@@ -291,6 +308,18 @@ static int complain(enum exit_status status, const struct cf_err *err)
     return (int)status;
 }
 
+/* What was asked for, --help or --version, has to arrive. Returns the exit status. */
+static int flush_output(void)
+{
+    struct cf_err err;
+
+    if (fflush(stdout) == 0 && ferror(stdout) == 0) {
+        return EXIT_CLEAN;
+    }
+    (void)cf_err_set_sys(&err, CF_EIO, errno, "cannot write to standard output");
+    return complain(EXIT_FAILED, &err);
+}
+
 static int serve(struct service *service)
 {
     struct cf_err err;
@@ -322,15 +351,18 @@ int main(int argc, char **argv)
     struct cf_err err;
     int status = EXIT_CLEAN;
 
+    open_standard_descriptors();
     switch (config_load(argc, argv, &service.config, &err)) {
     case CONFIG_OK:
         status = serve(&service);
         break;
     case CONFIG_HELP:
         config_print_help(stdout);
+        status = flush_output();
         break;
     case CONFIG_VERSION:
         print_versions();
+        status = flush_output();
         break;
     case CONFIG_USAGE:
         status = complain(EXIT_USAGE, &err);
@@ -339,6 +371,5 @@ int main(int argc, char **argv)
         status = complain(EXIT_CONFIG, &err);
         break;
     }
-    (void)fflush(stdout);
     _exit(status); /* Nobody joins the threads of libuv's pool, nor of an abandoned PQcancel. */
 }
