@@ -60,6 +60,20 @@ struct service {
 
 /* Internal helpers: starting */
 
+/* A standard descriptor that we were started without would be the next that is opened, and the log
+ * would go to an epoll, or to whoever is at the other end of a connection. */
+static void open_standard_descriptors(void)
+{
+    int fd;
+
+    do {
+        fd = open("/dev/null", O_RDWR); /* The lowest that is free; is left open if it is one. */
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+}
+
 static size_t choose_loops(const struct config *config)
 {
     int64_t n = config->loops;
@@ -125,56 +139,68 @@ static enum cf_code start_database(struct service *service, struct cf_err *err)
         .statement_timeout_ns = config->max_timeout_ns + 5 * CF_SECOND,
         .on_event = events_log_pg,
     };
+    enum cf_code code =
+        cf_pg_new(&options, service->loops, service->n_loops, &service->app.pg, err);
 
-    return cf_pg_new(&options, service->loops, service->n_loops, &service->app.pg, err);
+    return code == CF_EINVAL ? cf_err_wrap(err, code, "DATABASE_URL") : code;
 }
 
-static enum cf_code start_listener(struct service *service, const char *address,
-                                   const struct cf_http_route *routes, size_t n_routes,
-                                   size_t n_loops, int64_t connections, struct cf_http_server **out,
-                                   struct cf_err *err)
+/* Where to listen: as the flag says, with these routes, on the first loops. */
+struct listener {
+    const char *flag;
+    const char *address;
+    const struct cf_http_route *routes;
+    size_t n_routes;
+    size_t n_loops;
+    int64_t connections_max;
+};
+
+static enum cf_code start_listener(struct service *service, const struct listener *listener,
+                                   struct cf_http_server **out, struct cf_err *err)
 {
     const struct config *config = &service->config;
     struct cf_http_options options = {
-        .listen = address,
-        .routes = routes,
-        .n_routes = n_routes,
+        .listen = listener->address,
+        .routes = listener->routes,
+        .n_routes = listener->n_routes,
         .app = &service->app,
         .timeout_default_ns = config->default_timeout_ns,
         .timeout_max_ns = config->max_timeout_ns,
-        .connections_max = (size_t)connections,
+        .connections_max = (size_t)listener->connections_max,
         .in_flight_max = (size_t)config->in_flight,
         .half_close_allowed = config->half_close,
         .on_done = events_log_request,
     };
+    enum cf_code code = cf_http_server_new(&options, service->loops, listener->n_loops, out, err);
 
-    return cf_http_server_new(&options, service->loops, n_loops, out, err);
+    return code == CF_OK ? CF_OK : cf_err_wrap(err, code, "%s", listener->flag);
 }
 
 /* The admin listener needs one loop only, and is there first: it can say that nothing else is. */
 static enum cf_code start(struct service *service, struct cf_err *err)
 {
-    const struct cf_http_route *routes;
-    enum cf_code code;
-    size_t n_routes;
+    const struct config *config = &service->config;
+    struct listener admin = {.flag = "--admin",
+                             .address = config->admin,
+                             .n_loops = 1,
+                             .connections_max = ADMIN_CONNECTIONS_MAX};
+    struct listener api = {
+        .flag = "--listen", .address = config->listen, .connections_max = config->connections};
+    enum cf_code code = start_loops(service, err);
 
-    code = start_loops(service, err);
-    if (code != CF_OK) {
-        return code;
+    admin.routes = routes_admin(config->demo, &admin.n_routes);
+    api.routes = routes_api(config->demo, &api.n_routes);
+    api.n_loops = service->n_loops;
+    if (code == CF_OK) {
+        code = start_database(service, err);
     }
-    code = start_database(service, err);
-    if (code != CF_OK) {
-        return code;
+    if (code == CF_OK) {
+        code = start_listener(service, &admin, &service->admin, err);
     }
-    routes = routes_admin(service->config.demo, &n_routes);
-    code = start_listener(service, service->config.admin, routes, n_routes, 1,
-                          ADMIN_CONNECTIONS_MAX, &service->admin, err);
-    if (code != CF_OK) {
-        return code;
+    if (code == CF_OK) {
+        code = start_listener(service, &api, &service->api, err);
     }
-    routes = routes_api(service->config.demo, &n_routes);
-    return start_listener(service, service->config.listen, routes, n_routes, service->n_loops,
-                          service->config.connections, &service->api, err);
+    return code;
 }
 
 static void log_started(const struct service *service)
@@ -302,6 +328,18 @@ static int complain(enum exit_status status, const struct cf_err *err)
     return (int)status;
 }
 
+/* What was asked for, --help or --version, has to arrive. Returns the exit status. */
+static int flush_output(void)
+{
+    struct cf_err err;
+
+    if (fflush(stdout) == 0 && ferror(stdout) == 0) {
+        return EXIT_CLEAN;
+    }
+    (void)cf_err_set_sys(&err, CF_EIO, errno, "cannot write to standard output");
+    return complain(EXIT_FAILED, &err);
+}
+
 static int serve(struct service *service)
 {
     struct cf_err err;
@@ -333,15 +371,18 @@ int main(int argc, char **argv)
     struct cf_err err;
     int status = EXIT_CLEAN;
 
+    open_standard_descriptors();
     switch (config_load(argc, argv, &service.config, &err)) {
     case CONFIG_OK:
         status = serve(&service);
         break;
     case CONFIG_HELP:
         config_print_help(stdout);
+        status = flush_output();
         break;
     case CONFIG_VERSION:
         print_versions();
+        status = flush_output();
         break;
     case CONFIG_USAGE:
         status = complain(EXIT_USAGE, &err);
@@ -350,6 +391,5 @@ int main(int argc, char **argv)
         status = complain(EXIT_CONFIG, &err);
         break;
     }
-    (void)fflush(stdout);
     _exit(status); /* Nobody joins the threads of libuv's pool, nor of an abandoned PQcancel. */
 }

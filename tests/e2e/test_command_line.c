@@ -1,8 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* How the program is called: flags, environment, exit status, and the messages to a person. */
 #include <check.h>
+#include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "client.h"
 #include "service.h"
@@ -79,9 +85,10 @@ static const struct {
     {{"--grace=5"}, 78, "5s"},
     {{"--cancel=maybe"}, 78, "control"},
     {{"--demo=perhaps"}, 78, "--demo"},
-    {{"--listen=nowhere"}, 78, "nowhere"},
-    {{"--listen=127.0.0.1:99999"}, 78, "99999"},
-    {{"--admin=127.0.0.1:http"}, 78, "127.0.0.1:http"},
+    {{"--listen=nowhere"}, 78, "--listen: cannot listen on nowhere: not host:port"},
+    {{"--listen="}, 78, "--listen: cannot listen on : not host:port"},
+    {{"--listen=127.0.0.1:99999"}, 78, "--listen: cannot listen on 127.0.0.1:99999: not host:port"},
+    {{"--admin=127.0.0.1:http"}, 78, "--admin: cannot listen on 127.0.0.1:http: not host:port"},
 };
 
 START_TEST(bad_flag_is_named)
@@ -107,13 +114,25 @@ static const struct {
     {"CURFEW_POOL=-1", "CURFEW_POOL"},
     {"CURFEW_DEFAULT_TIMEOUT=soon", "CURFEW_DEFAULT_TIMEOUT"},
     {"CURFEW_CANCEL=never", "CURFEW_CANCEL"},
-    {"DATABASE_URL=postgresql://[::1", "database URL"},
+    {"DATABASE_URL=postgresql://[::1", "DATABASE_URL: "},
+    {"DATABASE_URL=postgresql://[::1", "should be postgresql://user@host:port/database"},
+    {"DATABASE_URL=mysql://host/database", "DATABASE_URL: "},
 };
 
 START_TEST(bad_setting_is_named)
 {
     service_run(NULL, ARGS(bad_settings[_i].setting), &run);
     expect_complaint(78, bad_settings[_i].mentions);
+}
+END_TEST
+
+/* libpq's own message would repeat all of it. */
+START_TEST(password_of_bad_url_is_not_repeated)
+{
+    service_run(NULL, ARGS("DATABASE_URL=postgresql://user:sesame@[::1"), &run);
+    expect_complaint(78, "DATABASE_URL");
+    ck_assert_ptr_null(strstr(run.err, "sesame"));
+    ck_assert_ptr_null(strstr(run.out, "sesame"));
 }
 END_TEST
 
@@ -124,18 +143,99 @@ START_TEST(flag_wins_over_environment)
 }
 END_TEST
 
+/* descriptors */
+
+/* Start it with a standard output of our own, or with none of the three. */
+static pid_t start_on(const char *flag, const char *out)
+{
+    const char *binary = getenv("CF_TEST_BIN");
+    pid_t pid;
+
+    ck_assert_ptr_nonnull(binary);
+    pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        (void)setenv("CURFEW_LISTEN", "127.0.0.1:0", 1);
+        (void)setenv("CURFEW_ADMIN", "127.0.0.1:0", 1);
+        if (out != NULL) {
+            (void)dup2(open(out, O_WRONLY), STDOUT_FILENO);
+            (void)dup2(open("/dev/null", O_WRONLY), STDERR_FILENO);
+        } else {
+            (void)close(STDIN_FILENO);
+            (void)close(STDOUT_FILENO);
+            (void)close(STDERR_FILENO);
+        }
+        (void)execl(binary, binary, flag, (char *)NULL);
+        _exit(127);
+    }
+    return pid;
+}
+
+static int end_of(pid_t pid)
+{
+    int status;
+
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+static void link_of(pid_t pid, int fd, char *out, size_t size)
+{
+    char path[64];
+    ssize_t n;
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)pid, fd);
+    n = readlink(path, out, size - 1);
+    out[n > 0 ? n : 0] = '\0';
+}
+
+/* Else the log would go to whatever is opened first: an epoll, or somebody's connection. */
+START_TEST(closed_descriptors_are_not_reused)
+{
+    pid_t pid = start_on(NULL, NULL);
+    bool has_loops = false;
+    char target[128];
+
+    while (!has_loops) {
+        for (int fd = 0; fd < 64 && !has_loops; fd++) {
+            link_of(pid, fd, target, sizeof(target));
+            has_loops = strstr(target, "eventpoll") != NULL;
+        }
+        ck_assert_int_eq(waitpid(pid, NULL, WNOHANG), 0);
+        (void)sched_yield();
+    }
+    for (int fd = 0; fd <= STDERR_FILENO; fd++) {
+        link_of(pid, fd, target, sizeof(target));
+        ck_assert_str_eq(target, "/dev/null");
+    }
+    ck_assert_int_eq(kill(pid, SIGKILL), 0);
+    (void)end_of(pid);
+}
+END_TEST
+
+START_TEST(output_that_cannot_be_written_is_a_failure)
+{
+    ck_assert_int_eq(end_of(start_on("--help", "/dev/null")), 0);
+    ck_assert_int_eq(end_of(start_on("--help", "/dev/full")), 1);
+    ck_assert_int_eq(end_of(start_on("--version", "/dev/full")), 1);
+    ck_assert_int_eq(end_of(start_on("--nonsense", "/dev/full")), 2); /* It had nothing to write. */
+}
+END_TEST
+
 /* port */
 
 START_TEST(taken_port_is_refused)
 {
     struct service *first = service_start(NULL, NULL);
     char listen[64];
-    char port[16];
+    char port[32];
 
     (void)snprintf(listen, sizeof(listen), "CURFEW_LISTEN=127.0.0.1:%d", first->api_port);
-    (void)snprintf(port, sizeof(port), "%d", first->api_port);
+    (void)snprintf(port, sizeof(port), ":%d: another", first->api_port);
     service_run(NULL, ARGS(listen), &run);
     expect_complaint(1, port);
+    expect_complaint(1, "--listen: ");
     ck_assert_int_eq(client_get(first->api_port, "/livez", NULL)->status, 200);
 }
 END_TEST
@@ -144,12 +244,13 @@ START_TEST(taken_admin_port_is_refused)
 {
     struct service *first = service_start(NULL, NULL);
     char admin[64];
-    char port[16];
+    char port[32];
 
     (void)snprintf(admin, sizeof(admin), "CURFEW_ADMIN=127.0.0.1:%d", first->admin_port);
-    (void)snprintf(port, sizeof(port), "%d", first->admin_port);
+    (void)snprintf(port, sizeof(port), ":%d: another", first->admin_port);
     service_run(NULL, ARGS(admin), &run);
     expect_complaint(1, port);
+    expect_complaint(1, "--admin: ");
 }
 END_TEST
 
@@ -173,6 +274,7 @@ Suite *suite_command_line(void)
     Suite *suite = suite_create("command_line");
     TCase *flags = tcase_create("flags");
     TCase *environment = tcase_create("environment");
+    TCase *descriptors = tcase_create("descriptors");
     TCase *port = tcase_create("port");
 
     tcase_add_test(flags, help_prints_every_flag);
@@ -184,9 +286,15 @@ Suite *suite_command_line(void)
 
     tcase_add_loop_test(environment, bad_setting_is_named, 0,
                         sizeof(bad_settings) / sizeof(bad_settings[0]));
+    tcase_add_test(environment, password_of_bad_url_is_not_repeated);
     tcase_add_test(environment, flag_wins_over_environment);
     tcase_set_timeout(environment, 15);
     suite_add_tcase(suite, environment);
+
+    tcase_add_test(descriptors, closed_descriptors_are_not_reused);
+    tcase_add_test(descriptors, output_that_cannot_be_written_is_a_failure);
+    tcase_set_timeout(descriptors, 15);
+    suite_add_tcase(suite, descriptors);
 
     tcase_add_checked_fixture(port, NULL, teardown);
     tcase_add_test(port, taken_port_is_refused);

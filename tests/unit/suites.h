@@ -29,6 +29,10 @@
     X(arena)                                                                                       \
     X(config)                                                                                      \
     X(log)                                                                                         \
-    X(cpus)
+    X(cpus)                                                                                        \
+    X(page)                                                                                        \
+    X(routes)                                                                                      \
+    X(store)                                                                                       \
+    X(events)
 
 #endif

@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: MIT */
+/* The routes: which there are, what they refuse before they ask the database, and what they answer
+ * without one. */
+#include "curfewd/routes/routes.h"
+
+#include <check.h>
+#include <string.h>
+
+#include "curfewd/versions.h"
+#include "request.h"
+
+#define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
+
+/* Fixture */
+
+static struct app app;
+static struct cf_http *http;
+static struct cf_err err;
+
+static void setup(void)
+{
+    app.pg = NULL;
+    atomic_store(&app.draining, false);
+}
+
+static void teardown(void)
+{
+    request_free(http);
+}
+
+/* Helpers */
+
+static bool has(const struct cf_http_route *routes, size_t count, const char *path)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(routes[i].path, path) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void expect_member(const json_t *body, const char *name, const char *value)
+{
+    const char *text = json_string_value(json_object_get(body, name));
+
+    ck_assert_msg(text != NULL, "no \"%s\"", name);
+    ck_assert_str_eq(text, value);
+}
+
+/* api, admin */
+
+static const struct {
+    const char *path;
+    bool api;
+    bool admin;
+    bool demo; /* Only with it. */
+} table[] = {
+    {"/v1/dashboard", true, false, false}, {"/v1/users/{id}", true, false, false},
+    {"/v1/users", true, false, false},     {"/v1/orders", true, false, false},
+    {"/v1/metrics", true, false, false},   {"/livez", true, true, false},
+    {"/readyz", true, true, false},        {"/version", true, true, false},
+    {"/v1/sleep", true, true, true},
+};
+
+START_TEST(tables_have_demo_routes_with_demo_only)
+{
+    bool demo = _i == 1;
+    size_t n_api;
+    size_t n_admin;
+    const struct cf_http_route *api = routes_api(demo, &n_api);
+    const struct cf_http_route *admin = routes_admin(demo, &n_admin);
+    size_t expected_api = 0;
+    size_t expected_admin = 0;
+
+    for (size_t i = 0; i < LENGTH(table); i++) {
+        bool there = demo || !table[i].demo;
+
+        ck_assert_msg(has(api, n_api, table[i].path) == (there && table[i].api), "%s",
+                      table[i].path);
+        ck_assert_msg(has(admin, n_admin, table[i].path) == (there && table[i].admin), "%s",
+                      table[i].path);
+        expected_api += there && table[i].api;
+        expected_admin += there && table[i].admin;
+    }
+    ck_assert_uint_eq(n_api, expected_api);
+    ck_assert_uint_eq(n_admin, expected_admin);
+}
+END_TEST
+
+/* What is refused */
+
+#define USER_ID "user_id must be an integer from 1 to 9223372036854775807"
+#define ID "id must be an integer from 1 to 9223372036854775807"
+#define SECONDS "seconds must be a number from 0 to 3600"
+
+static const struct {
+    const char *target;
+    const char *said;
+} refused[] = {
+    {"/v1/users/0", ID},
+    {"/v1/users/-1", ID},
+    {"/v1/users/me", ID},
+    {"/v1/users/1.5", ID},
+    {"/v1/users/%20", ID},
+    {"/v1/users/9223372036854775808", ID},
+    {"/v1/users?limit=0", "limit must be an integer from 1 to 200"},
+    {"/v1/orders?user_id=0", USER_ID},
+    {"/v1/orders?user_id=", USER_ID},
+    {"/v1/orders?user_id=1%202", USER_ID},
+    {"/v1/orders?user_id=7&limit=201", "limit must be an integer from 1 to 200"},
+    {"/v1/orders?after=0", "after must be an integer from 1 to 9223372036854775807"},
+    {"/v1/dashboard?user_id=0", USER_ID},
+    {"/v1/dashboard?user_id=x", USER_ID},
+    {"/v1/sleep?seconds=", SECONDS},
+    {"/v1/sleep?seconds=-0.1", SECONDS},
+    {"/v1/sleep?seconds=3600.1", SECONDS},
+    {"/v1/sleep?seconds=nan", SECONDS},
+    {"/v1/sleep?seconds=inf", SECONDS},
+    {"/v1/sleep?seconds=1e3", SECONDS},
+    {"/v1/sleep?seconds=0x1", SECONDS},
+    {"/v1/sleep?seconds=1,5", SECONDS},
+    {"/v1/sleep?seconds=.5", SECONDS},
+    {"/v1/sleep?seconds=5.", SECONDS},
+    {"/v1/sleep?seconds=1s", SECONDS},
+};
+
+/* The database is NULL: whoever lets a bad value through crashes. */
+START_TEST(bad_value_is_refused_before_the_database)
+{
+    http = request_new(&app, refused[_i].target);
+    ck_assert_int_eq(request_handle(http, &err), CF_EINVAL);
+    ck_assert_str_eq(err.msg, refused[_i].said);
+}
+END_TEST
+
+/* livez, readyz, version */
+
+START_TEST(livez_needs_no_database)
+{
+    json_t *body;
+
+    http = request_new(&app, "/livez");
+    atomic_store(&app.draining, true); /* No reason to be killed. */
+    ck_assert_int_eq(request_handle(http, &err), CF_OK);
+    ck_assert_int_eq(request_status(http), 200);
+    body = request_body(http);
+    expect_member(body, "status", "alive");
+    json_decref(body);
+}
+END_TEST
+
+START_TEST(readyz_while_draining_is_not_ready)
+{
+    json_t *body;
+
+    http = request_new(&app, "/readyz");
+    atomic_store(&app.draining, true);
+    ck_assert_int_eq(request_handle(http, &err), CF_OK);
+    ck_assert_int_eq(request_status(http), 503);
+    body = request_body(http);
+    expect_member(body, "status", "draining");
+    expect_member(body, "reason", "the process is stopping");
+    json_decref(body);
+}
+END_TEST
+
+START_TEST(version_names_service_and_libraries)
+{
+    static const char *const names[] = {"curfewd", "libmicrohttpd", "libpq", "libuv", "jansson"};
+    struct version list[VERSIONS_MAX];
+    json_t *body;
+
+    ck_assert_uint_eq(versions(list), LENGTH(names));
+    http = request_new(&app, "/version");
+    ck_assert_int_eq(request_handle(http, &err), CF_OK);
+    ck_assert_int_eq(request_status(http), 200);
+    body = request_body(http);
+    ck_assert_uint_eq(json_object_size(body), LENGTH(names));
+    for (size_t i = 0; i < LENGTH(names); i++) {
+        ck_assert_str_eq(list[i].name, names[i]);
+        expect_member(body, names[i], list[i].version);
+        ck_assert_uint_gt(strspn(list[i].version, "0123456789"), 0);
+    }
+    expect_member(body, "curfewd", CF_VERSION);
+    json_decref(body);
+}
+END_TEST
+
+Suite *suite_routes(void)
+{
+    Suite *suite = suite_create("routes");
+    TCase *tables = tcase_create("tables");
+    TCase *values = tcase_create("values");
+    TCase *health = tcase_create("health");
+
+    tcase_add_loop_test(tables, tables_have_demo_routes_with_demo_only, 0, 2);
+    suite_add_tcase(suite, tables);
+
+    tcase_add_checked_fixture(values, setup, teardown);
+    tcase_add_loop_test(values, bad_value_is_refused_before_the_database, 0, LENGTH(refused));
+    suite_add_tcase(suite, values);
+
+    tcase_add_checked_fixture(health, setup, teardown);
+    tcase_add_test(health, livez_needs_no_database);
+    tcase_add_test(health, readyz_while_draining_is_not_ready);
+    tcase_add_test(health, version_names_service_and_libraries);
+    suite_add_tcase(suite, health);
+    return suite;
+}
