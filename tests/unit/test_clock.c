@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "curfew/core/list.h"
@@ -370,6 +371,7 @@ START_TEST(timer_heap_does_as_a_sorted_array)
     struct cf__timer_heap heap = {0};
     struct model model = {.count = 0};
 
+    memset(timers, 0, sizeof(timers)); /* Without a fork, the last loop's are in them. */
     random_state = seed;
     for (int step = 0; step < 20000; step++) {
         struct cf_timer *timer = &timers[next_random() % MODEL_MAX];
