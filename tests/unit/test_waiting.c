@@ -129,6 +129,7 @@ END_TEST
 
 struct parked {
     struct cf__wait wait;
+    atomic_bool offered; /* The wait may be ended. */
     struct cf_ctx *ctx;
     struct ending ending;
 };
@@ -138,6 +139,7 @@ static void park(void *arg)
     struct parked *parked = arg;
 
     cf__wait_init(&parked->wait);
+    atomic_store(&parked->offered, true);
     parked->ending.outcome = cf__wait_park(parked->ctx, &parked->wait);
     parked->ending.in_ctx = !cf__list_empty(&parked->wait.on_ctx.node);
     wait_once_more(&parked->ending);
@@ -164,6 +166,7 @@ START_TEST(park_ends_when_somebody_ends_it)
 
     visit_start(&visit, _i % PLACES, park, &parked);
     visit_wait_parked(&visit);
+    ck_assert(atomic_load(&parked.offered));
     ck_assert(cf__wait_end(&parked.wait, CF__WAIT_READY));
     visit_join(&visit);
     ck_assert_int_eq(parked.ending.outcome, CF__WAIT_READY);
