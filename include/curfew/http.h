@@ -75,6 +75,8 @@ struct cf_http_options {
     int64_t timeout_default_ns; /* Of a request that asks for none. 0: 5 s. */
     int64_t timeout_max_ns;     /* Of any request. 0: 60 s. */
     int64_t idle_timeout_ns;    /* A connection that says nothing is closed. 0: 60 s. */
+    int64_t head_timeout_ns;    /* For a whole head, then 408, a quarter late at most. 0: 10 s. */
+    int64_t body_timeout_ns;    /* The same for a body, from the end of its head. 0: 30 s. */
     size_t connections_max;     /* Of the server; more wait in the backlog. 0: 10,000. */
     size_t in_flight_max;       /* Requests; more get 503. 0: 8,192. */
     size_t body_size_max;       /* Bytes; more get 413. 0: 1 MiB. */

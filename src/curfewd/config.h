@@ -19,6 +19,9 @@ struct config {
     int64_t default_timeout_ns;
     int64_t max_timeout_ns;
     int64_t grace_ns;
+    int64_t idle_timeout_ns;
+    int64_t head_timeout_ns;
+    int64_t body_timeout_ns;
     int64_t in_flight;
     int64_t connections;
     bool half_close;

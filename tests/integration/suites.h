@@ -11,6 +11,7 @@
     X(pg_pool)                                                                                     \
     X(pg_server)                                                                                   \
     X(pg_tx)                                                                                       \
-    X(http)
+    X(http)                                                                                        \
+    X(http_slow)
 
 #endif

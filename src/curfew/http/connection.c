@@ -56,12 +56,17 @@ static struct cf__connection *make(struct cf__shard *shard, struct MHD_Connectio
     if (connection == NULL) {
         return NULL;
     }
-    if (epoll_ctl(shard->ends_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
-        free(connection); /* Untested: the kernel has no memory. */
-        return NULL;
-    }
     connection->shard = shard;
     connection->fd = fd;
+    if (!cf__slow_watch(connection)) {
+        free(connection);
+        return NULL;
+    }
+    if (epoll_ctl(shard->ends_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
+        cf__slow_forget(connection); /* Untested: the kernel has no memory. */
+        free(connection);
+        return NULL;
+    }
     cf__list_init(&connection->leaving_node);
     cf__list_push(&shard->open, &connection->node);
     info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
@@ -93,6 +98,7 @@ static void closed(struct cf__shard *shard, struct cf__connection *connection)
     if (connection->http != NULL) {
         cf__exchange_abandoned(connection->http);
     }
+    cf__slow_forget(connection);
     /* Closing would do it, unless a child of the process holds a copy of the descriptor. */
     (void)epoll_ctl(shard->ends_fd, EPOLL_CTL_DEL, connection->fd, NULL);
     cf__list_unlink(&connection->node);

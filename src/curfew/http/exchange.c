@@ -246,6 +246,7 @@ static enum MHD_Result see_head(struct cf_http *http, const char *method, const 
     char *copy = cf__arena_copy(&http->arena, method, strlen(method));
 
     http->head_seen = true;
+    http->head_at_ns = cf_now_ns();
     atomic_fetch_add_explicit(&shard->requests, 1, memory_order_relaxed);
     http->code = cf__head_read(&http->head, http->mhd, method, version,
                                shard->server->options.body_size_max, &http->err);
@@ -329,8 +330,8 @@ void *cf__exchange_begin(void *arg, const char *target, struct MHD_Connection *m
     struct cf_http *http;
 
     (void)arg;
-    if (connection == NULL) {
-        return NULL; /* It is not watched, and about to be closed. */
+    if (connection == NULL || connection->timed_out) {
+        return NULL; /* It is about to be closed. */
     }
     http = malloc(sizeof(*http));
     if (http == NULL) {
@@ -353,6 +354,7 @@ void *cf__exchange_begin(void *arg, const char *target, struct MHD_Connection *m
     }
     cut_query(target);
     connection->http = http;
+    connection->n_begun++;
     return http;
 }
 
@@ -423,8 +425,8 @@ enum MHD_Result cf__exchange_access(void *arg, struct MHD_Connection *mhd, const
     (void)mhd;
     (void)url; /* Decoded by libmicrohttpd in its own way: raw_target is what we go by. */
     (void)data;
-    if (http == NULL) {
-        return MHD_NO;
+    if (http == NULL || http->stage == CF__ANSWERED) {
+        return MHD_NO; /* What is there to read comes too late. */
     }
     if (http->is_suspended) {
         http->is_suspended = false;
@@ -445,7 +447,7 @@ enum MHD_Result cf__exchange_access(void *arg, struct MHD_Connection *mhd, const
     case CF__ANSWERED:
         break;
     }
-    return MHD_NO; /* Untested: it does not ask while it is suspended, nor once it has the reply. */
+    return MHD_NO; /* Untested: it does not ask while it is suspended. */
 }
 
 void cf__exchange_client_gone(struct cf_http *http)

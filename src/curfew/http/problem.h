@@ -37,6 +37,8 @@
       "This path does not serve that method.")                                                     \
     X(CONFLICT, 409, "conflict", "Conflict", "The request conflicts with the present state.")      \
     X(TOO_LARGE, 413, "too_large", "Content too large", "The request's body is too large.")        \
+    X(REQUEST_TIMEOUT, 408, "request_timeout", "Request timeout",                                  \
+      "The request did not come in time.")                                                         \
     X(HEAD_TOO_LARGE, 431, "head_too_large", "Request header fields too large",                    \
       "The request's headers are too large.")
 

@@ -338,3 +338,20 @@ void cf__reply_directly(struct cf_http *http, enum cf__problem_kind problem)
     (void)shutdown(http->connection->fd, SHUT_WR);
     cf__exchange_done(http, body.status, body.size);
 }
+
+void cf__reply_too_slow(struct cf__connection *connection)
+{
+    static const char fixed[] = "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n"
+                                "Connection: close\r\n\r\n";
+    struct cf_http *http = connection->http;
+
+    if (http == NULL) {
+        /* There is not even a first line to be logged. */
+        (void)send(connection->fd, fixed, sizeof(fixed) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+        return;
+    }
+    if (!http->head_seen) {
+        cf__request_id_next(&connection->shard->ids, http->request_id);
+    }
+    cf__reply_directly(http, CF__PROBLEM_REQUEST_TIMEOUT);
+}

@@ -16,6 +16,8 @@
 #define TIMEOUT_DEFAULT_NS (5 * CF_SECOND)
 #define TIMEOUT_MAX_DEFAULT_NS (60 * CF_SECOND)
 #define IDLE_TIMEOUT_DEFAULT_NS (60 * CF_SECOND)
+#define HEAD_TIMEOUT_DEFAULT_NS (10 * CF_SECOND)
+#define BODY_TIMEOUT_DEFAULT_NS (30 * CF_SECOND)
 #define CONNECTIONS_MAX_DEFAULT 10000
 #define IN_FLIGHT_MAX_DEFAULT 8192
 #define BODY_SIZE_MAX_DEFAULT ((size_t)1024 * 1024)
@@ -38,6 +40,8 @@ static void fill_in_defaults(struct cf_http_options *options)
     default_ns(&options->timeout_default_ns, TIMEOUT_DEFAULT_NS);
     default_ns(&options->timeout_max_ns, TIMEOUT_MAX_DEFAULT_NS);
     default_ns(&options->idle_timeout_ns, IDLE_TIMEOUT_DEFAULT_NS);
+    default_ns(&options->head_timeout_ns, HEAD_TIMEOUT_DEFAULT_NS);
+    default_ns(&options->body_timeout_ns, BODY_TIMEOUT_DEFAULT_NS);
     default_size(&options->connections_max, CONNECTIONS_MAX_DEFAULT);
     default_size(&options->in_flight_max, IN_FLIGHT_MAX_DEFAULT);
     default_size(&options->body_size_max, BODY_SIZE_MAX_DEFAULT);

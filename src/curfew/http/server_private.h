@@ -5,6 +5,7 @@
  *     struct cf_http_server      server.c      made, stopped and freed on a plain thread
  *      +- struct cf__shard       shard.c       one per loop: a libmicrohttpd daemon and its turns
  *          +- struct cf__connection  connection.c  watched for its client's end
+ *              |                 slow.c        and timed while it sends
  *              +- struct cf_http exchange.c    one request and its reply
  *                                request.c     what its handler may ask
  *                                reply.c       what its handler may answer, and the sending
@@ -18,6 +19,7 @@
 #include <stdalign.h>
 #include <stdatomic.h>
 
+#include <curfew/clock.h>
 #include <curfew/http.h>
 
 #include "curfew/http/arena.h"
@@ -104,6 +106,14 @@ struct cf__connection {
     bool at_end;          /* The client will send nothing more. */
     bool gone;            /* The client wants nothing more. */
     bool served;          /* A request was completed. */
+    bool timed_out;       /* A request took too long to come. */
+    uint64_t n_begun;     /* Requests whose first line has come. */
+
+    struct cf_timer look; /* slow.c: the next look at what has come, */
+    int64_t opened_ns;
+    uint64_t n_seen;       /* and at the last one: n_begun, */
+    uint64_t bytes_seen;   /* what had come in all, */
+    int64_t head_since_ns; /* and since when a head without its first line is coming; 0: none. */
     char address[INET6_ADDRSTRLEN];
 };
 
@@ -134,6 +144,7 @@ struct cf_http {
     const char *method;
     const char *raw_target; /* As it came. */
     int64_t started_ns;
+    int64_t head_at_ns; /* Once head_seen. */
     uint64_t body_size;
     struct cf__head head;
     struct cf__target target;
@@ -195,6 +206,12 @@ void cf__connections_leaving(struct cf__shard *shard);
  * those that want nothing more, and the others later. */
 void cf__connections_sweep(struct cf__shard *shard, bool is_quiet);
 
+/* slow.c */
+
+/* Time what the client sends, from now on. False: out of memory. */
+bool cf__slow_watch(struct cf__connection *connection);
+void cf__slow_forget(struct cf__connection *connection);
+
 /* exchange.c */
 
 void *cf__exchange_begin(void *arg, const char *target, struct MHD_Connection *mhd);
@@ -224,5 +241,8 @@ enum MHD_Result cf__reply_send(struct cf_http *http);
 /* Answer where libmicrohttpd takes no reply, in the middle of a body, or has no room for one. What is
  * left to it is to close: the access callback has to return MHD_NO. */
 void cf__reply_directly(struct cf_http *http, enum cf__problem_kind problem);
+
+/* Answer 408 where a request was to come, of which there may not even be a first line. */
+void cf__reply_too_slow(struct cf__connection *connection);
 
 #endif

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: MIT */
+/* What has come on a connection, as the kernel counts. */
+#ifndef CURFEW_HTTP_RECEIVED_H
+#define CURFEW_HTTP_RECEIVED_H
+
+#include <stdint.h>
+
+/* Bytes of data since the connection was made; 0 for what is no TCP. */
+uint64_t cf__bytes_received(int fd);
+
+#endif

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/* Clients that take too long to say what they want.
+ *
+ * libmicrohttpd times inactivity only: a byte now and then keeps a connection for ever, a thousand
+ * such connections keep everybody else out. So each connection is looked at, a few times in a head's
+ * time, and a head or a body that is not complete in its whole time is answered with 408 and ended.
+ * No request pays for it: the timer is moved by the looks alone.
+ *
+ * When a head has begun, nobody tells us before its first line is there. But the kernel counts what
+ * has come on a connection: bytes without a request mean that one has begun, at the latest now, for
+ * a first request with the connection. A connection on which nothing comes is idle, which is
+ * libmicrohttpd's to time. */
+#include <sys/socket.h>
+
+#include <curfew/clock.h>
+
+#include "curfew/http/received.h"
+#include "curfew/http/server_private.h"
+
+/* Looks in the time of a head: it is found late by one part at most. */
+#define LOOKS 4
+
+/* Internal helpers */
+
+static int64_t look_in(const struct cf__connection *connection)
+{
+    return connection->shard->server->options.head_timeout_ns / LOOKS + 1;
+}
+
+static void arm(struct cf__connection *connection, int64_t at_ns)
+{
+    struct cf_timer_source *source = cf_timer_source();
+
+    /* It has just fired, so there is room for it. */
+    CF_ASSERT(source->arm(source, &connection->look, at_ns));
+}
+
+/* With no request under way: when its head will have taken too long; CF_NEVER if none has begun. */
+static int64_t due_of_beginning(struct cf__connection *connection, int64_t now_ns)
+{
+    uint64_t bytes = cf__bytes_received(connection->fd);
+
+    if (connection->n_begun != connection->n_seen) {
+        connection->n_seen = connection->n_begun;
+        connection->bytes_seen = bytes;
+        connection->head_since_ns = 0;
+    } else if (bytes > connection->bytes_seen && connection->head_since_ns == 0) {
+        connection->head_since_ns = connection->n_begun == 0 ? connection->opened_ns : now_ns;
+    }
+    if (connection->head_since_ns == 0) {
+        return CF_NEVER;
+    }
+    return connection->head_since_ns + connection->shard->server->options.head_timeout_ns;
+}
+
+/* When what is being read will have taken too long. */
+static int64_t due_of(struct cf__connection *connection, int64_t now_ns)
+{
+    const struct cf_http_options *options = &connection->shard->server->options;
+    const struct cf_http *http = connection->http;
+
+    if (http == NULL) {
+        return due_of_beginning(connection, now_ns);
+    }
+    if (http->stage != CF__READING) {
+        return CF_NEVER; /* What it takes now is ours, or libmicrohttpd's to time. */
+    }
+    if (http->head_seen) {
+        return http->head_at_ns + options->body_timeout_ns;
+    }
+    return http->started_ns + options->head_timeout_ns;
+}
+
+static void on_look(struct cf_timer *timer)
+{
+    struct cf__connection *connection = CF__CONTAINER(timer, struct cf__connection, look);
+    int64_t now_ns = cf_now_ns();
+    int64_t next_ns = now_ns + look_in(connection);
+    int64_t due_ns = due_of(connection, now_ns);
+
+    if (now_ns < due_ns) {
+        arm(connection, due_ns < next_ns ? due_ns : next_ns);
+        return;
+    }
+    connection->timed_out = true;
+    cf__reply_too_slow(connection);
+    (void)shutdown(connection->fd, SHUT_RDWR); /* Of which libmicrohttpd learns, and closes it. */
+}
+
+/* Life cycle */
+
+bool cf__slow_watch(struct cf__connection *connection)
+{
+    struct cf_timer_source *source = cf_timer_source();
+
+    connection->opened_ns = cf_now_ns();
+    connection->look = (struct cf_timer){.fire = on_look};
+    return source->arm(source, &connection->look, connection->opened_ns + look_in(connection));
+}
+
+void cf__slow_forget(struct cf__connection *connection)
+{
+    struct cf_timer_source *source = cf_timer_source();
+
+    (void)source->disarm(source, &connection->look); /* False: it has timed out. */
+}
