@@ -5,6 +5,7 @@
 #include <check.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -270,6 +271,18 @@ START_TEST(timer_heap_pops_in_order_and_never_early)
 }
 END_TEST
 
+/* What makes it a heap. */
+static bool is_heap(const struct cf__timer_heap *heap)
+{
+    for (size_t i = 0; i < heap->count; i++) {
+        if (heap->timers[i]->slot != i + 1 ||
+            heap->timers[i]->at_ns < heap->timers[i > 0 ? (i - 1) / 2 : 0]->at_ns) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* The last one moves into the gap: up, when it came from below another branch. */
 START_TEST(timer_heap_remove_from_the_middle_keeps_the_order)
 {
@@ -281,6 +294,7 @@ START_TEST(timer_heap_remove_from_the_middle_keeps_the_order)
     }
     ck_assert(cf__timer_heap_remove(&heap, &alarms[_i].timer));
     ck_assert(!cf__timer_heap_remove(&heap, &alarms[_i].timer));
+    ck_assert(is_heap(&heap));
     for (int64_t last_ns = INT64_MIN, left = 6; left > 0; left--) {
         struct cf_timer *timer = cf__timer_heap_pop(&heap, CF_NEVER);
 
@@ -392,6 +406,7 @@ START_TEST(timer_heap_does_as_a_sorted_array)
             model_insert(&model, timer);
         }
         CHECK(heap.count == model.count);
+        CHECK(is_heap(&heap));
         CHECK(cf__timer_heap_next_ns(&heap) ==
               (model.count == 0 ? CF_NEVER : model.timers[0]->at_ns));
     }
@@ -413,8 +428,9 @@ END_TEST
 
 START_TEST(timer_thread_fires_never_early_and_on_a_thread_of_its_own)
 {
+    /* So near to each other that the next is nearly due when the thread looks. */
     for (int i = 0; i < ALARMS; i++) {
-        arm_in(&alarms[i], i * 777 * CF_US);
+        arm_in(&alarms[i], 5 * CF_MS + i * 50 * CF_US);
     }
     wait_fired(ALARMS);
     (void)pthread_mutex_lock(&mu);
@@ -507,12 +523,26 @@ START_TEST(timer_thread_calls_without_its_lock)
 }
 END_TEST
 
+static sem_t released;
+
+static void wait_released(struct cf_deferred *deferred)
+{
+    (void)deferred;
+    (void)sem_wait(&released);
+}
+
+/* The first one holds the thread until all others stand in line. */
 START_TEST(timer_thread_defers_in_order)
 {
+    struct cf_deferred first = {.run = wait_released};
+
+    ck_assert_int_eq(sem_init(&released, 0, 0), 0);
     ck_assert(cf__timer_thread_start());
+    source->defer(source, &first);
     for (int i = 0; i < ALARMS; i++) {
         source->defer(source, &alarms[i].deferred);
     }
+    ck_assert_int_eq(sem_post(&released), 0);
     wait_fired(ALARMS);
     (void)pthread_mutex_lock(&mu);
     for (int i = 0; i < ALARMS; i++) {
@@ -520,6 +550,7 @@ START_TEST(timer_thread_defers_in_order)
     }
     ck_assert(!pthread_equal(fired_on, pthread_self()));
     (void)pthread_mutex_unlock(&mu);
+    ck_assert_int_eq(sem_destroy(&released), 0);
 }
 END_TEST
 

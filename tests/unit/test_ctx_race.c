@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -496,6 +497,47 @@ START_TEST(unsubscribe_races_cancel)
 }
 END_TEST
 
+/* A waiter that takes its time, with the lock of its context. */
+static sem_t slow_begun;
+static atomic_bool slow_runs;
+
+static void be_slow(struct cf__ctx_waiter *waiter)
+{
+    int64_t until_ns = cf_now_ns() + 20 * CF_MS;
+
+    (void)waiter;
+    atomic_store(&slow_runs, true);
+    (void)sem_post(&slow_begun);
+    while (cf_now_ns() < until_ns) {
+        (void)sched_yield();
+    }
+    atomic_store(&slow_runs, false);
+}
+
+static void *cancel_on_thread(void *arg)
+{
+    cf_ctx_cancel((struct cf_ctx *)arg);
+    return NULL;
+}
+
+START_TEST(unsubscribe_returns_after_fire_has_returned)
+{
+    struct cf__ctx_waiter waiter = {.fire = be_slow};
+    struct cf_ctx *ctx = with_cancel(cf_ctx_background());
+    pthread_t thread;
+
+    ck_assert_int_eq(sem_init(&slow_begun, 0, 0), 0);
+    ck_assert(cf__ctx_subscribe(ctx, &waiter));
+    ck_assert_int_eq(pthread_create(&thread, NULL, cancel_on_thread, ctx), 0);
+    ck_assert_int_eq(sem_wait(&slow_begun), 0);
+    ck_assert(!cf__ctx_unsubscribe(ctx, &waiter));
+    ck_assert(!atomic_load(&slow_runs));
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    ck_assert_int_eq(sem_destroy(&slow_begun), 0);
+    cf_ctx_free(ctx);
+}
+END_TEST
+
 /* after, stop */
 
 static struct cf_ctx_after *handle;
@@ -674,6 +716,7 @@ Suite *suite_ctx_race(void)
 
     tc = add(suite, "unsubscribe");
     tcase_add_test(tc, unsubscribe_races_cancel);
+    tcase_add_test(tc, unsubscribe_returns_after_fire_has_returned);
 
     tc = add(suite, "stop");
     tcase_add_test(tc, stop_races_cancel);
