@@ -260,8 +260,8 @@ START_TEST(disarm_prevents_firing)
     struct alarm disarmed;
     struct alarm behind;
 
-    set_alarm(&disarmed, &count, cf_now_ns() + 10 * CF_MS);
-    set_alarm(&behind, &count, cf_now_ns() + 20 * CF_MS);
+    set_alarm(&disarmed, &count, cf_now_ns() + CF_SECOND); /* Time enough to take it back. */
+    set_alarm(&behind, &count, disarmed.at_ns + CF_MS);
     run(arm_one, &disarmed);
     run(arm_one, &behind);
     if (_i == 0) {
