@@ -37,9 +37,9 @@ long cpus_quota(const char *root)
     return count == 2 && limit > 0 && period > 0 ? (limit - 1) / period + 1 : 0;
 }
 
-int cpus_usable(void)
+int cpus_usable(const char *root)
 {
-    long allowed = cpus_quota("/sys/fs/cgroup");
+    long allowed = cpus_quota(root);
     cpu_set_t set;
     int count = 1;
 

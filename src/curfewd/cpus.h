@@ -3,11 +3,13 @@
 #ifndef CURFEWD_CPUS_H
 #define CURFEWD_CPUS_H
 
-/* The lesser of the processors in the affinity mask and the control group's quota, at least 1. */
-int cpus_usable(void);
+#define CPUS_CGROUP "/sys/fs/cgroup"
 
-/* The quota that the files of control groups below `root` set, in whole processors, rounded up; 0:
- * none. */
+/* The lesser of the processors in the affinity mask and the quota that the control group's files
+ * below `root` set, at least 1. */
+int cpus_usable(const char *root);
+
+/* That quota in whole processors, rounded up; 0: none. */
 long cpus_quota(const char *root);
 
 #endif

@@ -79,7 +79,7 @@ static size_t choose_loops(const struct config *config)
     int64_t n = config->loops;
 
     if (n == 0) {
-        n = cpus_usable();
+        n = cpus_usable(CPUS_CGROUP);
         n = n < config->pool ? n : config->pool;
         n = n < LOOPS_MAX ? n : LOOPS_MAX;
     }

@@ -43,6 +43,17 @@ static void teardown(void)
     (void)rmdir(root);
 }
 
+/* Helpers */
+
+static void write_file(const char *name, const char *text)
+{
+    FILE *file = fopen(path_of(name), "w");
+
+    ck_assert_ptr_nonnull(file);
+    ck_assert_int_ge(fputs(text, file), 0);
+    ck_assert_int_eq(fclose(file), 0);
+}
+
 /* quota */
 
 static const struct {
@@ -88,15 +99,9 @@ static const struct {
 START_TEST(quota_of_group_is_in_processors)
 {
     for (size_t i = 0; i < LENGTH(names); i++) {
-        FILE *file;
-
-        if (groups[_i].texts[i] == NULL) {
-            continue;
+        if (groups[_i].texts[i] != NULL) {
+            write_file(names[i], groups[_i].texts[i]);
         }
-        file = fopen(path_of(names[i]), "w");
-        ck_assert_ptr_nonnull(file);
-        ck_assert_int_ge(fputs(groups[_i].texts[i], file), 0);
-        ck_assert_int_eq(fclose(file), 0);
     }
     ck_assert_int_eq(cpus_quota(root), groups[_i].quota);
 }
@@ -111,16 +116,29 @@ START_TEST(usable_is_bounded_by_affinity)
     int cpu = 0;
 
     ck_assert_int_eq(sched_getaffinity(0, sizeof(all), &all), 0);
-    ck_assert_int_ge(cpus_usable(), 1);
-    ck_assert_int_le(cpus_usable(), CPU_COUNT(&all));
+    ck_assert_int_eq(cpus_usable(root), CPU_COUNT(&all));
     while (!CPU_ISSET(cpu, &all)) {
         cpu++;
     }
     CPU_ZERO(&one);
     CPU_SET(cpu, &one);
     ck_assert_int_eq(sched_setaffinity(0, sizeof(one), &one), 0);
-    ck_assert_int_eq(cpus_usable(), 1);
+    ck_assert_int_eq(cpus_usable(root), 1);
     ck_assert_int_eq(sched_setaffinity(0, sizeof(all), &all), 0);
+}
+END_TEST
+
+START_TEST(usable_is_bounded_by_quota)
+{
+    cpu_set_t all;
+
+    ck_assert_int_eq(sched_getaffinity(0, sizeof(all), &all), 0);
+    write_file("cpu.max", "1 100000\n");
+    ck_assert_int_eq(cpus_usable(root), 1);
+    write_file("cpu.max", "100000000 100000\n"); /* Of more than there are. */
+    ck_assert_int_le(CPU_COUNT(&all), 1000);
+    ck_assert_int_eq(cpus_usable(root), CPU_COUNT(&all));
+    ck_assert_int_ge(cpus_usable(CPUS_CGROUP), 1);
 }
 END_TEST
 
@@ -134,7 +152,9 @@ Suite *suite_cpus(void)
     tcase_add_loop_test(quota, quota_of_group_is_in_processors, 0, LENGTH(groups));
     suite_add_tcase(suite, quota);
 
+    tcase_add_checked_fixture(usable, setup, teardown);
     tcase_add_test(usable, usable_is_bounded_by_affinity);
+    tcase_add_test(usable, usable_is_bounded_by_quota);
     suite_add_tcase(suite, usable);
     return suite;
 }
