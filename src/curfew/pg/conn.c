@@ -446,6 +446,13 @@ static void take(struct cf__pg_conn *conn, PGresult *result)
     case PGRES_TUPLES_OK:
         section->rows = result;
         return;
+    case PGRES_COPY_IN:
+    case PGRES_COPY_OUT:
+    case PGRES_COPY_BOTH: /* Which libpq would say again and again. */
+        conn->is_copying = true;
+        conn->broken = true;
+        (void)cf_err_set(&section->err, CF_EINTERNAL, "COPY is no query");
+        break;
     default:
         keep_first(conn, result);
         break;
@@ -551,7 +558,7 @@ bool cf__pg_conn_pump(struct cf__pg_conn *conn)
         } else {
             after_null = true;
         }
-        if (cf_now_ns() >= until_ns) {
+        if (conn->is_copying || cf_now_ns() >= until_ns) {
             break;
         }
     }

@@ -26,9 +26,13 @@ static struct cf__pg_pool *pool_here(struct cf_pg *pg)
 /* What the statement left behind decides about the connection. */
 static void give_back(struct cf__pg_slot *slot)
 {
+    if (slot->conn->broken) {
+        cf__pg_pool_release(slot); /* Which closes it. */
+        return;
+    }
     switch (PQtransactionStatus(slot->conn->pq)) {
     case PQTRANS_IDLE:
-    case PQTRANS_UNKNOWN: /* Broken: release sees it. */
+    case PQTRANS_UNKNOWN:
         cf__pg_pool_release(slot);
         return;
     case PQTRANS_ACTIVE:
