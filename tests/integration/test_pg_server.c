@@ -381,11 +381,11 @@ START_TEST(connect_refused_backs_off_to_the_cap)
 
     relay_start(&relay, to_the_door);
     url_to(url, sizeof(url), relay.port);
-    fixture_open((struct cf_pg_options){.url = url, .pool_max = 4, .backoff_max_ns = 400 * CF_MS},
+    fixture_open((struct cf_pg_options){.url = url, .pool_max = 4, .backoff_max_ns = 300 * CF_MS},
                  1);
     WAIT_FOR(atomic_load(&relay.accepted) >= 7);
     for (size_t i = 0; i < 6; i++) {
-        int64_t most_ns = i < 2 ? (100 << i) * CF_MS : 400 * CF_MS;
+        int64_t most_ns = i < 2 ? (100 << i) * CF_MS : 300 * CF_MS;
         struct cf_pg_event event = events_get(CF_PG_EVENT_CONNECT_FAILED, i);
         int64_t gap_ns = relay.at_ns[i + 1] - relay.at_ns[i];
 
@@ -396,7 +396,7 @@ START_TEST(connect_refused_backs_off_to_the_cap)
         ck_assert_int_lt(gap_ns, event.retry_ns + bound(CF_SECOND / 2));
         total_ns += gap_ns;
     }
-    ck_assert_int_ge(total_ns, (50 + 100 + 4 * 200) * CF_MS - 6 * CF_MS);
+    ck_assert_int_ge(total_ns, (50 + 100 + 4 * 150) * CF_MS - 6 * CF_MS);
 }
 END_TEST
 

@@ -185,6 +185,36 @@ START_TEST(statement_that_opens_a_transaction_is_rolled_back)
 }
 END_TEST
 
+/* COPY is of another protocol: refused, and the connection is good or gone. */
+static const char *const copies[] = {"COPY (SELECT 1) TO STDOUT",
+                                     "COPY " SCHEMA ".copied FROM STDIN"};
+
+START_TEST(statement_that_copies_fails_and_harms_nobody)
+{
+    struct cf_pg_stmt copy = {.name = "copies", .sql = copies[_i]};
+    struct job job;
+
+    pgview_exec(fixture_view(), "CREATE TABLE " SCHEMA ".copied (id int)");
+    job_init(&job, &copy);
+    job.timeout_ns = 2 * CF_SECOND;
+    job_run(&job);
+    ck_assert_int_eq(job.code, CF_EINTERNAL);
+    ck_assert_int_lt(job.ended_ns - job.began_ns, bound(CF_SECOND));
+    job_fini(&job);
+    ck_assert_int_gt(backend_pid(), 0);
+}
+END_TEST
+
+START_TEST(statement_with_too_few_parameters_fails)
+{
+    static const struct cf_pg_stmt two = {.name = "two_params", .sql = "SELECT $1::int + $2::int"};
+    struct cf_err err = query_error(&two, (struct cf_pg_param[]){cf_pg_i64(0)}, 1);
+
+    ck_assert_str_eq(err.sqlstate, "08P01");
+    ck_assert_int_gt(backend_pid(), 0);
+}
+END_TEST
+
 /* An implicit transaction is a statement's own: nothing of it is seen by the next. */
 START_TEST(statement_after_ddl_sees_its_new_columns)
 {
@@ -275,6 +305,8 @@ Suite *suite_pg_stmt(void)
     tcase_add_test(tc, statement_that_failed_succeeds_later);
     tcase_add_test(tc, statement_that_fails_at_its_end_is_no_success);
     tcase_add_test(tc, statement_that_opens_a_transaction_is_rolled_back);
+    tcase_add_loop_test(tc, statement_that_copies_fails_and_harms_nobody, 0, N(copies));
+    tcase_add_test(tc, statement_with_too_few_parameters_fails);
     tcase_add_test(tc, statement_after_ddl_sees_its_new_columns);
     tc = add_case(suite, "sqlstate", setup_schema);
     tcase_add_loop_test(tc, sqlstate_decides_the_code, 0, N(sqlstates));

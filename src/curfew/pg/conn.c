@@ -445,11 +445,11 @@ static void keep_first(struct cf__pg_conn *conn, const PGresult *result)
     }
 }
 
-/* The statement is of a kind that cf_pg_query() is not for. */
+/* The statement is of a kind that cf_pg_query() is not for: a mistake of who wrote it. */
 static void refuse_kind(struct cf__pg_section *section, const char *what)
 {
     if (section->err.code == CF_OK) {
-        (void)cf_err_set(&section->err, CF_EINVAL, "%s", what);
+        (void)cf_err_set(&section->err, CF_EINTERNAL, "%s", what);
     }
 }
 
@@ -595,7 +595,7 @@ bool cf__pg_conn_pump(struct cf__pg_conn *conn)
         } else {
             after_null = true;
         }
-        if (cf_now_ns() >= until_ns) {
+        if (XX || cf_now_ns() >= until_ns) {
             break;
         }
     }

@@ -21,6 +21,8 @@ static enum cf_code code_of(const char *sqlstate)
         enum cf_code code;
     } map[] = {
         {"57014", CF_EDEADLINE}, /* Nobody here asked: the server's own timeout. */
+        {"08P01",
+         CF_EINTERNAL}, /* A message that the server cannot take, such as too few parameters. */
         {"08", CF_EUNAVAIL},     /* Connection. */
         {"53", CF_EUNAVAIL},     /* Out of resources: connections, memory, disk. */
         {"57P", CF_EUNAVAIL},    /* Shut down, crashed, starting. */
