@@ -595,7 +595,7 @@ bool cf__pg_conn_pump(struct cf__pg_conn *conn)
         } else {
             after_null = true;
         }
-        if (XX || cf_now_ns() >= until_ns) {
+        if (cf_now_ns() >= until_ns) {
             break;
         }
     }
