@@ -110,6 +110,9 @@ START_TEST(load_of_nothing_gives_defaults)
     ck_assert_int_eq(config.default_timeout_ns, 5 * CF_SECOND);
     ck_assert_int_eq(config.max_timeout_ns, 60 * CF_SECOND);
     ck_assert_int_eq(config.grace_ns, 8 * CF_SECOND);
+    ck_assert_int_eq(config.idle_timeout_ns, 60 * CF_SECOND);
+    ck_assert_int_eq(config.head_timeout_ns, 10 * CF_SECOND);
+    ck_assert_int_eq(config.body_timeout_ns, 30 * CF_SECOND);
     ck_assert_int_eq(config.in_flight, 8192);
     ck_assert_int_eq(config.connections, 10000);
     ck_assert(!config.half_close);
@@ -129,6 +132,9 @@ static void expect_others(void)
     ck_assert_int_eq(config.default_timeout_ns, 4 * CF_SECOND);
     ck_assert_int_eq(config.max_timeout_ns, 300 * CF_SECOND);
     ck_assert_int_eq(config.grace_ns, 6 * CF_MS);
+    ck_assert_int_eq(config.idle_timeout_ns, 11 * CF_SECOND);
+    ck_assert_int_eq(config.head_timeout_ns, 12 * CF_SECOND);
+    ck_assert_int_eq(config.body_timeout_ns, 13 * CF_SECOND);
     ck_assert_int_eq(config.in_flight, 7);
     ck_assert_int_eq(config.connections, 9);
     ck_assert(config.half_close);
@@ -139,6 +145,7 @@ static const char *const others[N_SETTINGS] = {
     "[::1]:1", "localhost:2", "postgresql://host/database",
     "3",       "2",           "control",
     "4s",      "5m",          "6ms",
+    "11s",     "12s",         "13s",
     "7",       "9",           "1",
     "true",
 };
