@@ -515,9 +515,9 @@ bool cf__ctx_unsubscribe(struct cf_ctx *ctx, struct cf__ctx_waiter *waiter)
     return prevented;
 }
 
-static void after_unref(struct cf_ctx_after *after)
+static void after_unref(struct cf_ctx_after *after, unsigned count)
 {
-    if (atomic_fetch_sub(&after->refs, 1) == 1) {
+    if (atomic_fetch_sub(&after->refs, count) == count) {
         unref(after->ctx);
         free(after);
     }
@@ -528,7 +528,7 @@ static void after_run(struct cf_deferred *deferred)
     struct cf_ctx_after *after = CF__CONTAINER(deferred, struct cf_ctx_after, deferred);
 
     after->fn(after->arg);
-    after_unref(after);
+    after_unref(after, 1);
 }
 
 static void after_fire(struct cf__ctx_waiter *waiter)
@@ -573,10 +573,7 @@ bool cf_ctx_after_stop(struct cf_ctx_after *own_after)
 {
     bool prevented = cf__ctx_unsubscribe(own_after->ctx, &own_after->waiter);
 
-    if (prevented) {
-        after_unref(own_after); /* The call's: it will not come. */
-    }
-    after_unref(own_after);
+    after_unref(own_after, prevented ? 2 : 1); /* The call's, too: it will not come. */
     return prevented;
 }
 
