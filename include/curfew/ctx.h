@@ -49,7 +49,7 @@ enum cf_reason {
 struct cf_cause {
     enum cf_reason reason; /* Who. */
     struct cf_err err;     /* What: the error given, or the sentinel's text. */
-    const char *file;      /* Where cancel was called; static, or NULL for a deadline. */
+    const char *file;      /* Where cancel was called; static; NULL for a deadline or a free. */
     int line;
     int64_t at_ns;     /* When, on the clock of its deadline. */
     int64_t budget_ns; /* What was left until the deadline; CF_NEVER without one, 0 if passed. */
@@ -106,8 +106,12 @@ CF_API void cf_ctx_unref(struct cf_ctx *ctx);
 
 /* Operations */
 
-/* Cancel `ctx` and all its descendants. Idempotent. Not for contexts of value or without_cancel:
- * asserted. The macros record where they stand. */
+/* Cancel `ctx` and all its descendants. Idempotent: one that comes while another is still on its way
+ * down returns at once. Not for contexts of value or without_cancel: asserted. The macros record
+ * where they stand.
+ *
+ * Ownership: the caller holds the context, as its owner or by cf_ctx_ref(), until this returns: who
+ * is woken by it may give up a reference of his own. */
 #define cf_ctx_cancel(ctx) cf_ctx_cancel_at((ctx), CF_REASON_CANCELED, NULL, __FILE__, __LINE__)
 #define cf_ctx_cancel_cause(ctx, reason, why)                                                      \
     cf_ctx_cancel_at((ctx), (reason), (why), __FILE__, __LINE__)

@@ -391,6 +391,16 @@ START_ONBOTH(check_of_a_deadline_says_so)
 }
 END_ONBOTH
 
+START_ONBOTH(check_of_a_deadline_with_a_cause_says_that_too)
+{
+    struct cf_ctx *ctx = with_deadline_cause(cf_ctx_background(), 0, &too_slow);
+
+    ck_assert_int_eq(cf_ctx_check(ctx, &err), CF_EDEADLINE);
+    ck_assert_str_eq(err.msg, "context deadline exceeded: too slow");
+    cf_ctx_free(ctx);
+}
+END_ONBOTH
+
 /* cause */
 
 /* Go: TestCause. A stack of contexts, from the outermost: c cancel, w without_cancel, l late from
@@ -735,6 +745,7 @@ Suite *suite_ctx_cancel(void)
     tc = add(suite, "check");
     tcase_add_onboth(tc, check_says_why);
     tcase_add_onboth(tc, check_of_a_deadline_says_so);
+    tcase_add_onboth(tc, check_of_a_deadline_with_a_cause_says_that_too);
 
     tc = add(suite, "cause");
     tcase_add_onboth(tc, cause_is_what_came_first);

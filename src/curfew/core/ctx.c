@@ -25,6 +25,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -624,8 +625,8 @@ enum cf_code cf_ctx_check(struct cf_ctx *ctx, struct cf_err *err)
         return code;
     }
     (void)cf_ctx_cause(ctx, &cause); /* It is done. */
-    if (cause.reason == CF_REASON_CANCELED || cause.reason == CF_REASON_DEADLINE) {
-        return cf_err_set(err, code, "%s", cf_code_text(code));
+    if (strcmp(cause.err.msg, cf_code_text(code)) == 0) {
+        return cf_err_set(err, code, "%s", cause.err.msg); /* There is no more to say. */
     }
     return cf_err_set(err, code, "%s: %s", cf_code_text(code), cause.err.msg);
 }
