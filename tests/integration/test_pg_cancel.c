@@ -51,7 +51,7 @@ static uint64_t dropped(void)
     return outcomes(CF_PG_CONNECTION_DROPPED) + outcomes(CF_PG_DISPATCH_FAILED);
 }
 
-/* The pid of the only session of ours that is not `pid`; 0 if there is none. */
+/* The pid of the only session of ours that is not `pid` and has been set up; 0 if there is none. */
 static int other_backend(int pid)
 {
     char text[16];
@@ -59,7 +59,8 @@ static int other_backend(int pid)
     (void)snprintf(text, sizeof(text), "%d", pid);
     return (int)pgview_i64(fixture_view(),
                            "select coalesce(max(pid), 0) from pg_stat_activity"
-                           " where application_name = $1 and pid <> $2",
+                           " where application_name = $1 and pid <> $2 and state = 'idle'"
+                           " and query <> ''",
                            (const char *[]){fixture.app, text, NULL});
 }
 
@@ -481,6 +482,38 @@ START_TEST(control_connection_killed_is_replaced)
 }
 END_TEST
 
+static struct {
+    struct cf_ctx *ctx;
+    int control;
+} blind;
+
+static void kill_and_cancel(void *arg)
+{
+    (void)arg;
+    fixture_terminate(blind.control); /* On the loop, which sees nothing of it. */
+    cf_ctx_cancel(blind.ctx);
+}
+
+START_TEST(control_connection_killed_behind_the_loops_back_is_replaced)
+{
+    struct job job;
+    int pid;
+
+    open_way(CF_PG_CANCEL_CONTROL, 1);
+    pid = backend_pid();
+    WAIT_FOR((blind.control = other_backend(pid)) != 0);
+    job_init_sleep(&job, 60);
+    job_start(&job);
+    (void)fixture_wait_sleeper();
+    blind.ctx = job.ctx;
+    ck_assert_int_eq(cf_loop_call(fixture.loops[0], kill_and_cancel, NULL, NULL), CF_OK);
+    job_wait(&job);
+    job_fini(&job);
+    ck_assert_int_eq(backend_pid(), pid);
+    ck_assert_uint_eq(outcomes(CF_PG_EFFECTIVE), 1);
+}
+END_TEST
+
 /* With the control connection frozen, AUTO has no other way in time, and says so. */
 START_TEST(control_connection_frozen_fails_to_dispatch)
 {
@@ -540,6 +573,7 @@ Suite *suite_pg_cancel(void)
     tc = add_case(suite, "control");
     tcase_add_test(tc, control_connection_is_one_more_and_no_more);
     tcase_add_test(tc, control_connection_killed_is_replaced);
+    tcase_add_test(tc, control_connection_killed_behind_the_loops_back_is_replaced);
     tcase_add_test(tc, control_connection_frozen_fails_to_dispatch);
     return suite;
 }

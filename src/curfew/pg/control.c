@@ -134,22 +134,27 @@ static void on_want(struct cf__message *message)
 
 /* Internal helpers: the connection */
 
-/* The server ended the idle control session: the next request, or the pool, asks for a new one. */
-static void on_idle_input(void *arg)
+/* Close it if the server has ended the session: the next request, or the pool, wants a new one. */
+static void drop_dead(struct cf__pg_control *control)
 {
-    struct cf__pg_control *control = arg;
-
     if (control->conn != NULL && !cf__pg_conn_alive(control->conn)) {
         cf__pg_conn_close(control->conn);
         control->conn = NULL;
     }
 }
 
+static void on_idle_input(void *arg)
+{
+    drop_dead(arg);
+}
+
+/* As a pool does before it lends, look at the socket: the loop may not have, since the end came. */
 static enum cf_code ensure_connected(struct cf__pg_control *control, struct cf_err *err)
 {
     struct cf_ctx *ctx;
     enum cf_code code;
 
+    drop_dead(control);
     if (control->conn != NULL) {
         return CF_OK;
     }
