@@ -3,6 +3,6 @@
 #ifndef SUITES_H
 #define SUITES_H
 
-#define SUITES(X) X(pg_types) X(pg_query) X(pg_cancel) X(pg_pool) X(http)
+#define SUITES(X) X(pg_types) X(pg_query) X(pg_cancel) X(pg_pool) X(pg_faults) X(http)
 
 #endif
