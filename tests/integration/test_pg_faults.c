@@ -379,18 +379,36 @@ START_TEST(waiter_canceled_before_its_turn_sends_nothing)
 }
 END_TEST
 
-/* A server that is full: it has one connection for us and no more. */
-static atomic_bool is_full;
+/* A server that has no room for a second connection. It says so, or it is silent. */
+static const int refusals[] = {RELAY_CLOSE, RELAY_IGNORE};
+static atomic_int refusal; /* 0: it has room. */
+static size_t n_before;    /* Connections before it was full, and attempts that failed. */
+static size_t n_failed_before;
 
-static int first_only(size_t number)
+static int unless_full(size_t number)
 {
-    return number > 0 && atomic_load(&is_full) ? RELAY_CLOSE : server_port;
+    int word = atomic_load(&refusal);
+
+    (void)number;
+    return word != 0 ? word : server_port;
 }
 
-static void open_on_full_server(void)
+static size_t n_failed(void)
 {
-    atomic_store(&is_full, true);
-    open_behind(first_only, (struct cf_pg_options){.pool_max = 2, .cancel = CF_PG_CANCEL_PQCANCEL});
+    return events_count(CF_PG_EVENT_CONNECT_FAILED) - n_failed_before;
+}
+
+/* With one connection open, and busy. */
+static void open_on_full_server(int word)
+{
+    atomic_store(&refusal, 0);
+    open_behind(unless_full, (struct cf_pg_options){.pool_max = 2,
+                                                    .cancel = CF_PG_CANCEL_PQCANCEL,
+                                                    .connect_timeout_ns = 500 * CF_MS});
+    WAIT_FOR(fixture_stats().idle == 1);
+    n_before = atomic_load(&relay.accepted);
+    n_failed_before = events_count(CF_PG_EVENT_CONNECT_FAILED);
+    atomic_store(&refusal, word);
     job_init_sleep(&holder, 60);
     job_start(&holder);
     (void)fixture_wait_sleeper();
@@ -398,6 +416,7 @@ static void open_on_full_server(void)
 
 static void end_holder(void)
 {
+    atomic_store(&refusal, 0);
     cf_ctx_cancel(holder.ctx);
     job_wait(&holder);
     job_fini(&holder);
@@ -408,12 +427,14 @@ START_TEST(waiter_gets_the_second_connection_when_the_server_has_room_again)
 {
     struct job job;
 
-    open_on_full_server();
+    open_on_full_server(RELAY_CLOSE);
     job_init(&job, &one);
     job_start(&job);
-    WAIT_FOR(events_count(CF_PG_EVENT_CONNECT_FAILED) >= 2); /* Repeated, with nobody new. */
+    WAIT_FOR(n_failed() >= 3); /* Repeated, with nobody new, */
+    ck_assert_int_lt(relay.at_ns[n_before + 2] - relay.at_ns[n_before],
+                     bound(1500 * CF_MS)); /* and before the housekeeper has come twice. */
     ck_assert_uint_eq(fixture_stats().waiting, 1);
-    atomic_store(&is_full, false);
+    atomic_store(&refusal, 0);
     job_wait(&job);
     ck_assert_int_eq(job.code, CF_OK);
     ck_assert_uint_eq(fixture_stats().busy, 1); /* The holder is not what it waited for. */
@@ -422,24 +443,28 @@ START_TEST(waiter_gets_the_second_connection_when_the_server_has_room_again)
 }
 END_TEST
 
+/* Refused, an attempt fails while a query waits for it; ignored, after that has gone. */
 START_TEST(waiters_do_not_hasten_the_next_attempt)
 {
     struct job job;
     size_t n = 4;
 
-    open_on_full_server();
+    open_on_full_server(refusals[_i]);
     job_init(&job, &one);
     job.timeout_ns = 5 * CF_MS;
-    WAIT_FOR((job_run(&job), events_count(CF_PG_EVENT_CONNECT_FAILED) > n));
+    while (n_failed() <= n) {
+        job_run(&job);
+        WAIT_FOR(refusals[_i] == RELAY_CLOSE || fixture_stats().opening == 0);
+    }
     ck_assert_int_eq(job.code, CF_EDEADLINE);
     for (size_t i = 0; i < n; i++) {
-        int64_t retry_ns = events_get(CF_PG_EVENT_CONNECT_FAILED, i).retry_ns;
+        int64_t retry_ns = events_get(CF_PG_EVENT_CONNECT_FAILED, n_failed_before + i).retry_ns;
+        const int64_t *at_ns = &relay.at_ns[n_before + i];
 
-        ck_assert_int_ge(retry_ns, (CF_MS * 50) << i);
-        ck_assert_int_ge(relay.at_ns[i + 2] - relay.at_ns[i + 1], retry_ns);
+        ck_assert_int_ge(retry_ns, (50 * CF_MS) << i);
+        ck_assert_int_ge(at_ns[1] - at_ns[0], retry_ns);
     }
     job_fini(&job);
-    atomic_store(&is_full, false);
     end_holder();
 }
 END_TEST
@@ -718,7 +743,7 @@ Suite *suite_pg_faults(void)
     tc = add_case(suite, "line");
     tcase_add_test(tc, waiter_canceled_before_its_turn_sends_nothing);
     tcase_add_test(tc, waiter_gets_the_second_connection_when_the_server_has_room_again);
-    tcase_add_test(tc, waiters_do_not_hasten_the_next_attempt);
+    tcase_add_loop_test(tc, waiters_do_not_hasten_the_next_attempt, 0, N(refusals));
     tc = add_case(suite, "housekeeper");
     tcase_add_test(tc, housekeeper_outlives_a_lack_of_memory);
     tc = add_case(suite, "end");
