@@ -7,9 +7,13 @@
  * one, connection 0 is the pool's and 1 the control connection. */
 #include "pg_fixture.h"
 
+#include <arpa/inet.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -505,6 +509,147 @@ START_TEST(housekeeper_outlives_a_lack_of_memory)
 }
 END_TEST
 
+/* Hosts */
+
+static int to_nobody(size_t number)
+{
+    (void)number;
+    return RELAY_IGNORE;
+}
+
+/* First one that is silent, then the server, whose port is %. Silent are: port @ of 127.0.0.1, port &
+ * of 127.0.0.2, and the Unix socket in $. */
+static const struct {
+    const char *host;
+    const char *hostaddr;
+    const char *port;
+    size_t failures_max;
+    bool in_env;
+} silent_first[] = {
+    {"127.0.0.1,127.0.0.1", NULL, "@,%", 1, false},
+    {"127.0.0.1,127.0.0.1,127.0.0.1", NULL, "@,@,%", 2, false},
+    {"no.such.host,no.such.host", "127.0.0.1,127.0.0.1", "@,%", 1, false},
+    {NULL, "127.0.0.1,127.0.0.1", "@,%", 1, false},
+    {NULL, "127.0.0.2,127.0.0.1", "&,%", 1, false},
+    {"localhost,localhost", NULL, "@,%", 2, false}, /* Each may be two addresses. */
+    {"localhost,127.0.0.1", NULL, "@,%", 2, false},
+    {"$,127.0.0.1", NULL, "%", 1, false},
+    {"$,localhost", NULL, "%", 1, false},
+    {"127.0.0.1,127.0.0.1", NULL, "@,%", 1, true},
+};
+
+static char socket_place[sizeof(fixture.app) + 1];
+
+/* One can connect to it, and nobody accepts. In the abstract name space: no file is left. */
+static void make_silent_socket(void)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int size;
+
+    (void)snprintf(socket_place, sizeof(socket_place), "@%s", fixture.app);
+    size = snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1, "%s/.s.PGSQL.%d",
+                    fixture.app, server_port);
+    size += (int)offsetof(struct sockaddr_un, sun_path) + 1;
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)&address, (socklen_t)size), 0);
+    ck_assert_int_eq(listen(fd, 64), 0); /* It ends with the test. */
+}
+
+static int silent_port;
+
+static void make_silent_listener(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    socklen_t size = sizeof(address);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1);
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    ck_assert_int_eq(listen(fd, 64), 0); /* It ends with the test, too. */
+    ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&address, &size), 0);
+    silent_port = ntohs(address.sin_port);
+}
+
+/* The list filled in; NULL stays. */
+static const char *fill_in(const char *list, char *out, size_t size)
+{
+    FILE *file;
+
+    if (list == NULL) {
+        return NULL;
+    }
+    file = fmemopen(out, size, "we");
+    ck_assert_ptr_nonnull(file);
+    for (; *list != '\0'; list++) {
+        switch (*list) {
+        case '@':
+            (void)fprintf(file, "%d", relay.port);
+            break;
+        case '%':
+            (void)fprintf(file, "%d", server_port);
+            break;
+        case '&':
+            (void)fprintf(file, "%d", silent_port);
+            break;
+        case '$':
+            (void)fputs(socket_place, file);
+            break;
+        default:
+            (void)fputc(*list, file);
+            break;
+        }
+    }
+    ck_assert_int_eq(fclose(file), 0);
+    return out;
+}
+
+static void make_list_url(int i)
+{
+    char host[128];
+    char hostaddr[128];
+    char port[128];
+    const char *settings[] = {
+        "host",     fill_in(silent_first[i].host, host, sizeof(host)),
+        "hostaddr", fill_in(silent_first[i].hostaddr, hostaddr, sizeof(hostaddr)),
+        "port",     fill_in(silent_first[i].port, port, sizeof(port)),
+        "sslmode",  "disable",
+        NULL,
+    };
+
+    if (silent_first[i].in_env) {
+        ck_assert_int_eq(setenv("PGHOST", settings[1], 1), 0);
+        ck_assert_int_eq(setenv("PGPORT", settings[5], 1), 0);
+        settings[1] = NULL;
+        settings[5] = NULL;
+    }
+    fixture_url(relay_url, sizeof(relay_url), NULL, settings);
+}
+
+/* Each attempt starts with the next; libpq alone would never come to it. The control connection is
+ * there, too, after some more. */
+START_TEST(silent_host_is_not_first_for_ever)
+{
+    size_t failures_max = silent_first[_i].failures_max;
+    int64_t since_ns;
+
+    relay_start(&relay, to_nobody);
+    make_silent_socket();
+    make_silent_listener();
+    make_list_url(_i);
+    since_ns = cf_now_ns();
+    fixture_open(
+        (struct cf_pg_options){.url = relay_url, .pool_max = 1, .connect_timeout_ns = 500 * CF_MS},
+        1);
+    WAIT_FOR(events_count(CF_PG_EVENT_CONNECTED) > 0);
+    ck_assert_int_ge(events_count(CF_PG_EVENT_CONNECT_FAILED), 1);
+    ck_assert_int_le(events_count(CF_PG_EVENT_CONNECT_FAILED), failures_max);
+    ck_assert_int_lt(events_at_ns(CF_PG_EVENT_CONNECTED, 0) - since_ns,
+                     (int64_t)failures_max * 700 * CF_MS + bound(500 * CF_MS));
+    WAIT_FOR((cancel_one(), fixture_backends(fixture_view()) == 2));
+    ck_assert_uint_eq(fixture_stats().opened, 1);
+}
+END_TEST
+
 /* The end of a session */
 
 START_TEST(reset_in_mid_query_is_told_in_libpqs_words)
@@ -746,6 +891,8 @@ Suite *suite_pg_faults(void)
     tcase_add_loop_test(tc, waiters_do_not_hasten_the_next_attempt, 0, N(refusals));
     tc = add_case(suite, "housekeeper");
     tcase_add_test(tc, housekeeper_outlives_a_lack_of_memory);
+    tc = add_case(suite, "hosts");
+    tcase_add_loop_test(tc, silent_host_is_not_first_for_ever, 0, N(silent_first));
     tc = add_case(suite, "end");
     tcase_add_test(tc, reset_in_mid_query_is_told_in_libpqs_words);
     tcase_add_loop_test(tc, fatal_without_an_end_is_not_lent, 0, 2);

@@ -504,14 +504,14 @@ static bool take(struct cf__pg_conn *conn, PGresult *result)
 
 /* Life cycle */
 
-enum cf_code cf__pg_conn_open(struct cf_ctx *ctx, struct cf_pg *pg, int64_t *next_step_ns,
-                              struct cf__pg_conn **out, struct cf_err *err)
+enum cf_code cf__pg_conn_open(struct cf_ctx *ctx, struct cf_pg *pg, unsigned skip,
+                              int64_t *next_step_ns, struct cf__pg_conn **out, struct cf_err *err)
 {
     struct cf__pg_settings settings;
     struct cf__pg_conn *conn;
     enum cf_code code;
 
-    code = cf__pg_settings_init(ctx, pg, &settings, err);
+    code = cf__pg_settings_init(ctx, pg, skip, &settings, err);
     if (code != CF_OK) {
         return code;
     }
