@@ -517,8 +517,8 @@ static int to_nobody(size_t number)
     return RELAY_IGNORE;
 }
 
-/* First one that is silent, then the server, whose port is %. Silent are: port @ of 127.0.0.1, port &
- * of 127.0.0.2, and the Unix socket in $. */
+/* First one that is silent, then the server, whose port is %. Silent are: port @ of 127.0.0.1, port
+ * & of 127.0.0.2, and the Unix socket in $. */
 static const struct {
     const char *host;
     const char *hostaddr;

@@ -275,8 +275,8 @@ static char *rotate(const char *list, size_t first)
     return rotated;
 }
 
-/* Have the lists begin with their entry `skip`, counted round and round. What has not as many entries
- * as there are hosts stays: a single port serves all, and libpq refuses the rest. */
+/* Have the lists begin with their entry `skip`, round and round. What has not as many entries as
+ * there are hosts stays: a single port serves all, and libpq refuses the rest. */
 static enum cf_code skip_entries(struct cf__pg_settings *settings, unsigned skip,
                                  struct cf_err *err)
 {
