@@ -483,7 +483,7 @@ END_TEST
 START_TEST(statements_hundred_are_all_prepared)
 {
     static struct cf_pg_stmt stmts[100];
-    static char names[100][16];
+    static char names[100][24];
     static const struct cf_pg_stmt count = {
         .name = "types_count",
         .sql = "SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'hundred%'",
