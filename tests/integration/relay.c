@@ -137,11 +137,12 @@ static void mute_pair(struct relay *relay, struct relay_pair *pair)
 /* False: stop. */
 static bool obey(struct relay *relay)
 {
+    enum relay_order order = atomic_load(&relay->order);
     struct relay_pair *pair = &relay->pairs[relay->number];
     eventfd_t count;
 
     (void)eventfd_read(relay->order_fd, &count);
-    switch (relay->order) {
+    switch (order) {
     case RELAY_STOP:
         return false;
     case RELAY_RELEASE:
@@ -196,8 +197,8 @@ static void *run(void *arg)
 static void give_order(struct relay *relay, enum relay_order order, size_t number)
 {
     CF_ASSERT(number < RELAY_MAX);
-    relay->order = order;
     relay->number = number;
+    atomic_store(&relay->order, order); /* Last: TSan does not know what an eventfd orders. */
     CF_ASSERT(eventfd_write(relay->order_fd, 1) == 0);
     while (order != RELAY_STOP && sem_wait(&relay->done) != 0) {
     }

@@ -53,7 +53,7 @@ struct relay {
     relay_route route;
     _Atomic(relay_tap) tap; /* May be NULL. */
     pthread_t thread;
-    enum relay_order order; /* The parameters of what is asked of the thread, and its answer. */
+    _Atomic(enum relay_order) order; /* What is asked of the thread, with what, and its answer. */
     size_t number;
     const char *bytes;
     size_t size;

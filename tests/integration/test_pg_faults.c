@@ -435,6 +435,7 @@ START_TEST(waiter_gets_the_second_connection_when_the_server_has_room_again)
     job_init(&job, &one);
     job_start(&job);
     WAIT_FOR(n_failed() >= 3); /* Repeated, with nobody new, */
+    WAIT_FOR(atomic_load(&relay.accepted) >= n_before + 3);
     ck_assert_int_lt(relay.at_ns[n_before + 2] - relay.at_ns[n_before],
                      bound(1500 * CF_MS)); /* and before the housekeeper has come twice. */
     ck_assert_uint_eq(fixture_stats().waiting, 1);
@@ -461,6 +462,7 @@ START_TEST(waiters_do_not_hasten_the_next_attempt)
         WAIT_FOR(refusals[_i] == RELAY_CLOSE || fixture_stats().opening == 0);
     }
     ck_assert_int_eq(job.code, CF_EDEADLINE);
+    WAIT_FOR(atomic_load(&relay.accepted) > n_before + n);
     for (size_t i = 0; i < n; i++) {
         int64_t retry_ns = events_get(CF_PG_EVENT_CONNECT_FAILED, n_failed_before + i).retry_ns;
         const int64_t *at_ns = &relay.at_ns[n_before + i];
