@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* bench-race: is a query ever hit by the cancel of an earlier one?
  *
- * Fibers share a pool of a few connections. Each round runs a statement of about 1.5 ms under a
+ * Fibers of two loops share a pool of a few connections; the control connection lives on the first,
+ * so that half of the cancels cross over to it. Each round runs a statement of about 1.5 ms under a
  * context that ends at a random moment between 0 and 3 ms, so that many cancels meet the end of
  * their statement; then, on whatever connection the pool lends next, one as long that nobody cancels
  * and that must return the number it was given. If a statement is cancelled whose own context lives,
@@ -11,6 +12,7 @@
  * find the fault within --seconds, or it proves nothing when it finds none. */
 #include <getopt.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +28,7 @@
 
 /* Constants and types */
 
+#define LOOPS 2
 #define WORKERS 8 /* More than connections, so that a freed one is lent at once. */
 #define VICTIM_S 0.0015
 #define CANCEL_WITHIN_NS (3 * CF_MS)
@@ -46,36 +49,45 @@ struct options {
     size_t pool;
 };
 
-/* Of the loop's thread, but for what is atomic. */
 struct race {
-    struct options options;
+    struct options options; /* Constant while it runs, as are these. */
     struct cf_pg *pg;
     int64_t until_ns;
-    unsigned random_state;
-    size_t workers_left;
+
+    atomic_size_t workers_left;
     atomic_int_fast64_t rounds;
     atomic_int_fast64_t ended;  /* Victims whose context ended first. */
     atomic_int_fast64_t killed; /* Next queries that were cancelled. */
     atomic_int_fast64_t wrong;  /* Next queries with another's answer. */
     atomic_int_fast64_t busy;   /* Connections lent while they worked. */
     atomic_int_fast64_t failed; /* Next queries that failed otherwise. */
+
+    pthread_mutex_t mu; /* Guards everything below. */
     int pids[PIDS_MAX];
     size_t n_pids;
     char first_failure[CF_ERR_MSG_SIZE];
+};
+
+/* What runs on one loop. Of its thread. */
+struct side {
+    struct race *race;
+    unsigned random_state;
 };
 
 /* Internal helpers: the race */
 
 static void note_pid(struct race *race, int pid)
 {
-    for (size_t i = 0; i < race->n_pids; i++) {
-        if (race->pids[i] == pid) {
-            return;
-        }
+    size_t i = 0;
+
+    (void)pthread_mutex_lock(&race->mu);
+    while (i < race->n_pids && race->pids[i] != pid) {
+        i++;
     }
-    if (race->n_pids < PIDS_MAX) {
+    if (i == race->n_pids && i < PIDS_MAX) {
         race->pids[race->n_pids++] = pid;
     }
+    (void)pthread_mutex_unlock(&race->mu);
 }
 
 static void note_failure(struct race *race, const struct cf_err *err)
@@ -86,16 +98,19 @@ static void note_failure(struct race *race, const struct cf_err *err)
         race->busy++;
     } else {
         race->failed++;
+        (void)pthread_mutex_lock(&race->mu);
         if (race->first_failure[0] == '\0') {
             (void)snprintf(race->first_failure, sizeof(race->first_failure), "%s", err->msg);
         }
+        (void)pthread_mutex_unlock(&race->mu);
     }
 }
 
 /* A statement whose context ends at a random moment. */
-static void run_victim(struct race *race)
+static void run_victim(struct side *side)
 {
-    int64_t moment_ns = (int64_t)rand_r(&race->random_state) % CANCEL_WITHIN_NS;
+    int64_t moment_ns = (int64_t)rand_r(&side->random_state) % CANCEL_WITHIN_NS;
+    struct race *race = side->race;
     struct cf_pg_param params[] = {cf_pg_f64(VICTIM_S)};
     struct cf_pg_rows *rows = NULL;
     struct cf_ctx *ctx;
@@ -145,27 +160,33 @@ static bool goes_on(const struct race *race)
 
 static void run_worker(void *arg)
 {
-    struct race *race = arg;
+    struct side *side = arg;
 
-    while (goes_on(race)) {
-        run_victim(race);
-        run_next(race);
+    while (goes_on(side->race)) {
+        run_victim(side);
+        run_next(side->race);
     }
-    race->workers_left--;
+    side->race->workers_left--;
 }
 
-static void run_race(void *arg)
+/* Start the workers, and wait for them on the main thread. */
+static void run_race(struct race *race, struct cf_loop *const loops[LOOPS])
 {
-    struct race *race = arg;
+    static struct side sides[LOOPS];
     int64_t said_ns = cf_now_ns();
 
+    race->until_ns = said_ns + race->options.seconds * CF_SECOND;
     race->workers_left = WORKERS;
+    for (unsigned i = 0; i < LOOPS; i++) {
+        sides[i] = (struct side){race, (unsigned)race->options.seed * LOOPS + i};
+    }
     for (size_t i = 0; i < WORKERS; i++) {
-        if (cf_loop_spawn(cf_loop_current(), run_worker, race, NULL) != CF_OK) {
+        if (cf_loop_spawn(loops[i % LOOPS], run_worker, &sides[i % LOOPS], NULL) != CF_OK) {
             race->workers_left--;
         }
     }
-    while (race->workers_left > 0 && cf_sleep(cf_ctx_background(), 20 * CF_MS, NULL) == CF_OK) {
+    while (race->workers_left > 0) {
+        (void)usleep(20 * 1000);
         if (cf_now_ns() - said_ns >= CF_SECOND) {
             said_ns = cf_now_ns();
             (void)fprintf(stderr, "\r  %" PRIdFAST64 " rounds, %" PRIdFAST64 " killed ",
@@ -284,7 +305,7 @@ static int parse(int argc, char **argv, struct options *out)
             break;
         }
     }
-    if (!ok || out->url == NULL || out->rounds <= 0 || out->pool == 0 || optind != argc) {
+    if (!ok || out->url == NULL || out->rounds <= 0 || out->pool < LOOPS || optind != argc) {
         (void)fprintf(stderr, "bench-race: wrong usage: --help says more\n");
         return 2;
     }
@@ -303,34 +324,36 @@ static bool take_fence_down(const char *skip)
 #endif
 }
 
-/* Run it all on one loop. */
 static enum cf_code run(struct race *race, struct cf_pg_stats *stats, struct cf_err *err)
 {
     struct cf_pg_options options = {.url = race->options.url,
                                     .application_name = "bench-race",
                                     .pool_max = race->options.pool,
                                     .cancel = race->options.way};
-    struct cf_loop *loop;
-    enum cf_code code;
+    struct cf_loop *loops[LOOPS] = {NULL};
+    enum cf_code code = CF_OK;
 
-    code = cf_loop_new(NULL, &loop, err);
-    if (code != CF_OK) {
-        return code;
+    for (size_t i = 0; i < LOOPS && code == CF_OK; i++) {
+        code = cf_loop_new(NULL, &loops[i], err);
     }
-    code = cf_pg_new(&options, &loop, 1, &race->pg, err);
     if (code == CF_OK) {
-        race->until_ns = cf_now_ns() + race->options.seconds * CF_SECOND;
-        code = cf_loop_call(loop, run_race, race, err);
+        code = cf_pg_new(&options, loops, LOOPS, &race->pg, err);
+    }
+    if (code == CF_OK) {
+        run_race(race, loops);
         cf_pg_stats(race->pg, stats);
         cf_pg_free(race->pg);
     }
-    cf_loop_free(loop);
+    for (size_t i = 0; i < LOOPS; i++) {
+        cf_loop_free(loops[i]);
+    }
     return code;
 }
 
 int main(int argc, char **argv)
 {
-    static struct race race = {.options = {.rounds = 5000, .pool = 4, .seconds = 10, .seed = 1}};
+    static struct race race = {.options = {.rounds = 5000, .pool = 4, .seconds = 10, .seed = 1},
+                               .mu = PTHREAD_MUTEX_INITIALIZER};
     struct cf_pg_stats stats;
     struct cf_err err;
     bool ok;
@@ -345,7 +368,6 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "bench-race: --skip needs a build by `make race`\n");
         return 2;
     }
-    race.random_state = (unsigned)race.options.seed;
     if (run(&race, &stats, &err) != CF_OK) {
         (void)fprintf(stderr, "bench-race: %s\n", err.msg);
         return 1;

@@ -10,6 +10,7 @@
     X(pg_cancel)                                                                                   \
     X(pg_pool)                                                                                     \
     X(pg_server)                                                                                   \
+    X(pg_faults)                                                                                   \
     X(pg_tx)                                                                                       \
     X(http)                                                                                        \
     X(http_slow)

@@ -120,14 +120,21 @@ static enum cf_code wait_input(struct cf_ctx *ctx, struct cf__pg_conn *conn, str
 
 /* Internal helpers: connecting */
 
+/* What the server says before it ends the session. Its socket may end much later, or never. */
+static bool is_last_word(const PGresult *result)
+{
+    const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
+
+    return severity != NULL && (strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0);
+}
+
 /* The library never logs, and libpq would write to standard error. What the server says to an idle
- * session comes here too: a last word, before its socket ends, is the end. */
+ * session comes here too. */
 static void take_notice(void *arg, const PGresult *notice)
 {
-    const char *severity = PQresultErrorField(notice, PG_DIAG_SEVERITY_NONLOCALIZED);
     struct cf__pg_conn *conn = arg;
 
-    if (severity != NULL && (strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0)) {
+    if (is_last_word(notice)) {
         conn->broken = true;
     }
 }
@@ -182,7 +189,7 @@ static enum cf_code connect_poll(struct cf_ctx *ctx, PGconn *pq, int64_t *next_s
     return CF_OK;
 }
 
-/* Take one answer of the set-up: the last row of the last statement is the identity. */
+/* Take one answer of the set-up: the one row of two columns is the identity. */
 static enum cf_code take_setup(struct cf__pg_conn *conn, const PGresult *result, struct cf_err *err)
 {
     const char *pid;
@@ -215,7 +222,8 @@ static int64_t statement_timeout_ms(const struct cf_pg *pg)
 }
 
 /* In one round trip: set the nets that hold when this process cannot, and ask who the server is.
- * A server that does not know client_connection_check_interval (before 14) does without. */
+ * A server that does not know client_connection_check_interval (before 14) does without. The
+ * statement_timeout comes last, or a short one would strike here. */
 static enum cf_code setup(struct cf_ctx *ctx, struct cf__pg_conn *conn, const struct cf_pg *pg,
                           struct cf_err *err)
 {
@@ -224,14 +232,14 @@ static enum cf_code setup(struct cf_ctx *ctx, struct cf__pg_conn *conn, const st
     char sql[640];
 
     (void)snprintf(sql, sizeof(sql),
-                   "SET statement_timeout = %" PRId64 ";"
                    "SET idle_in_transaction_session_timeout = %d;"
                    "SET timezone = 'UTC';"
                    "SELECT set_config(name, '%d', false) FROM pg_settings"
                    " WHERE name = 'client_connection_check_interval';"
                    "SELECT concat_ws('|', pg_postmaster_start_time(), inet_server_addr(),"
-                   " inet_server_port()), pg_backend_pid()",
-                   statement_timeout_ms(pg), IDLE_IN_TRANSACTION_MS, CLIENT_CHECK_MS);
+                   " inet_server_port()), pg_backend_pid();"
+                   "SET statement_timeout = %" PRId64,
+                   IDLE_IN_TRANSACTION_MS, CLIENT_CHECK_MS, statement_timeout_ms(pg));
     if (!PQsendQuery(conn->pq, sql)) {
         return cf__pg_err_from_conn(conn->pq, "set up the session", err);
     }
@@ -434,8 +442,8 @@ static void keep_first(struct cf__pg_conn *conn, const PGresult *result)
     if (section->prepared < conn->n_prepared && says_stale(result, &err)) {
         conn->prepared[section->prepared].is_stale = true; /* The next use prepares it anew. */
     }
-    if (strcmp(err.sqlstate, "42P05") == 0) {
-        conn->broken = true; /* The server has a statement that we know nothing of: out of step. */
+    if (is_last_word(result) || strcmp(err.sqlstate, "42P05") == 0) {
+        conn->broken = true; /* 42P05: it has a statement that we know nothing of, out of step. */
     }
     section->canceled = section->canceled || strcmp(err.sqlstate, "57014") == 0;
     PQclear(section->rows); /* A constraint that is looked at last of all takes them back. */
@@ -496,14 +504,14 @@ static bool take(struct cf__pg_conn *conn, PGresult *result)
 
 /* Life cycle */
 
-enum cf_code cf__pg_conn_open(struct cf_ctx *ctx, struct cf_pg *pg, int64_t *next_step_ns,
-                              struct cf__pg_conn **out, struct cf_err *err)
+enum cf_code cf__pg_conn_open(struct cf_ctx *ctx, struct cf_pg *pg, unsigned skip,
+                              int64_t *next_step_ns, struct cf__pg_conn **out, struct cf_err *err)
 {
     struct cf__pg_settings settings;
     struct cf__pg_conn *conn;
     enum cf_code code;
 
-    code = cf__pg_settings_init(ctx, pg, &settings, err);
+    code = cf__pg_settings_init(ctx, pg, skip, &settings, err);
     if (code != CF_OK) {
         return code;
     }

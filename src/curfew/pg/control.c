@@ -63,6 +63,7 @@ struct cf__pg_control {
     struct cf__wait *sleeper; /* The fiber, when it has nothing to do. */
     struct cf__wait *end;     /* Who waits for the fiber's end. */
     int64_t retry_at_ns;
+    unsigned skip; /* Of the list of hosts: how often in a row it failed or led elsewhere. */
     bool wanted;
     bool ended; /* The fiber. */
 };
@@ -165,10 +166,11 @@ static enum cf_code ensure_connected(struct cf__pg_control *control, struct cf_e
     if (code != CF_OK) {
         return code;
     }
-    code = cf__pg_conn_open(ctx, control->pg, &control->pg->pools[0].next_step_ns, &control->conn,
-                            err);
+    code = cf__pg_conn_open(ctx, control->pg, control->skip, &control->pg->pools[0].next_step_ns,
+                            &control->conn, err);
     cf_ctx_free(ctx);
     if (code != CF_OK) {
+        control->skip++;
         control->retry_at_ns = cf_now_ns() + RETRY_NS;
         return cf_err_wrap(err, code, "control connection");
     }
@@ -229,6 +231,7 @@ static void give_up_server(struct cf__pg_control *control)
 {
     cf__pg_conn_close(control->conn);
     control->conn = NULL;
+    control->skip++;
     control->retry_at_ns = cf_now_ns() + ELSEWHERE_RETRY_NS;
 }
 
@@ -255,7 +258,9 @@ static size_t take_batch(struct cf__pg_control *control, struct request **batch)
             answer(request, &err);
         }
     }
-    if (elsewhere && count == 0) {
+    if (count > 0) {
+        control->skip = 0;
+    } else if (elsewhere) {
         give_up_server(control);
     }
     return count;

@@ -57,11 +57,13 @@ struct cf__pg_conn {
     void *arg;
 };
 
-/* Connect, log in, set the session's nets and read the identity. *next_step_ns is shared by all that
- * connect on a loop, and 0 at first. Blocks: for that, under `ctx`.
+/* Connect, log in, set the session's nets and read the identity. The list of hosts is tried from its
+ * entry `skip` on, round and round. *next_step_ns is shared by all that connect on a loop, and 0 at
+ * first. Blocks: for that, under `ctx`.
  * Fails with CF_EUNAVAIL, CF_ENOMEM, CF_ECANCELED, CF_EDEADLINE. */
-CF_MUST enum cf_code cf__pg_conn_open(struct cf_ctx *ctx, struct cf_pg *pg, int64_t *next_step_ns,
-                                      struct cf__pg_conn **out, struct cf_err *err);
+CF_MUST enum cf_code cf__pg_conn_open(struct cf_ctx *ctx, struct cf_pg *pg, unsigned skip,
+                                      int64_t *next_step_ns, struct cf__pg_conn **out,
+                                      struct cf_err *err);
 
 /* Close the socket and free. NULL is allowed. */
 void cf__pg_conn_close(struct cf__pg_conn *conn);
@@ -101,13 +103,16 @@ struct cf__pg_settings {
     const char **keywords; /* NULL-terminated, as PQconnectStartParams() wants them. */
     const char **values;
     PQconninfoOption *parsed; /* Owns most of the values. */
-    char *host;               /* Owned: one entry an address. */
+    char *host;               /* Owned, one entry an address; NULL: as it was parsed. */
     char *hostaddr;
     char *port;
 };
 
 CF_MUST enum cf_code cf__pg_settings_check(const char *url, struct cf_err *err);
-CF_MUST enum cf_code cf__pg_settings_init(struct cf_ctx *ctx, struct cf_pg *pg,
+
+/* The settings of one attempt, with lists that begin with their entry `skip`, round and round.
+ * Blocks: while names are resolved, under `ctx`. The caller owns *out: cf__pg_settings_fini(). */
+CF_MUST enum cf_code cf__pg_settings_init(struct cf_ctx *ctx, struct cf_pg *pg, unsigned skip,
                                           struct cf__pg_settings *out, struct cf_err *err);
 void cf__pg_settings_fini(struct cf__pg_settings *settings);
 

@@ -213,7 +213,7 @@ static enum cf_code connect_once(struct cf__pg_slot *slot, struct cf_err *err)
     if (code != CF_OK) {
         return code;
     }
-    code = cf__pg_conn_open(ctx, pool->pg, &pool->next_step_ns, &slot->conn, err);
+    code = cf__pg_conn_open(ctx, pool->pg, pool->failures, &pool->next_step_ns, &slot->conn, err);
     cf_ctx_free(ctx);
     return code;
 }

@@ -5,7 +5,11 @@
  * libpq would resolve names itself, in PQconnectStart(), and block the loop for as long as the name
  * server likes. So names are resolved in a lane and passed on as addresses (hostaddr beside host,
  * which certificates are checked against), one entry for each address, so that libpq tries them all
- * as it would have. Done anew for each attempt, because addresses change. */
+ * as it would have. Done anew for each attempt, because addresses change.
+ *
+ * All entries share the time of one attempt, and libpq would spend it on the first if that is
+ * silent. So an attempt that follows failed ones begins further down the list, and goes on at its
+ * head. */
 #include "curfew/pg/pg_private.h"
 
 #include <arpa/inet.h>
@@ -243,6 +247,70 @@ static enum cf_code resolve_hosts(struct cf_ctx *ctx, struct cf_pg *pg,
     return code;
 }
 
+/* Entries of a list. */
+static size_t count_entries(const char *list)
+{
+    size_t n = 1;
+
+    for (; *list != '\0'; list++) {
+        n += *list == ',';
+    }
+    return n;
+}
+
+/* The list from its entry `first` (0 < first < its entries) to its end, and then what is before.
+ * NULL: no memory. */
+static char *rotate(const char *list, size_t first)
+{
+    size_t size = strlen(list) + 1;
+    char *rotated = malloc(size);
+    const char *at = list;
+
+    for (; first > 0; first--) {
+        at += strcspn(at, ",") + 1;
+    }
+    if (rotated != NULL) {
+        (void)snprintf(rotated, size, "%s,%.*s", at, (int)(at - list) - 1, list);
+    }
+    return rotated;
+}
+
+/* Have the lists begin with their entry `skip`, round and round. What has not as many entries as
+ * there are hosts stays: a single port serves all, and libpq refuses the rest. */
+static enum cf_code skip_entries(struct cf__pg_settings *settings, unsigned skip,
+                                 struct cf_err *err)
+{
+    const struct {
+        char **field;
+        const char *list;
+    } lists[] = {
+        {&settings->hostaddr, effective(settings->parsed, "hostaddr", "PGHOSTADDR")},
+        {&settings->host, effective(settings->parsed, "host", "PGHOST")},
+        {&settings->port, effective(settings->parsed, "port", "PGPORT")},
+    };
+    size_t count = 0; /* As in libpq: of the addresses if there are any. */
+
+    for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+        const char *list = *lists[i].field != NULL ? *lists[i].field : lists[i].list;
+        char *rotated;
+
+        if (list == NULL) {
+            continue;
+        }
+        count = count > 0 ? count : count_entries(list);
+        if (skip % count == 0 || count_entries(list) != count) {
+            continue;
+        }
+        rotated = rotate(list, skip % count);
+        if (rotated == NULL) {
+            return cf_err_set(err, CF_ENOMEM, "no memory for a connection");
+        }
+        free(*lists[i].field);
+        *lists[i].field = rotated;
+    }
+    return CF_OK;
+}
+
 static void put(struct cf__pg_settings *settings, size_t *n, const char *keyword, const char *value)
 {
     if (value != NULL) {
@@ -255,7 +323,15 @@ static void put(struct cf__pg_settings *settings, size_t *n, const char *keyword
 /* The arrays: what was parsed, but for what we replace, and then ours. */
 static enum cf_code fill(struct cf_pg *pg, struct cf__pg_settings *settings, struct cf_err *err)
 {
-    static const char *const replaced[] = {"gssencmode", "host", "hostaddr", "port"};
+    const struct {
+        const char *keyword;
+        const char *value; /* NULL: what was parsed stays. */
+    } replaced[] = {
+        {"gssencmode", "disable"},
+        {"host", settings->host},
+        {"hostaddr", settings->hostaddr},
+        {"port", settings->port},
+    };
     size_t n_parsed = 0;
     size_t n = 0;
 
@@ -268,10 +344,12 @@ static enum cf_code fill(struct cf_pg *pg, struct cf__pg_settings *settings, str
         return cf_err_set(err, CF_ENOMEM, "no memory for a connection");
     }
     for (size_t i = 0; i < n_parsed; i++) {
-        bool is_replaced = strcmp(settings->parsed[i].keyword, replaced[0]) == 0;
+        bool is_replaced = false;
 
-        for (size_t j = 1; settings->host != NULL && j < 4; j++) {
-            is_replaced = is_replaced || strcmp(settings->parsed[i].keyword, replaced[j]) == 0;
+        for (size_t j = 0; j < sizeof(replaced) / sizeof(replaced[0]); j++) {
+            is_replaced =
+                is_replaced || (replaced[j].value != NULL &&
+                                strcmp(settings->parsed[i].keyword, replaced[j].keyword) == 0);
         }
         if (!is_replaced) {
             put(settings, &n, settings->parsed[i].keyword, settings->parsed[i].val);
@@ -282,11 +360,10 @@ static enum cf_code fill(struct cf_pg *pg, struct cf__pg_settings *settings, str
             put(settings, &n, ours[i].keyword, ours[i].value);
         }
     }
-    put(settings, &n, "gssencmode", "disable");
+    for (size_t i = 0; i < sizeof(replaced) / sizeof(replaced[0]); i++) {
+        put(settings, &n, replaced[i].keyword, replaced[i].value);
+    }
     put(settings, &n, "fallback_application_name", pg->options.application_name);
-    put(settings, &n, "host", settings->host);
-    put(settings, &n, "hostaddr", settings->hostaddr);
-    put(settings, &n, "port", settings->port);
     return CF_OK;
 }
 
@@ -329,8 +406,8 @@ enum cf_code cf__pg_settings_check(const char *url, struct cf_err *err)
     return code;
 }
 
-enum cf_code cf__pg_settings_init(struct cf_ctx *ctx, struct cf_pg *pg, struct cf__pg_settings *out,
-                                  struct cf_err *err)
+enum cf_code cf__pg_settings_init(struct cf_ctx *ctx, struct cf_pg *pg, unsigned skip,
+                                  struct cf__pg_settings *out, struct cf_err *err)
 {
     struct cf__pg_settings settings = {.host = NULL};
     enum cf_code code;
@@ -338,6 +415,9 @@ enum cf_code cf__pg_settings_init(struct cf_ctx *ctx, struct cf_pg *pg, struct c
     code = parse(pg->options.url, &settings.parsed, err);
     if (code == CF_OK) {
         code = resolve_hosts(ctx, pg, &settings, err);
+    }
+    if (code == CF_OK) {
+        code = skip_entries(&settings, skip, err);
     }
     if (code == CF_OK) {
         code = fill(pg, &settings, err);
