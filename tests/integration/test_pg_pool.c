@@ -208,12 +208,12 @@ END_TEST
 START_TEST(idle_connection_killed_is_not_lent)
 {
     fixture_open((struct cf_pg_options){.pool_max = 1}, 1);
-    for (int i = 0; i < 10; i++) {
+    for (int i = 0; i < 5; i++) {
         fixture_terminate(backend_pid());
         ck_assert_int_gt(backend_pid(), 0);
     }
-    ck_assert_uint_eq(fixture_stats().opened, 11);
-    ck_assert_uint_eq(events_count(CF_PG_EVENT_LOST), 10);
+    ck_assert_uint_eq(fixture_stats().opened, 6);
+    ck_assert_uint_eq(events_count(CF_PG_EVENT_LOST), 5);
     ck_assert_int_eq(events_get(CF_PG_EVENT_LOST, 0).err.code, CF_EUNAVAIL);
 }
 END_TEST
@@ -240,7 +240,7 @@ START_TEST(idle_connection_killed_behind_the_loops_back_is_not_lent)
 {
     fixture_open((struct cf_pg_options){.pool_max = 1, .cancel = CF_PG_CANCEL_PQCANCEL}, 1);
     (void)fixture_view();
-    for (int i = 0; i < 10; i++) {
+    for (int i = 0; i < 5; i++) {
         blind.pid = backend_pid();
         ck_assert_int_eq(cf_loop_call(fixture.loops[0], kill_and_query, NULL, NULL), CF_OK);
         ck_assert_msg(blind.code == CF_OK, "%s %s", blind.err.sqlstate, blind.err.msg);
