@@ -160,7 +160,7 @@ struct cf__pg_pool {
     struct cf__wait *end; /* Who waits for the last of them. */
     bool closing;
     unsigned failures;      /* Attempts to connect that failed, since the last that did not. */
-    int64_t retry_at_ns;    /* No attempt before, while failures > 0. */
+    int64_t open_at_ns;     /* No attempt before. */
     struct cf_err last_err; /* Of the last failed attempt. */
     uint64_t random;        /* The state of its jitter. */
     int64_t next_step_ns;   /* When the next step of a log-in may be computed. */

@@ -25,10 +25,11 @@
 
 #define BACKOFF_MIN_NS (100 * CF_MS)
 
-/* So many attempts at once, a loop. A server forks for each, and both sides compute the proof of the
- * password: a pool that filled all at once held up the requests that it was filled for. While
- * attempts fail there is one at a time: a server that comes back is not to be stormed. */
-#define OPENINGS_MAX 2
+/* A new connection costs some 15 ms of processor, most of it the server's, which forks and proves a
+ * password. A pool of 16 that filled all at once took two cores for 200 ms, and held up the requests
+ * that it was filled for by 20 to 30 ms. So a loop makes one at a time, as PgBouncer does, and rests
+ * for twice as long as one took, up to this. */
+#define REST_MAX_NS (50 * CF_MS)
 
 /* How often idle and old connections are looked for. */
 #define HOUSEKEEPING_NS CF_SECOND
@@ -176,12 +177,12 @@ static void note_failure(struct cf__pg_pool *pool, const struct cf_err *err)
     }
     backoff_ns = (int64_t)((double)backoff_ns * (0.5 + 0.5 * jitter(pool)));
     pool->failures++;
-    pool->retry_at_ns = cf_now_ns() + backoff_ns;
+    pool->open_at_ns = cf_now_ns() + backoff_ns;
     pool->last_err = *err;
 
     (void)pthread_mutex_lock(&pg->mu);
     pg->last_err = *err;
-    pg->retry_at_ns = pool->retry_at_ns;
+    pg->retry_at_ns = pool->open_at_ns;
     (void)pthread_mutex_unlock(&pg->mu);
     report(pool, CF_PG_EVENT_CONNECT_FAILED, 0, err, backoff_ns);
 }
@@ -200,6 +201,12 @@ static void note_success(struct cf__pg_slot *slot)
     if (pool->pg->control != NULL) {
         cf__pg_control_want(pool->pg->control);
     }
+}
+
+/* After an attempt that took so long: when the next may begin. */
+static void rest(struct cf__pg_pool *pool, int64_t took_ns)
+{
+    pool->open_at_ns = cf_now_ns() + (2 * took_ns < REST_MAX_NS ? 2 * took_ns : REST_MAX_NS);
 }
 
 /* One attempt, bounded. */
@@ -223,48 +230,38 @@ static void run_opener(void *arg);
 /* Start to fill one empty slot, if there is one and it is wise. */
 static void open_one(struct cf__pg_pool *pool)
 {
-    size_t opening = count(pool, CF__PG_OPENING);
     struct cf__pg_slot *slot;
     struct cf_err err;
 
-    if (pool->closing || cf__list_empty(&pool->empty) ||
-        opening >= (pool->failures > 0 ? 1 : OPENINGS_MAX)) {
+    if (pool->closing || cf__list_empty(&pool->empty) || count(pool, CF__PG_OPENING) > 0) {
         return;
     }
     slot = CF__CONTAINER(pool->empty.next, struct cf__pg_slot, node);
     cf__pg_slot_move(slot, CF__PG_OPENING);
     if (cf__pg_pool_spawn(pool, run_opener, slot, &err) != CF_OK) {
         cf__pg_slot_move(slot, CF__PG_EMPTY);
-        if (n_open(pool) == 0 && opening == 0) {
+        if (n_open(pool) == 0) {
             refuse_waiters(pool, &err);
         }
     }
 }
 
-/* As many attempts as there is room for, if those under way do not serve all who wait. */
+/* Start an attempt if there are more in line than one that is under way will serve. */
 static void open_for_waiters(struct cf__pg_pool *pool)
 {
-    size_t opening = count(pool, CF__PG_OPENING);
-    size_t before;
-
-    do {
-        before = opening;
-        if (pool->n_waiters > opening) {
-            open_one(pool);
-        }
-        opening = count(pool, CF__PG_OPENING);
-    } while (opening > before);
+    if (pool->n_waiters > count(pool, CF__PG_OPENING)) {
+        open_one(pool);
+    }
 }
 
-/* Whether an opener goes on where attempts fail: it is the only one, and without it there would be
- * no connection, or none for who waits, until somebody else gives his back. */
-static bool is_last_hope(const struct cf__pg_pool *pool)
+/* Whether another connection is wanted: there is none, or somebody waits for one. */
+static bool is_wanted(const struct cf__pg_pool *pool)
 {
-    return count(pool, CF__PG_OPENING) == 1 && (n_open(pool) == 0 || pool->n_waiters > 0);
+    return n_open(pool) == 0 || pool->n_waiters > 0;
 }
 
-/* The fiber that fills an empty slot. Where attempts fail it is the only one, and waits before each:
- * until it succeeds, is needed no more, or the pool closes. */
+/* The fiber that fills an empty slot; it is the only one. It waits for its time, and where attempts
+ * fail goes on until it succeeds, is wanted no more, or the pool closes. */
 static void run_opener(void *arg)
 {
     struct cf__pg_slot *slot = arg;
@@ -272,18 +269,21 @@ static void run_opener(void *arg)
     enum cf_code code = CF_ECANCELED;
     struct cf_err err;
 
-    while (pool->failures == 0 || (pause_until(pool, pool->retry_at_ns) && is_last_hope(pool))) {
+    while (pause_until(pool, pool->open_at_ns) && is_wanted(pool)) {
+        int64_t since_ns = cf_now_ns();
+
         code = connect_once(slot, &err);
-        if (code == CF_OK || cf_ctx_err(pool->ctx) != CF_OK) {
+        if (code == CF_OK) {
+            rest(pool, cf_now_ns() - since_ns);
+            break;
+        }
+        if (cf_ctx_err(pool->ctx) != CF_OK) {
             break;
         }
         note_failure(pool, &err);
         if (n_open(pool) == 0) {
             (void)cf_err_recode(&err, CF_EUNAVAIL);
             refuse_waiters(pool, &err);
-        }
-        if (!is_last_hope(pool)) {
-            break;
         }
     }
     if (code == CF_OK) {
@@ -455,7 +455,7 @@ enum cf_code cf__pg_pool_acquire(struct cf_ctx *ctx, struct cf__pg_pool *pool,
         }
         on_idle_input(slot);
     }
-    if (n_open(pool) == 0 && pool->failures > 0 && cf_now_ns() < pool->retry_at_ns) {
+    if (n_open(pool) == 0 && pool->failures > 0 && cf_now_ns() < pool->open_at_ns) {
         if (err != NULL) {
             *err = pool->last_err;
             (void)cf_err_recode(err, CF_EUNAVAIL);
