@@ -459,14 +459,13 @@ static void wait_briefly(void)
     job_fini(&job);
 }
 
-/* An attempt that fails when the query that it was for has gone. */
+/* An attempt that fails when the queries that it was for have gone. */
 static void fail_behind_its_back(void)
 {
     size_t accepted = atomic_load(&relay.accepted);
 
     atomic_store(&refusal, RELAY_HOLD);
-    wait_briefly();
-    WAIT_FOR(atomic_load(&relay.accepted) > accepted);
+    WAIT_FOR((wait_briefly(), atomic_load(&relay.accepted) > accepted));
     atomic_store(&refusal, RELAY_CLOSE);
     relay_release(&relay);
     WAIT_FOR(fixture_stats().opening == 0);
