@@ -91,14 +91,14 @@ struct cf_pg_options {
     const char *url;              /* libpq URL or conninfo, copied. NULL or "": PG* variables. */
     const char *application_name; /* Shown in pg_stat_activity, copied. NULL: "curfew". */
     size_t pool_max;              /* Connections of the process for queries. 0: 16. */
+    size_t pool_min;              /* Of those, kept open also when idle. 0: one a loop. */
     size_t waiters_max;           /* Queries of one loop that may wait for one. 0: 10,000. */
     enum cf_pg_cancel_way cancel; /* AUTO. */
     int64_t connect_timeout_ns;   /* To connect, log in and set up. 0: 5 s. */
-    int64_t
-        cancel_timeout_ns; /* For both fences together; then the connection is closed. 0: 2 s. */
+    int64_t cancel_timeout_ns;    /* For both fences; then the connection is closed. 0: 2 s. */
     int64_t commit_timeout_ns;    /* For the answer to a COMMIT; then it is unknown. 0: 5 s. */
     int64_t statement_timeout_ns; /* The server's net. 0: 65 s. */
-    int64_t idle_timeout_ns;      /* Close what was idle so long, down to one. 0: 10 min. */
+    int64_t idle_timeout_ns;      /* Close what was idle so long, down to pool_min. 0: 10 min. */
     int64_t lifetime_ns;          /* Close what is so old, give or take a tenth. 0: 1 h. */
     int64_t backoff_max_ns;       /* Cap of the growing, jittered wait between attempts. 0: 5 s. */
 

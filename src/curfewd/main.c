@@ -134,6 +134,7 @@ static enum cf_code start_database(struct service *service, struct cf_err *err)
         .url = config->database_url,
         .application_name = "curfewd",
         .pool_max = (size_t)config->pool,
+        .pool_min = (size_t)config->pool, /* A storm is not the time to make them. */
         .waiters_max = (size_t)config->in_flight,
         .cancel = (enum cf_pg_cancel_way)config->cancel,
         .statement_timeout_ns = config->max_timeout_ns + 5 * CF_SECOND,

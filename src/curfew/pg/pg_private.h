@@ -152,6 +152,7 @@ struct cf__pg_pool {
     struct cf_ctx *ctx; /* Ends when the pool closes. */
     struct cf__pg_slot *slots;
     size_t n_slots;
+    size_t n_kept; /* Of them, open also when idle: at least one. */
     struct cf__list empty;
     struct cf__list idle;
     struct cf__list waiters; /* struct waiter, first come first served. */
@@ -174,7 +175,8 @@ struct cf__pg_pool {
 };
 
 CF_MUST enum cf_code cf__pg_pool_init(struct cf__pg_pool *pool, struct cf_pg *pg,
-                                      struct cf_loop *loop, size_t n_slots, struct cf_err *err);
+                                      struct cf_loop *loop, size_t n_slots, size_t n_kept,
+                                      struct cf_err *err);
 
 /* Begin to connect. On the loop. */
 void cf__pg_pool_start(struct cf__pg_pool *pool);

@@ -7,8 +7,8 @@
  *
  * A query never connects: it waits in line, and a fiber of the pool connects for whoever is first
  * by then. So a connection that takes longer than the query's deadline is there for the next one.
- * One connection is kept open whatever happens: the fiber that failed to make it tries again, with
- * growing waits, and meanwhile queries are refused at once with its error. It does so too while
+ * Some connections, one at least, are kept open whatever happens: the fiber that failed to make one
+ * tries again, with growing waits, and while there is none queries are refused at once with its error. It does so too while
  * others are open but all in use, and somebody waits.
  *
  * A slot is counted from the first attempt to connect until its socket is closed, so the pool never
@@ -246,18 +246,17 @@ static void open_one(struct cf__pg_pool *pool)
     }
 }
 
-/* Start an attempt if there are more in line than one that is under way will serve. */
-static void open_for_waiters(struct cf__pg_pool *pool)
-{
-    if (pool->n_waiters > count(pool, CF__PG_OPENING)) {
-        open_one(pool);
-    }
-}
-
-/* Whether another connection is wanted: there is none, or somebody waits for one. */
+/* Whether another connection is wanted: to have those that are kept, or for somebody who waits. */
 static bool is_wanted(const struct cf__pg_pool *pool)
 {
-    return n_open(pool) == 0 || pool->n_waiters > 0;
+    return n_open(pool) < pool->n_kept || pool->n_waiters > 0;
+}
+
+static void open_if_wanted(struct cf__pg_pool *pool)
+{
+    if (is_wanted(pool)) {
+        open_one(pool);
+    }
 }
 
 /* The fiber that fills an empty slot; it is the only one. It waits for its time, and where attempts
@@ -290,7 +289,7 @@ static void run_opener(void *arg)
         note_success(slot);
         cf__pg_slot_move(slot, CF__PG_BUSY);
         cf__pg_pool_release(slot);
-        open_for_waiters(pool);
+        open_if_wanted(pool);
     } else {
         cf__pg_slot_move(slot, CF__PG_EMPTY);
     }
@@ -299,13 +298,14 @@ static void run_opener(void *arg)
 
 /* Internal helpers: housekeeping */
 
-/* Whether an idle connection is to go: too old, or idle too long and not the last. */
+/* Whether an idle connection is to go: too old, or idle too long and none of those that are kept. */
 static bool is_due(const struct cf__pg_slot *slot, int64_t now_ns)
 {
     const struct cf__pg_pool *pool = slot->pool;
 
     return now_ns >= slot->expires_ns ||
-           (n_open(pool) > 1 && now_ns - slot->idle_since_ns >= pool->pg->options.idle_timeout_ns);
+           (n_open(pool) > pool->n_kept &&
+            now_ns - slot->idle_since_ns >= pool->pg->options.idle_timeout_ns);
 }
 
 static void run_housekeeper(void *arg)
@@ -324,12 +324,7 @@ static void run_housekeeper(void *arg)
                 cf__pg_pool_discard(slot, CF_PG_EVENT_CLOSED, NULL);
             }
         }
-        /* What was wanted when there was no memory for it. */
-        if (n_open(pool) + count(pool, CF__PG_OPENING) == 0) {
-            open_one(pool);
-        } else {
-            open_for_waiters(pool);
-        }
+        open_if_wanted(pool); /* When it was wanted there may have been no memory for it. */
     }
     cf__pg_pool_fiber_end(pool);
 }
@@ -337,7 +332,7 @@ static void run_housekeeper(void *arg)
 /* Life cycle */
 
 enum cf_code cf__pg_pool_init(struct cf__pg_pool *pool, struct cf_pg *pg, struct cf_loop *loop,
-                              size_t n_slots, struct cf_err *err)
+                              size_t n_slots, size_t n_kept, struct cf_err *err)
 {
     enum cf_code code;
 
@@ -356,6 +351,7 @@ enum cf_code cf__pg_pool_init(struct cf__pg_pool *pool, struct cf_pg *pg, struct
         return code;
     }
     pool->n_slots = n_slots;
+    pool->n_kept = n_kept > 0 ? n_kept : 1;
     for (size_t i = 0; i < n_slots; i++) {
         pool->slots[i].pool = pool;
         cf__list_push(&pool->empty, &pool->slots[i].node);
@@ -470,7 +466,7 @@ enum cf_code cf__pg_pool_acquire(struct cf_ctx *ctx, struct cf__pg_pool *pool,
     cf__wait_init(&waiter.wait);
     cf__list_push(&pool->waiters, &waiter.node);
     set_waiting(pool, pool->n_waiters + 1);
-    open_for_waiters(pool);
+    open_if_wanted(pool);
     switch (cf__wait_park(ctx, &waiter.wait)) {
     case CF__WAIT_READY:
         if (cf_ctx_err(ctx) != CF_OK) {
@@ -528,7 +524,5 @@ void cf__pg_pool_discard(struct cf__pg_slot *slot, enum cf_pg_event_kind kind,
     slot->conn = NULL;
     cf__pg_slot_move(slot, CF__PG_EMPTY);
     report(pool, kind, backend_pid, why, 0);
-    if (pool->n_waiters > 0 || n_open(pool) + count(pool, CF__PG_OPENING) == 0) {
-        open_one(pool);
-    }
+    open_if_wanted(pool);
 }
