@@ -75,13 +75,16 @@ END_TEST
 /* That there was something to end: the pool has cancelled it, on the server. */
 START_TEST(blocked_section_was_running_and_is_canceled)
 {
-    json_t *line;
+    json_t *line = NULL;
 
-    /* Prepared beforehand, so that all three are sent in the same turn. */
-    ck_assert_int_eq(client_get(service->api_port, "/v1/dashboard?user_id=1", NULL)->status, 200);
     lock_orders();
-    ck_assert_int_eq(client_get(service->api_port, "/v1/dashboard?user_id=999", NULL)->status, 404);
-    line = service_find_line(service, "outcome", "effective", 2 * CF_SECOND);
+    /* The first of them find connections on which their statements have to be prepared, and the
+     * missing user may be known before the others are on their way. */
+    for (int i = 0; i < 50 && line == NULL; i++) {
+        ck_assert_int_eq(client_get(service->api_port, "/v1/dashboard?user_id=999", NULL)->status,
+                         404);
+        line = service_find_line(service, "outcome", "effective", 50 * CF_MS);
+    }
     ck_assert_ptr_nonnull(line);
     ck_assert_str_eq(json_string_value(json_object_get(line, "event")), "canceled");
     json_decref(line);
