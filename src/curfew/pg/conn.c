@@ -24,17 +24,9 @@
 #include <curfew/clock.h>
 #include <curfew/wait.h>
 
+#include "curfew/pg/types.h"
+
 /* Constants and types */
-
-/* From pg_type.dat. */
-enum {
-    OID_INT8 = 20,
-    OID_TEXT = 25,
-    OID_FLOAT8 = 701,
-    OID_TIMESTAMPTZ = 1184
-};
-
-#define EPOCH_2000_US INT64_C(946684800000000)
 
 /* A session that its client left in a transaction is ended by the server. */
 #define IDLE_IN_TRANSACTION_MS 10000

@@ -7,21 +7,7 @@
 
 #include <libpq-fe.h>
 
-/* From pg_type.dat: they never change. */
-enum oid {
-    OID_INT8 = 20,
-    OID_INT2 = 21,
-    OID_INT4 = 23,
-    OID_TEXT = 25,
-    OID_NAME = 19,
-    OID_UNKNOWN = 705,
-    OID_BPCHAR = 1042,
-    OID_VARCHAR = 1043,
-    OID_TIMESTAMPTZ = 1184,
-};
-
-/* PostgreSQL counts from 2000-01-01. */
-#define EPOCH_2000_US INT64_C(946684800000000)
+#include "curfew/pg/types.h"
 
 /* Internal helpers */
 
