@@ -208,18 +208,18 @@ valgrind: deps-tools ## unit tests under valgrind, in one process
 	@CK_FORK=no CK_EXCLUDE_TAGS=fork $(VALGRIND) build/debug/test-unit
 
 ROUNDS      ?= 500
-RACE_ROUNDS ?= 100000
+RACE_CANCELS ?= 100000
 WITH_URL     = $(CLUSTER) run sh -ec
 
 bench: deps ## orphan time (ROUNDS=500), then a short race
 	+@$(MAKE_ALL) all bench-orphan bench-race
 	@$(WITH_URL) '$(B)/bench-orphan --url "$$CF_TEST_PG_URL" --bin $(B)/curfewd --rounds $(ROUNDS); \
-		$(B)/bench-race --url "$$CF_TEST_PG_URL" --rounds 5000 --way control'
+		$(B)/bench-race --url "$$CF_TEST_PG_URL" --cancels 1500 --way control'
 
 # The last two must find the fault that the missing fence lets through.
-race: deps ## prove the two fences (RACE_ROUNDS=100000)
+race: deps ## prove the two fences (RACE_CANCELS=100000)
 	+@$(MAKE_ALL) MODE=race bench-race
-	@$(WITH_URL) 'for how in "control --rounds $(RACE_ROUNDS)" "pqcancel --rounds $(RACE_ROUNDS)" \
+	@$(WITH_URL) 'for how in "control --cancels $(RACE_CANCELS)" "pqcancel --cancels $(RACE_CANCELS)" \
 		"pqcancel --skip f1 --seconds 10" "control --skip f2 --seconds 10"; do \
 		echo "bench-race --way $$how"; \
 		build/race/bench-race --url "$$CF_TEST_PG_URL" --way $$how; done'

@@ -2,10 +2,10 @@
 /* bench-race: is a query ever hit by the cancel of an earlier one?
  *
  * Fibers of two loops share a pool of a few connections; the control connection lives on the first,
- * so that half of the cancels cross over to it. Each round runs a statement of about 1.5 ms under a
- * context that ends at a random moment between 0 and 3 ms, so that many cancels meet the end of
- * their statement; then, on whatever connection the pool lends next, one as long that nobody cancels
- * and that must return the number it was given. If a statement is cancelled whose own context lives,
+ * so that half of the cancels cross over to it. Each round runs a statement of about 3 ms under a
+ * context that ends at a random moment between 0 and 6 ms, so that many cancels meet the end of
+ * their statement; then, on whatever connection the pool lends next, a shorter one that nobody
+ * cancels and that must return the number it was given. If a statement is cancelled whose own context lives,
  * or answers with another number, a fence has failed.
  *
  * In a build with CF_FENCE_TEST a fence can be taken down (--skip f1, --skip f2): then the run has to
@@ -29,9 +29,9 @@
 /* Constants and types */
 
 #define LOOPS 2
-#define WORKERS 8 /* More than connections, so that a freed one is lent at once. */
-#define VICTIM_S 0.0015
-#define CANCEL_WITHIN_NS (3 * CF_MS)
+#define WORKERS 6 /* More than connections, so that a freed one is lent at once. */
+#define VICTIM_S 0.003
+#define CANCEL_WITHIN_NS (6 * CF_MS)
 #define PIDS_MAX 4096
 
 static const struct cf_pg_stmt victim = {.name = "race_victim", .sql = "SELECT pg_sleep($1)"};
@@ -43,7 +43,7 @@ struct options {
     const char *way_name;
     enum cf_pg_cancel_way way;
     const char *skip; /* "f1", "f2", or NULL. */
-    int64_t rounds;
+    int64_t cancels;  /* To be sent. A context that ends in line for a connection sends none. */
     int64_t seconds;
     int64_t seed;
     size_t pool;
@@ -149,11 +149,24 @@ static void run_next(struct race *race)
     cf_pg_rows_free(rows);
 }
 
-/* Whether there is more to do: rounds are left, or the fault was not found yet. */
+static int64_t cancels_sent(const struct cf_pg_stats *stats)
+{
+    int64_t sum = 0;
+
+    for (int i = 0; i < CF_PG_OUTCOME_COUNT; i++) {
+        sum += i != CF_PG_NOT_SENT ? (int64_t)stats->cancels[i] : 0;
+    }
+    return sum;
+}
+
+/* Whether there is more to do: cancels are to be sent, or the fault was not found yet. */
 static bool goes_on(const struct race *race)
 {
+    struct cf_pg_stats stats;
+
     if (race->options.skip == NULL) {
-        return race->rounds < race->options.rounds;
+        cf_pg_stats(race->pg, &stats);
+        return cancels_sent(&stats) < race->options.cancels;
     }
     return race->killed + race->wrong + race->busy == 0 && cf_now_ns() < race->until_ns;
 }
@@ -173,6 +186,7 @@ static void run_worker(void *arg)
 static void run_race(struct race *race, struct cf_loop *const loops[LOOPS])
 {
     static struct side sides[LOOPS];
+    struct cf_pg_stats stats;
     int64_t said_ns = cf_now_ns();
 
     race->until_ns = said_ns + race->options.seconds * CF_SECOND;
@@ -189,8 +203,9 @@ static void run_race(struct race *race, struct cf_loop *const loops[LOOPS])
         (void)usleep(20 * 1000);
         if (cf_now_ns() - said_ns >= CF_SECOND) {
             said_ns = cf_now_ns();
-            (void)fprintf(stderr, "\r  %" PRIdFAST64 " rounds, %" PRIdFAST64 " killed ",
-                          race->rounds, race->killed);
+            cf_pg_stats(race->pg, &stats);
+            (void)fprintf(stderr, "\r  %" PRId64 " cancels, %" PRIdFAST64 " killed ",
+                          cancels_sent(&stats), race->killed);
         }
     }
     (void)fprintf(stderr, "\r\033[K");
@@ -212,6 +227,7 @@ static void print_table(const struct race *race, const struct cf_pg_stats *stats
                  options->skip != NULL ? options->skip : "none", options->pool, options->seed);
     (void)printf("  rounds                      %10" PRIdFAST64 "\n", race->rounds);
     (void)printf("  contexts that ended first   %10" PRIdFAST64 "\n", race->ended);
+    (void)printf("  cancels sent                %10" PRId64 "\n", cancels_sent(stats));
     for (int i = 0; i < CF_PG_OUTCOME_COUNT; i++) {
         (void)printf("  cancels: %-18s %10" PRIu64 "\n", cf_pg_outcome_name((enum cf_pg_outcome)i),
                      stats->cancels[i]);
@@ -231,9 +247,9 @@ static bool judge(const struct race *race, const struct cf_pg_stats *stats)
     const char *skip = race->options.skip;
 
     if (skip == NULL) {
-        return race->rounds >= race->options.rounds && race->killed == 0 && race->wrong == 0 &&
-               race->busy == 0 && race->failed == 0 && race->n_pids <= race->options.pool &&
-               dropped(stats) == 0;
+        return cancels_sent(stats) >= race->options.cancels && race->killed == 0 &&
+               race->wrong == 0 && race->busy == 0 && race->failed == 0 &&
+               race->n_pids <= race->options.pool && dropped(stats) == 0;
     }
     return strcmp(skip, "f1") == 0 ? race->killed > 0 : race->busy > 0;
 }
@@ -242,11 +258,12 @@ static bool judge(const struct race *race, const struct cf_pg_stats *stats)
 
 static void print_help(void)
 {
-    (void)printf("Usage: bench-race --url URL [--way control|pqcancel] [--rounds N] [--pool N]\n"
-                 "                  [--skip f1|f2] [--seconds N] [--seed N]\n\n"
-                 "Cancels queries at random moments and checks every next one. Exit status 0: no\n"
-                 "next query was hit and no connection lost; with --skip (a build made by\n"
-                 "`make race` only), the fault was found within --seconds.\n");
+    (void)printf(
+        "Usage: bench-race --url URL [--way control|pqcancel] [--cancels N] [--pool N]\n"
+        "                  [--skip f1|f2] [--seconds N] [--seed N]\n\n"
+        "Cancels queries at random moments until N cancels were sent, and checks every next\n"
+        "query. Exit status 0: none was hit and no connection lost; with --skip (a build\n"
+        "made by `make race` only), the fault was found within --seconds.\n");
 }
 
 static bool take_way(struct options *options, const char *name)
@@ -262,7 +279,7 @@ static int parse(int argc, char **argv, struct options *out)
     static const struct option longs[] = {
         {"url", required_argument, NULL, 'u'},
         {"way", required_argument, NULL, 'w'},
-        {"rounds", required_argument, NULL, 'r'},
+        {"cancels", required_argument, NULL, 'c'},
         {"pool", required_argument, NULL, 'p'},
         {"skip", required_argument, NULL, 's'},
         {"seed", required_argument, NULL, 'e'},
@@ -281,8 +298,8 @@ static int parse(int argc, char **argv, struct options *out)
         case 'w':
             ok = take_way(out, optarg);
             break;
-        case 'r':
-            out->rounds = strtoll(optarg, NULL, 10);
+        case 'c':
+            out->cancels = strtoll(optarg, NULL, 10);
             break;
         case 'p':
             out->pool = (size_t)strtoull(optarg, NULL, 10);
@@ -305,7 +322,7 @@ static int parse(int argc, char **argv, struct options *out)
             break;
         }
     }
-    if (!ok || out->url == NULL || out->rounds <= 0 || out->pool < LOOPS || optind != argc) {
+    if (!ok || out->url == NULL || out->cancels <= 0 || out->pool < LOOPS || optind != argc) {
         (void)fprintf(stderr, "bench-race: wrong usage: --help says more\n");
         return 2;
     }
@@ -352,7 +369,7 @@ static enum cf_code run(struct race *race, struct cf_pg_stats *stats, struct cf_
 
 int main(int argc, char **argv)
 {
-    static struct race race = {.options = {.rounds = 5000, .pool = 4, .seconds = 10, .seed = 1},
+    static struct race race = {.options = {.cancels = 1500, .pool = 4, .seconds = 10, .seed = 1},
                                .mu = PTHREAD_MUTEX_INITIALIZER};
     struct cf_pg_stats stats;
     struct cf_err err;
