@@ -13,6 +13,7 @@
     X(pg_faults)                                                                                   \
     X(pg_tx)                                                                                       \
     X(http)                                                                                        \
+    X(http_limits)                                                                                 \
     X(http_slow)
 
 #endif

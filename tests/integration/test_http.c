@@ -395,6 +395,7 @@ static struct cf_http_options options_for_tests(void)
         .routes = routes,
         .n_routes = sizeof(routes) / sizeof(routes[0]),
         .app = app_text,
+        .fields_max = 1000, /* So that the size of a head is what limits it. */
         .on_done = on_done,
         .arg = &done,
     };
@@ -1898,29 +1899,6 @@ START_TEST(in_flight_limit_reached)
 }
 END_TEST
 
-START_TEST(connection_limit_reached)
-{
-    struct cf_http_options options = options_for_tests();
-    struct client *first;
-    struct client *second;
-    struct reply reply;
-
-    options.connections_max = 1;
-    start_on(&options, 1);
-    first = dial();
-    ask(first, "GET", "/hello", "");
-    reply = next_reply(first);
-    free_reply(&reply);
-    second = dial(); /* Waits in the backlog until there is room. */
-    ask(second, "GET", "/hello", "");
-    hang_up(first);
-    reply = next_reply(second);
-    ck_assert_int_eq(reply.status, 200);
-    free_reply(&reply);
-    hang_up(second);
-}
-END_TEST
-
 START_TEST(idle_connection_is_closed)
 {
     struct cf_http_options options = options_for_tests();
@@ -2354,7 +2332,6 @@ Suite *suite_http(void)
     add_leaving(suite);
     tc = add_case(suite, "limits", setup_loops);
     tcase_add_test(tc, in_flight_limit_reached);
-    tcase_add_test(tc, connection_limit_reached);
     tcase_add_test(tc, idle_connection_is_closed);
     tcase_add_test(tc, timeouts_of_the_server_hold);
     add_stop(suite);

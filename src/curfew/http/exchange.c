@@ -4,7 +4,7 @@
  *     begin       the request line is there: memory is made, the raw target kept (libmicrohttpd
  *                 decodes it in place right after)
  *     access 1    the head is there: the filter refuses, or lets the body come
- *     access ..   parts of the body: counted and thrown away
+ *     access ..   parts of the body: kept for the handler, within the limits
  *     access n    the request is complete: route, deadline, context, and the handler is started as
  *                 a fiber inside this very callback. If it ends without parking, its reply is sent
  *                 here: no suspension, no further system call. If it parks, the connection is
@@ -98,6 +98,7 @@ static void run_handler(void *arg)
     struct cf__shard *shard = shard_of(http);
 
     settle(http, http->route->route->handler(http->ctx, http, &http->err));
+    cf__body_free(http);
     atomic_fetch_sub_explicit(&shard->in_flight, 1, memory_order_relaxed);
     if (http->is_suspended) {
         cf__list_push(&shard->settled, &http->node);
@@ -259,9 +260,15 @@ static enum MHD_Result see_head(struct cf_http *http, const char *method, const 
     } else {
         cf__request_id_next(&shard->ids, http->request_id);
     }
+    cf__head_limit(&http->head, &shard->server->options, strlen(http->raw_target));
+    cf__admission_begin(http);
     refusal = cf__head_refusal(&http->head);
-    if (refusal == NULL) {
+    if (refusal == NULL && !http->connection->is_refused) {
         return MHD_YES;
+    }
+    if (refusal == NULL) {
+        refuse(http, http->connection->refusal, NULL);
+        return cf__reply_send(http);
     }
     if (refusal->kind == CF__PROBLEM_HEAD_TOO_LARGE) {
         cf__reply_directly(http, refusal->kind);
@@ -275,14 +282,28 @@ static enum MHD_Result see_head(struct cf_http *http, const char *method, const 
     return cf__reply_send(http);
 }
 
-/* A part of the body. */
-static enum MHD_Result see_body(struct cf_http *http, size_t *size)
+static bool keeps_body(const struct cf_http *http)
 {
-    http->body_size += *size;
+    return (http->head.method & (CF__POST | CF__PUT | CF__PATCH)) != 0 && !http->over_quota;
+}
+
+/* A part of the body. */
+static enum MHD_Result see_body(struct cf_http *http, const char *data, size_t *size)
+{
+    size_t n = *size;
+
+    http->body_size += n;
     *size = 0;
     if (http->body_size > http->head.length_max) {
         cf__reply_directly(http, CF__PROBLEM_TOO_LARGE);
         return MHD_NO;
+    }
+    if (keeps_body(http)) {
+        http->code = cf__body_add(http, data, n, &http->err);
+        if (http->code != CF_OK) {
+            cf__reply_directly(http, cf__problem_of(http->code, CF_REASON_NONE));
+            return MHD_NO;
+        }
     }
     return MHD_YES;
 }
@@ -297,7 +318,9 @@ static enum MHD_Result serve(struct cf_http *http)
         http->is_complete = true;
         return MHD_YES;
     }
-    if (find_route(http) && give_deadline(http) && give_context(http)) {
+    if (http->over_quota) {
+        refuse(http, CF__PROBLEM_QUOTA_EXCEEDED, NULL);
+    } else if (find_route(http) && give_deadline(http) && give_context(http)) {
         start_handler(http);
     }
     if (http->stage == CF__SETTLED) {
@@ -330,7 +353,7 @@ void *cf__exchange_begin(void *arg, const char *target, struct MHD_Connection *m
     struct cf_http *http;
 
     (void)arg;
-    if (connection == NULL || connection->timed_out) {
+    if (connection == NULL || connection->dismissed) {
         return NULL; /* It is about to be closed. */
     }
     http = malloc(sizeof(*http));
@@ -343,6 +366,7 @@ void *cf__exchange_begin(void *arg, const char *target, struct MHD_Connection *m
     http->mhd = mhd;
     http->started_ns = cf_now_ns();
     http->method = "";
+    http->client = connection->address;
     http->timeout_ns = CF_NEVER;
     http->last_header = &http->headers;
     cf_json_init(&http->json);
@@ -364,6 +388,8 @@ static void release(struct cf_http *http)
     if (http->is_suspended) {
         shard_of(http)->suspended--;
     }
+    cf__admission_end(http);
+    cf__body_free(http);
     cf__list_unlink(&http->node);
     cf_json_fini(&http->json);
     cf__arena_fini(&http->arena);
@@ -424,7 +450,6 @@ enum MHD_Result cf__exchange_access(void *arg, struct MHD_Connection *mhd, const
     (void)arg;
     (void)mhd;
     (void)url; /* Decoded by libmicrohttpd in its own way: raw_target is what we go by. */
-    (void)data;
     if (http == NULL || http->stage == CF__ANSWERED) {
         return MHD_NO; /* What is there to read comes too late. */
     }
@@ -436,7 +461,7 @@ enum MHD_Result cf__exchange_access(void *arg, struct MHD_Connection *mhd, const
         return see_head(http, method, version);
     }
     if (*data_size > 0) {
-        return see_body(http, data_size);
+        return see_body(http, data, data_size);
     }
     switch (http->stage) {
     case CF__READING:
@@ -474,6 +499,7 @@ void cf__exchange_done(struct cf_http *http, int status, size_t body_size)
     struct cf_http_record record;
 
     http->stage = CF__ANSWERED;
+    http->answered_ns = cf_now_ns();
     if (options->on_done == NULL) {
         return;
     }
@@ -482,10 +508,10 @@ void cf__exchange_done(struct cf_http *http, int status, size_t body_size)
         .target = http->raw_target,
         .route = http->route != NULL ? http->route->route->path : "",
         .request_id = http->request_id,
-        .client = http->connection->address,
+        .client = http->client,
         .status = status,
         .body_size = body_size,
-        .duration_ns = cf_now_ns() - http->started_ns,
+        .duration_ns = http->answered_ns - http->started_ns,
         .timeout_ns = http->timeout_ns,
         .timeout_source = http->head.deadline.source,
         .cause = http->cause,

@@ -13,9 +13,13 @@
  * a colon ends the head, and a NUL ends a value or the target. A strict proxy in front sees them. */
 #include "curfew/http/filter.h"
 
+#include <curfew/http.h>
+
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+
+#include "curfew/http/host.h"
 
 /* What libmicrohttpd notes of a header, or of a cookie, in the memory of the connection. */
 #define NOTE_SIZE 64
@@ -73,8 +77,10 @@ static enum MHD_Result read_header(void *arg, enum MHD_ValueKind kind, const cha
     value = value != NULL ? value : "";
     head->has_bad_name = head->has_bad_name || !is_token(name, size);
     head->has_bad_value = head->has_bad_value || !is_field_value(value, value_size);
+    head->n_fields++;
     if (IS_NAMED("Host")) {
         head->n_hosts++;
+        head->host = value;
     } else if (IS_NAMED("Content-Length")) {
         head->n_lengths++;
         head->length = strtoull(value, NULL, 10); /* libmicrohttpd has seen to its form. */
@@ -115,6 +121,16 @@ enum cf_code cf__head_read(struct cf__head *head, struct MHD_Connection *mhd, co
     cf__deadline_init(&head->deadline);
     (void)MHD_get_connection_values_n(mhd, MHD_HEADER_KIND, read_header, &reading);
     return reading.code;
+}
+
+void cf__head_limit(struct cf__head *head, const struct cf_http_options *options,
+                    size_t target_size)
+{
+    head->size_max = options->head_size_max;
+    head->fields_max = options->fields_max;
+    head->target_size = target_size;
+    head->target_size_max = options->target_size_max;
+    head->hosts = options->hosts;
 }
 
 /* Rules */
@@ -171,7 +187,22 @@ static bool is_too_large(const struct cf__head *head)
 
 static bool is_head_too_large(const struct cf__head *head)
 {
-    return head->size > CF__HEAD_SIZE_MAX;
+    return head->size > head->size_max;
+}
+
+static bool has_too_many_fields(const struct cf__head *head)
+{
+    return head->n_fields > head->fields_max;
+}
+
+static bool has_long_target(const struct cf__head *head)
+{
+    return head->target_size > head->target_size_max;
+}
+
+static bool is_misdirected(const struct cf__head *head)
+{
+    return head->hosts != NULL && head->host != NULL && !cf__host_is_ours(head->host, head->hosts);
 }
 
 /* In the order in which they are tried: first what leaves no room for a reply, then what makes the
@@ -181,6 +212,8 @@ static const struct {
     struct cf__refusal refusal;
 } rules[] = {
     {is_head_too_large, {CF__PROBLEM_HEAD_TOO_LARGE, NULL}},
+    {has_too_many_fields, {CF__PROBLEM_HEAD_TOO_LARGE, "too many headers"}},
+    {has_long_target, {CF__PROBLEM_TARGET_TOO_LONG, NULL}},
     {has_bad_name, {CF__PROBLEM_INVALID, "a header's name is not a token"}},
     {has_bad_value, {CF__PROBLEM_INVALID, "a header's value has a control character"}},
     {has_length_and_encoding,
@@ -189,6 +222,7 @@ static const struct {
     {has_other_encoding, {CF__PROBLEM_INVALID, "the only Transfer-Encoding served is chunked"}},
     {lacks_host, {CF__PROBLEM_INVALID, "no Host"}},
     {has_several_hosts, {CF__PROBLEM_INVALID, "more than one Host"}},
+    {is_misdirected, {CF__PROBLEM_MISDIRECTED, NULL}},
     {has_unknown_method, {CF__PROBLEM_NOT_IMPLEMENTED, NULL}},
     {has_unserved_method, {CF__PROBLEM_METHOD_NOT_ALLOWED, NULL}},
     {is_too_large, {CF__PROBLEM_TOO_LARGE, NULL}},
