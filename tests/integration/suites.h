@@ -14,6 +14,7 @@
     X(pg_tx)                                                                                       \
     X(http)                                                                                        \
     X(http_limits)                                                                                 \
+    X(http_wire)                                                                                   \
     X(http_slow)
 
 #endif

@@ -31,6 +31,7 @@
 #include <curfew/clock.h>
 
 #include "curfew/http/server_private.h"
+#include "curfew/http/verbatim.h"
 
 /* What a server can be asked for at all. */
 #define EVERY_METHOD                                                                               \
@@ -121,6 +122,11 @@ static void start_handler(struct cf_http *http)
 
 /* Internal helpers: before the handler. Each returns false when the request is settled. */
 
+static bool is_options_of_all(const struct cf_http *http)
+{
+    return http->head.method == CF__OPTIONS && strcmp(http->raw_target, "*") == 0;
+}
+
 /* "*" of OPTIONS, and any path that has methods. */
 static bool answer_options(struct cf_http *http, unsigned methods)
 {
@@ -150,15 +156,9 @@ static bool keep_params(struct cf_http *http)
 static bool find_route(struct cf_http *http)
 {
     unsigned allowed;
-    enum cf_code code;
 
-    if (http->head.method == CF__OPTIONS && strcmp(http->raw_target, "*") == 0) {
+    if (is_options_of_all(http)) {
         return answer_options(http, EVERY_METHOD);
-    }
-    code = cf__target_decode(http->raw_target, &http->arena, &http->target, &http->err);
-    if (code != CF_OK) {
-        fail(http, code);
-        return false;
     }
     http->route =
         cf__router_find(shard_of(http)->server->router, http->head.method, &http->target, &allowed);
@@ -239,37 +239,20 @@ static enum MHD_Result suspend(struct cf_http *http)
     return MHD_YES;
 }
 
-/* The head is there. */
-static enum MHD_Result see_head(struct cf_http *http, const char *method, const char *version)
+/* The client's, if it is one; else one of ours. */
+static void give_request_id(struct cf_http *http)
 {
-    struct cf__shard *shard = shard_of(http);
-    const struct cf__refusal *refusal;
-    char *copy = cf__arena_copy(&http->arena, method, strlen(method));
+    const char *given = http->head.request_id;
 
-    http->head_seen = true;
-    http->head_at_ns = cf_now_ns();
-    atomic_fetch_add_explicit(&shard->requests, 1, memory_order_relaxed);
-    http->code = cf__head_read(&http->head, http->mhd, method, version,
-                               shard->server->options.body_size_max, &http->err);
-    if (copy == NULL) {
-        return MHD_NO;
-    }
-    http->method = copy;
-    if (http->head.request_id != NULL && cf__request_id_valid(http->head.request_id)) {
-        memcpy(http->request_id, http->head.request_id, strlen(http->head.request_id) + 1);
+    if (given != NULL && cf__request_id_valid(given)) {
+        memcpy(http->request_id, given, strlen(given) + 1);
     } else {
-        cf__request_id_next(&shard->ids, http->request_id);
+        cf__request_id_next(&shard_of(http)->ids, http->request_id);
     }
-    cf__head_limit(&http->head, &shard->server->options, strlen(http->raw_target));
-    cf__admission_begin(http);
-    refusal = cf__head_refusal(&http->head);
-    if (refusal == NULL && !http->connection->is_refused) {
-        return MHD_YES;
-    }
-    if (refusal == NULL) {
-        refuse(http, http->connection->refusal, NULL);
-        return cf__reply_send(http);
-    }
+}
+
+static enum MHD_Result answer_refusal(struct cf_http *http, const struct cf__refusal *refusal)
+{
     if (refusal->kind == CF__PROBLEM_HEAD_TOO_LARGE) {
         cf__reply_directly(http, refusal->kind);
         return MHD_NO;
@@ -282,6 +265,62 @@ static enum MHD_Result see_head(struct cf_http *http, const char *method, const 
     return cf__reply_send(http);
 }
 
+/* Take the target apart. What is none is refused as early as a bad head, so that the connection is
+ * closed behind it. */
+static bool read_target(struct cf_http *http)
+{
+    enum cf_code code;
+
+    if (is_options_of_all(http)) {
+        return true;
+    }
+    code = cf__target_decode(http->raw_target, &http->arena, &http->target, &http->err);
+    if (code != CF_OK) {
+        fail(http, code);
+    }
+    return code == CF_OK;
+}
+
+/* The head was read: serve the request, or refuse it at once. */
+static enum MHD_Result admit(struct cf_http *http)
+{
+    const struct cf__refusal *refusal = cf__head_refusal(&http->head);
+
+    if (refusal != NULL) {
+        return answer_refusal(http, refusal);
+    }
+    if (http->connection->is_refused) {
+        refuse(http, http->connection->refusal, NULL);
+        return cf__reply_send(http);
+    }
+    return read_target(http) ? MHD_YES : cf__reply_send(http);
+}
+
+/* The head is there. */
+static enum MHD_Result see_head(struct cf_http *http, const char *method, const char *version)
+{
+    const struct cf_http_server *server = shard_of(http)->server;
+    size_t target_size = strlen(http->raw_target);
+    char *copy = cf__arena_copy(&http->arena, method, strlen(method));
+
+    http->head_seen = true;
+    http->head_at_ns = cf_now_ns();
+    atomic_fetch_add_explicit(&shard_of(http)->requests, 1, memory_order_relaxed);
+    http->code = cf__head_read(&http->head, http->mhd, method, version,
+                               server->options.body_size_max, &http->err);
+    if (copy == NULL) {
+        return MHD_NO;
+    }
+    http->method = copy;
+    give_request_id(http);
+    http->head.is_altered =
+        server->checks_head &&
+        !cf__head_is_verbatim(http->mhd, method, http->target_at, target_size, version);
+    cf__head_limit(&http->head, &server->options, target_size);
+    cf__admission_begin(http);
+    return admit(http);
+}
+
 static bool keeps_body(const struct cf_http *http)
 {
     return (http->head.method & (CF__POST | CF__PUT | CF__PATCH)) != 0 && !http->over_quota;
@@ -291,6 +330,7 @@ static bool keeps_body(const struct cf_http *http)
 static enum MHD_Result see_body(struct cf_http *http, const char *data, size_t *size)
 {
     size_t n = *size;
+    enum cf_code code = CF_OK;
 
     http->body_size += n;
     *size = 0;
@@ -299,11 +339,12 @@ static enum MHD_Result see_body(struct cf_http *http, const char *data, size_t *
         return MHD_NO;
     }
     if (keeps_body(http)) {
-        http->code = cf__body_add(http, data, n, &http->err);
-        if (http->code != CF_OK) {
-            cf__reply_directly(http, cf__problem_of(http->code, CF_REASON_NONE));
-            return MHD_NO;
-        }
+        code = cf__body_add(http, data, n, &http->err);
+    }
+    if (code != CF_OK) {
+        fail(http, code);
+        cf__reply_directly(http, http->problem);
+        return MHD_NO;
     }
     return MHD_YES;
 }
@@ -376,6 +417,7 @@ void *cf__exchange_begin(void *arg, const char *target, struct MHD_Connection *m
         free(http);
         return NULL;
     }
+    http->target_at = target;
     cut_query(target);
     connection->http = http;
     connection->n_begun++;

@@ -9,8 +9,7 @@
  * reply that is queued this early makes libmicrohttpd close the connection, which is what a request
  * deserves that may have been two.
  *
- * What it does not let us see: a folded line is added to its header's name, a line that begins with
- * a colon ends the head, and a NUL ends a value or the target. A strict proxy in front sees them. */
+ * What its parser does not show at all is found by verbatim.c. */
 #include "curfew/http/filter.h"
 
 #include <curfew/http.h>
@@ -135,6 +134,11 @@ void cf__head_limit(struct cf__head *head, const struct cf_http_options *options
 
 /* Rules */
 
+static bool is_altered(const struct cf__head *head)
+{
+    return head->is_altered;
+}
+
 static bool has_bad_name(const struct cf__head *head)
 {
     return head->has_bad_name;
@@ -214,6 +218,9 @@ static const struct {
     {is_head_too_large, {CF__PROBLEM_HEAD_TOO_LARGE, NULL}},
     {has_too_many_fields, {CF__PROBLEM_HEAD_TOO_LARGE, "too many headers"}},
     {has_long_target, {CF__PROBLEM_TARGET_TOO_LONG, NULL}},
+    {is_altered,
+     {CF__PROBLEM_INVALID,
+      "a line of the head ends without CR LF, is folded, begins with a colon or has a NUL"}},
     {has_bad_name, {CF__PROBLEM_INVALID, "a header's name is not a token"}},
     {has_bad_value, {CF__PROBLEM_INVALID, "a header's value has a control character"}},
     {has_length_and_encoding,

@@ -21,6 +21,7 @@ struct cf__head {
     size_t n_fields;
     const char *request_id; /* The client's, or NULL. */
     const char *host;       /* The same. */
+    bool is_altered;        /* It is not what came. */
     bool has_bad_name;      /* Of a header: no token. */
     bool has_bad_value;     /* Of a header: with a control character. */
     bool is_chunked;        /* Every Transfer-Encoding is exactly "chunked". */

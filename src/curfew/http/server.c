@@ -12,6 +12,7 @@
 
 #include "curfew/http/listen.h"
 #include "curfew/http/server_private.h"
+#include "curfew/http/verbatim.h"
 
 #define TIMEOUT_DEFAULT_NS (5 * CF_SECOND)
 #define TIMEOUT_MAX_DEFAULT_NS (60 * CF_SECOND)
@@ -192,6 +193,7 @@ enum cf_code cf_http_server_new(const struct cf_http_options *options, struct cf
     }
     server->options = *options;
     fill_in_defaults(&server->options);
+    server->checks_head = cf__verbatim_needed();
     server->n_shards = n_loops;
     server->shards = make_shards(server, loops);
     if (server->shards == NULL) {

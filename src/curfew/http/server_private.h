@@ -48,7 +48,8 @@ struct cf_http_server {
     struct cf_ctx *root;  /* Ancestor of every request's context. */
     struct cf_ctx *hurry; /* Done: a stop that runs has no grace any more. */
     uint16_t port;
-    bool stopped; /* Plain thread that owns the server. */
+    bool checks_head; /* libmicrohttpd's parser cannot be believed. */
+    bool stopped;     /* Plain thread that owns the server. */
     size_t n_shards;
     size_t n_open; /* Shards that were opened: all of them, once `new` has succeeded. */
     struct cf__shard *shards;
@@ -159,6 +160,7 @@ struct cf_http {
     /* The request. */
     const char *method;
     const char *raw_target; /* As it came. */
+    const char *target_at;  /* Where libmicrohttpd had it: to compare with, not to read. */
     int64_t started_ns;
     int64_t head_at_ns;         /* Once head_seen. */
     const char *client;         /* Address. */
