@@ -35,6 +35,7 @@ struct option {
 #define HOUR (3600 * CF_SECOND)
 #define KIB INT64_C(1024)
 #define MIB (1024 * KIB)
+#define TIB (MIB * MIB)
 
 /* How much of what was typed an error repeats: what would be right has to fit behind it. */
 #define QUOTED_MAX 64
@@ -88,8 +89,8 @@ static const struct option options[] = {
      "headers of a request; more get 431"},
     {"body-size", "CURFEW_BODY_SIZE", TYPE_SIZE, FIELD(body_size), "1m", 1, 1024 * MIB,
      "of a request body; more gets 413"},
-    {"bodies-size", "CURFEW_BODIES_SIZE", TYPE_SIZE, FIELD(bodies_size), "64m", 64 * KIB,
-     1024 * 1024 * MIB, "of all request bodies in memory; more get 503"},
+    {"bodies-size", "CURFEW_BODIES_SIZE", TYPE_SIZE, FIELD(bodies_size), "64m", 64 * KIB, TIB,
+     "of all request bodies in memory; more get 503"},
     {"half-close", "CURFEW_HALF_CLOSE", TYPE_BOOL, FIELD(half_close), "0", 0, 0,
      "serve a client that has shut down its sending side"},
     {"demo", "CURFEW_DEMO", TYPE_BOOL, FIELD(demo), "0", 0, 0, "serve /v1/sleep"},

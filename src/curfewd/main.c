@@ -32,6 +32,7 @@
 
 #define LOOPS_MAX 256
 #define ADMIN_CONNECTIONS_MAX 32
+#define FEWEST_CONNECTIONS 8 /* However few descriptors there are. */
 
 /* Descriptors of our own: a few, and those of a loop (epolls, listeners, wake-ups). */
 #define DESCRIPTORS 16
@@ -107,7 +108,7 @@ static void prepare_descriptors(struct config *config)
     (void)setrlimit(RLIMIT_NOFILE, &limit); /* Refused: what there is has to do. */
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && (rlim_t)want >= limit.rlim_cur) {
         want = (int64_t)limit.rlim_cur - 1;
-        config->connections = want > ours ? want - ours : 1;
+        config->connections = want > ours + FEWEST_CONNECTIONS ? want - ours : FEWEST_CONNECTIONS;
     }
     fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, (int)want);
     if (fd >= 0) {

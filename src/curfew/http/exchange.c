@@ -541,7 +541,7 @@ void cf__exchange_done(struct cf_http *http, int status, size_t body_size)
     struct cf_http_record record;
 
     http->stage = CF__ANSWERED;
-    http->answered_ns = cf_now_ns();
+    http->connection->answered_ns = cf_now_ns();
     if (options->on_done == NULL) {
         return;
     }
@@ -553,7 +553,7 @@ void cf__exchange_done(struct cf_http *http, int status, size_t body_size)
         .client = http->client,
         .status = status,
         .body_size = body_size,
-        .duration_ns = http->answered_ns - http->started_ns,
+        .duration_ns = http->connection->answered_ns - http->started_ns,
         .timeout_ns = http->timeout_ns,
         .timeout_source = http->head.deadline.source,
         .cause = http->cause,

@@ -119,6 +119,7 @@ struct cf__connection {
     bool served;          /* A request was completed. */
     bool dismissed;       /* It was told to go: what still comes is not taken for a request. */
     uint64_t n_begun;     /* Requests whose first line has come. */
+    int64_t answered_ns;  /* When the last reply was ready; 0: there was none. */
 
     struct cf_timer look; /* slow.c: the next look at what has come, */
     int64_t opened_ns;
@@ -165,8 +166,6 @@ struct cf_http {
     int64_t head_at_ns;         /* Once head_seen. */
     const char *client;         /* Address. */
     struct cf__address proxied; /* The client's, behind a trusted proxy. */
-    bool is_counted;            /* In the quota of that client, */
-    bool over_quota;            /* which is exhausted. */
     uint64_t body_size;         /* What has come, */
     char *body;                 /* and what of it is kept, terminated: NULL or of body_size. */
     size_t body_room;
@@ -176,6 +175,8 @@ struct cf_http {
     const char *params[CF__PARAMS_MAX];
     int64_t timeout_ns; /* What it was given; CF_NEVER: it did not come to that. */
     char request_id[CF__REQUEST_ID_MAX + 1];
+    bool is_counted;    /* In the quota of the client behind a proxy, */
+    bool over_quota;    /* which is exhausted. */
     struct cf_ctx *ctx; /* While RUNNING. */
 
     /* The outcome. */
@@ -198,7 +199,6 @@ struct cf_http {
     size_t timing_size;
     char timing[CF__TIMING_SIZE];
     enum cf_code spoilt; /* Why the handler's reply cannot be sent; CF_OK: it can. */
-    int64_t answered_ns; /* Once ANSWERED. */
 
     struct cf__arena arena;
     alignas(max_align_t) char first[CF__ARENA_FIRST]; /* Last: the only part not cleared. */

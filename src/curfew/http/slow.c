@@ -12,8 +12,9 @@
  * libmicrohttpd's to time, unless there are too many connections and this is only to be told so.
  *
  * A client that takes a byte of its reply now and then is not idle either, so a reply has a time in
- * which all of it has to be with the kernel. Then there is nothing more to be said: the connection is
- * reset, so that the kernel does not keep for it what it has not taken. */
+ * which the client has to take it. libmicrohttpd is through with a reply when the kernel has all of
+ * it, which may be megabytes; how much of it was not taken, the kernel is asked. Then there is nothing
+ * more to be said: the connection is reset, so that the kernel does not keep the rest for it. */
 #include <sys/socket.h>
 
 #include <curfew/clock.h>
@@ -62,7 +63,24 @@ static int64_t due_of_beginning(struct cf__connection *connection, int64_t now_n
     return connection->head_since_ns + connection->shard->server->options.head_timeout_ns;
 }
 
-/* When what is being read or sent will have taken too long. */
+static bool is_being_answered(const struct cf__connection *connection)
+{
+    return connection->http != NULL && connection->http->stage == CF__ANSWERED;
+}
+
+/* When a reply that is being sent, if only by the kernel, will have taken too long. */
+static int64_t due_of_reply(const struct cf__connection *connection)
+{
+    bool is_sending = is_being_answered(connection) ||
+                      (connection->http == NULL && cf__bytes_not_taken(connection->fd) > 0);
+
+    if (!is_sending || connection->answered_ns == 0) {
+        return CF_NEVER;
+    }
+    return connection->answered_ns + connection->shard->server->options.send_timeout_ns;
+}
+
+/* When what is being read will have taken too long. */
 static int64_t due_of(struct cf__connection *connection, int64_t now_ns)
 {
     const struct cf_http_options *options = &connection->shard->server->options;
@@ -74,11 +92,8 @@ static int64_t due_of(struct cf__connection *connection, int64_t now_ns)
     if (http == NULL) {
         return due_of_beginning(connection, now_ns);
     }
-    if (http->stage == CF__ANSWERED) {
-        return http->answered_ns + options->send_timeout_ns;
-    }
     if (http->stage != CF__READING) {
-        return CF_NEVER; /* What it takes now is ours. */
+        return CF_NEVER; /* What it takes now is ours, or that of the reply. */
     }
     if (http->head_seen) {
         return http->head_at_ns + options->body_timeout_ns;
@@ -99,12 +114,15 @@ static void on_look(struct cf_timer *timer)
     int64_t now_ns = cf_now_ns();
     int64_t next_ns = now_ns + look_in(connection);
     int64_t due_ns = due_of(connection, now_ns);
+    int64_t reply_due_ns = due_of_reply(connection);
 
-    if (now_ns < due_ns) {
-        arm(connection, due_ns < next_ns ? due_ns : next_ns);
+    next_ns = due_ns < next_ns ? due_ns : next_ns;
+    next_ns = reply_due_ns < next_ns ? reply_due_ns : next_ns;
+    if (now_ns < next_ns) {
+        arm(connection, next_ns);
         return;
     }
-    if (connection->http != NULL && connection->http->stage == CF__ANSWERED) {
+    if (now_ns >= reply_due_ns || is_being_answered(connection)) {
         reset_when_closed(connection);
     } else {
         cf__reply_dismissal(connection, connection->is_refused ? connection->refusal
