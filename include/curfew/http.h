@@ -35,6 +35,9 @@ extern "C" {
 
 struct cf_http_server;
 
+/* Connections beyond connections_max that a loop accepts, only to say that there are too many. */
+#define CF_HTTP_SPARE_CONNECTIONS 32
+
 /* One request and its reply. */
 struct cf_http;
 
@@ -56,7 +59,7 @@ struct cf_http_record {
     const char *target; /* As it came, escapes and all. */
     const char *route;  /* The template, or "" when none matched. */
     const char *request_id;
-    const char *client; /* Address, without port. */
+    const char *client; /* Address, without port; that which a trusted proxy forwarded. */
     int status;         /* 499 if the client had gone. */
     size_t body_size;
     int64_t duration_ns;        /* From the head of the request to its reply. */
@@ -77,10 +80,28 @@ struct cf_http_options {
     int64_t idle_timeout_ns;    /* A connection that says nothing is closed. 0: 60 s. */
     int64_t head_timeout_ns;    /* For a whole head, then 408, a quarter late at most. 0: 10 s. */
     int64_t body_timeout_ns;    /* The same for a body, from the end of its head. 0: 30 s. */
-    size_t connections_max;     /* Of the server; more wait in the backlog. 0: 10,000. */
+    int64_t send_timeout_ns;    /* For a client to take a whole reply, then closed. 0: 30 s. */
+    size_t connections_max;     /* Of the server; more get 503, and are closed. 0: 10,000. */
     size_t in_flight_max;       /* Requests; more get 503. 0: 8,192. */
+    size_t head_size_max;       /* Of a request, as the server counts; more gets 431. 0: 14 KiB. */
+    size_t target_size_max;     /* Bytes of path and query; more get 414. 0: 8 KiB. */
+    size_t fields_max;          /* Headers of a request; more get 431. 0: 100. */
     size_t body_size_max;       /* Bytes; more get 413. 0: 1 MiB. */
+    size_t bodies_size_max;     /* Bytes of all bodies that are kept; more get 503. 0: 64 MiB. */
     bool half_close_allowed;    /* A client that shuts down its sending side has not gone. */
+
+    /* Connections of one client (an IPv4 address, an IPv6 /64), over all loops; more get 429, and
+     * are closed. Behind a trusted proxy: its requests at once. 0: as many as there are. */
+    size_t connections_per_address_max;
+
+    /* Addresses and networks, "10.0.0.0/8, ::1", of proxies whose X-Forwarded-For and Forwarded say
+     * who the client is: the last address in there that is not one of these. Copied. NULL: none. */
+    const char *trusted_proxies;
+
+    /* Names that a Host may have beside localhost and any address, "curfew, curfew.internal"; others
+     * get 421. Keeps web pages away that have their own name resolved to this machine. Borrowed
+     * until the server is freed. NULL: any Host is served. */
+    const char *hosts;
 
     /* Called on a loop once a request was answered or given up. Must not wait. May be NULL. */
     void (*on_done)(void *arg, const struct cf_http_record *record);
@@ -146,6 +167,18 @@ CF_API CF_MUST enum cf_code cf_http_query_i64(const struct cf_http *http, const 
                                               int64_t *out, struct cf_err *err);
 CF_API CF_MUST enum cf_code cf_http_query_f64(const struct cf_http *http, const char *name,
                                               double min, double max, double fallback, double *out,
+                                              struct cf_err *err);
+
+/* What came with a POST, PUT or PATCH, and its size, if `out_size` is not NULL; terminated; "" if
+ * there is none. Lives as long as the handler runs. With other methods it is read and dropped. */
+CF_API const char *cf_http_body(const struct cf_http *http, size_t *out_size);
+
+/* The body as JSON: json_t of <jansson.h>. No name twice in an object, at most 64 levels.
+ *
+ * Ownership: the caller owns *out: json_decref().
+ * Fails with CF_EINVAL, saying where; CF_ENOMEM. */
+struct json_t;
+CF_API CF_MUST enum cf_code cf_http_body_json(const struct cf_http *http, struct json_t **out,
                                               struct cf_err *err);
 
 /* Memory that lives as long as the request; zeroed. NULL when there is none. */

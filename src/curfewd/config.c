@@ -14,6 +14,7 @@ enum type {
     TYPE_STRING,
     TYPE_COUNT,
     TYPE_DURATION,
+    TYPE_SIZE,
     TYPE_BOOL,
     TYPE_CANCEL,
 };
@@ -25,13 +26,16 @@ struct option {
     enum type type;
     size_t offset; /* In struct config. */
     const char *fallback;
-    int64_t min; /* Of counts, and of durations in nanoseconds. */
+    int64_t min; /* Of counts, of durations in nanoseconds, of sizes in bytes. */
     int64_t max;
     const char *help;
 };
 
 #define FIELD(name) offsetof(struct config, name)
 #define HOUR (3600 * CF_SECOND)
+#define KIB INT64_C(1024)
+#define MIB (1024 * KIB)
+#define TIB (MIB * MIB)
 
 /* How much of what was typed an error repeats: what would be right has to fit behind it. */
 #define QUOTED_MAX 64
@@ -62,10 +66,31 @@ static const struct option options[] = {
      100 * CF_MS, HOUR, "for a whole request head to come, then 408"},
     {"body-timeout", "CURFEW_BODY_TIMEOUT", TYPE_DURATION, FIELD(body_timeout_ns), "30s",
      100 * CF_MS, HOUR, "for a whole request body to come, then 408"},
+    {"send-timeout", "CURFEW_SEND_TIMEOUT", TYPE_DURATION, FIELD(send_timeout_ns), "30s",
+     100 * CF_MS, HOUR, "for a client to take a whole reply, then closed"},
     {"in-flight", "CURFEW_IN_FLIGHT", TYPE_COUNT, FIELD(in_flight), "8192", 1, 1000000,
      "requests at once; more get 503"},
+    {"waiters", "CURFEW_WAITERS", TYPE_COUNT, FIELD(waiters), "0", 0, 1000000,
+     "queries of a loop that wait for a connection; more get 503; 0: as in-flight"},
     {"connections", "CURFEW_CONNECTIONS", TYPE_COUNT, FIELD(connections), "10000", 1, 1000000,
-     "clients' connections at once; more wait in the backlog"},
+     "clients' connections at once; more get 503 and are closed"},
+    {"connections-per-address", "CURFEW_CONNECTIONS_PER_ADDRESS", TYPE_COUNT,
+     FIELD(connections_per_address), "0", 0, 1000000,
+     "of one client, or behind a trusted proxy its requests; more get 429; 0: any"},
+    {"trusted-proxies", "CURFEW_TRUSTED_PROXIES", TYPE_STRING, FIELD(trusted_proxies), "", 0, 0,
+     "addresses, networks whose X-Forwarded-For and Forwarded name the client"},
+    {"admin-hosts", "CURFEW_ADMIN_HOSTS", TYPE_STRING, FIELD(admin_hosts), "", 0, 0,
+     "names the admin listener goes by, beside localhost and addresses"},
+    {"head-size", "CURFEW_HEAD_SIZE", TYPE_SIZE, FIELD(head_size), "14k", 4 * KIB, 30 * KIB,
+     "of a request head, with 64 bytes for each header; more gets 431"},
+    {"target-size", "CURFEW_TARGET_SIZE", TYPE_SIZE, FIELD(target_size), "8k", 256, 30 * KIB,
+     "of a request's path and query; more gets 414"},
+    {"fields", "CURFEW_FIELDS", TYPE_COUNT, FIELD(fields), "100", 10, 400,
+     "headers of a request; more get 431"},
+    {"body-size", "CURFEW_BODY_SIZE", TYPE_SIZE, FIELD(body_size), "1m", 1, 1024 * MIB,
+     "of a request body; more gets 413"},
+    {"bodies-size", "CURFEW_BODIES_SIZE", TYPE_SIZE, FIELD(bodies_size), "64m", 64 * KIB, TIB,
+     "of all request bodies in memory; more get 503"},
     {"half-close", "CURFEW_HALF_CLOSE", TYPE_BOOL, FIELD(half_close), "0", 0, 0,
      "serve a client that has shut down its sending side"},
     {"demo", "CURFEW_DEMO", TYPE_BOOL, FIELD(demo), "0", 0, 0, "serve /v1/sleep"},
@@ -126,6 +151,32 @@ static enum cf_code parse_count(const struct option *option, const char *where, 
     }
     *out = value;
     return CF_OK;
+}
+
+static enum cf_code parse_size(const struct option *option, const char *where, const char *text,
+                               int64_t *out, struct cf_err *err)
+{
+    static const struct {
+        const char *name;
+        int64_t bytes;
+    } units[] = {{"", 1}, {"k", KIB}, {"m", MIB}};
+    char right[96];
+    char *end;
+    long long value;
+
+    errno = 0;
+    value = strtoll(text, &end, 10);
+    for (size_t i = 0; errno == 0 && end != text && i < sizeof(units) / sizeof(units[0]); i++) {
+        if (strcmp(end, units[i].name) == 0 && value <= option->max / units[i].bytes &&
+            value * units[i].bytes >= option->min) {
+            *out = value * units[i].bytes;
+            return CF_OK;
+        }
+    }
+    (void)snprintf(right, sizeof(right),
+                   "a size such as 20000, 64k or 1m, from %" PRId64 " to %" PRId64 " bytes",
+                   option->min, option->max);
+    return bad(where, text, right, err);
 }
 
 static enum cf_code parse_duration(const struct option *option, const char *where, const char *text,
@@ -193,6 +244,8 @@ static enum cf_code set(struct config *config, const struct option *option, cons
         return parse_count(option, where, text, field(config, option), err);
     case TYPE_DURATION:
         return parse_duration(option, where, text, field(config, option), err);
+    case TYPE_SIZE:
+        return parse_size(option, where, text, field(config, option), err);
     case TYPE_BOOL:
         return parse_bool(where, text, field(config, option), err);
     case TYPE_CANCEL:
@@ -290,6 +343,13 @@ enum config_outcome config_load(int argc, char **argv, struct config *out, struc
             return outcome;
         }
     }
+    if (config.body_size > config.bodies_size) {
+        (void)cf_err_set(err, CF_EINVAL,
+                         "a body size of %" PRId64 " bytes does not fit into %" PRId64
+                         " bytes for all bodies",
+                         config.body_size, config.bodies_size);
+        return CONFIG_BAD;
+    }
     if (config.loops > config.pool) {
         (void)cf_err_set(err, CF_EINVAL,
                          "%" PRId64
@@ -307,7 +367,7 @@ void config_print_help(FILE *file)
                   "Usage: curfewd [--FLAG VALUE]...\n\n"
                   "An HTTP service over PostgreSQL whose requests end when their deadline passes\n"
                   "or their client hangs up, and whose queries end with them.\n\n"
-                  "  %-20s %-24s %-16s %s\n",
+                  "  %-25s %-30s %-16s %s\n",
                   "flag", "environment", "default", "");
     for (size_t i = 0; i < N_OPTIONS; i++) {
         const struct option *option = &options[i];
@@ -316,10 +376,10 @@ void config_print_help(FILE *file)
         if (option->flag != NULL) {
             (void)snprintf(flag, sizeof(flag), "--%s", option->flag);
         }
-        (void)fprintf(file, "  %-20s %-24s %-16s %s\n", flag, option->env, option->fallback,
+        (void)fprintf(file, "  %-25s %-30s %-16s %s\n", flag, option->env, option->fallback,
                       option->help);
     }
-    (void)fprintf(file, "  %-62s %s\n  %-62s %s\n\n", "--help", "print this", "--version",
+    (void)fprintf(file, "  %-73s %s\n  %-73s %s\n\n", "--help", "print this", "--version",
                   "print the versions of the service and its libraries");
     (void)fprintf(
         file, "A flag wins over its environment variable. A flag of 0 or 1 stands alone for 1,\n"

@@ -22,8 +22,18 @@ struct config {
     int64_t idle_timeout_ns;
     int64_t head_timeout_ns;
     int64_t body_timeout_ns;
+    int64_t send_timeout_ns;
     int64_t in_flight;
+    int64_t waiters; /* Queries that wait for a connection, of a loop. 0: as many as requests. */
     int64_t connections;
+    int64_t connections_per_address; /* 0: as many as there are. */
+    const char *trusted_proxies;     /* "": none. */
+    const char *admin_hosts;         /* "": only localhost and addresses. */
+    int64_t head_size;
+    int64_t target_size;
+    int64_t fields;
+    int64_t body_size;
+    int64_t bodies_size;
     bool half_close;
     bool demo;
 };

@@ -32,6 +32,7 @@
 
 #define LOOPS_MAX 256
 #define ADMIN_CONNECTIONS_MAX 32
+#define FEWEST_CONNECTIONS 8 /* However few descriptors there are. */
 
 /* Descriptors of our own: a few, and those of a loop (epolls, listeners, wake-ups). */
 #define DESCRIPTORS 16
@@ -93,8 +94,9 @@ static size_t choose_loops(const struct config *config)
  * nothing is accepted, just when a storm begins. */
 static void prepare_descriptors(struct config *config)
 {
-    int64_t ours = DESCRIPTORS + DESCRIPTORS_PER_LOOP * (int64_t)choose_loops(config) +
-                   ADMIN_CONNECTIONS_MAX + 2 * config->pool;
+    int64_t per_loop = DESCRIPTORS_PER_LOOP + CF_HTTP_SPARE_CONNECTIONS;
+    int64_t ours = DESCRIPTORS + per_loop * (int64_t)choose_loops(config) + 2 * config->pool +
+                   ADMIN_CONNECTIONS_MAX + CF_HTTP_SPARE_CONNECTIONS;
     int64_t want = ours + config->connections;
     struct rlimit limit;
     int fd;
@@ -106,7 +108,7 @@ static void prepare_descriptors(struct config *config)
     (void)setrlimit(RLIMIT_NOFILE, &limit); /* Refused: what there is has to do. */
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && (rlim_t)want >= limit.rlim_cur) {
         want = (int64_t)limit.rlim_cur - 1;
-        config->connections = want > ours ? want - ours : 1;
+        config->connections = want > ours + FEWEST_CONNECTIONS ? want - ours : FEWEST_CONNECTIONS;
     }
     fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, (int)want);
     if (fd >= 0) {
@@ -135,7 +137,7 @@ static enum cf_code start_database(struct service *service, struct cf_err *err)
         .application_name = "curfewd",
         .pool_max = (size_t)config->pool,
         .pool_min = (size_t)config->pool, /* A storm is not the time to make them. */
-        .waiters_max = (size_t)config->in_flight,
+        .waiters_max = (size_t)(config->waiters > 0 ? config->waiters : config->in_flight),
         .cancel = (enum cf_pg_cancel_way)config->cancel,
         .statement_timeout_ns = config->max_timeout_ns + 5 * CF_SECOND,
         .on_event = events_log_pg,
@@ -154,6 +156,8 @@ struct listener {
     size_t n_routes;
     size_t n_loops;
     int64_t connections_max;
+    int64_t connections_per_address_max;
+    const char *hosts; /* NULL: any. */
 };
 
 static enum cf_code start_listener(struct service *service, const struct listener *listener,
@@ -170,8 +174,17 @@ static enum cf_code start_listener(struct service *service, const struct listene
         .idle_timeout_ns = config->idle_timeout_ns,
         .head_timeout_ns = config->head_timeout_ns,
         .body_timeout_ns = config->body_timeout_ns,
+        .send_timeout_ns = config->send_timeout_ns,
         .connections_max = (size_t)listener->connections_max,
         .in_flight_max = (size_t)config->in_flight,
+        .head_size_max = (size_t)config->head_size,
+        .target_size_max = (size_t)config->target_size,
+        .fields_max = (size_t)config->fields,
+        .body_size_max = (size_t)config->body_size,
+        .bodies_size_max = (size_t)config->bodies_size,
+        .connections_per_address_max = (size_t)listener->connections_per_address_max,
+        .trusted_proxies = config->trusted_proxies,
+        .hosts = listener->hosts,
         .half_close_allowed = config->half_close,
         .on_done = events_log_request,
     };
@@ -187,9 +200,12 @@ static enum cf_code start(struct service *service, struct cf_err *err)
     struct listener admin = {.flag = "--admin",
                              .address = config->admin,
                              .n_loops = 1,
-                             .connections_max = ADMIN_CONNECTIONS_MAX};
-    struct listener api = {
-        .flag = "--listen", .address = config->listen, .connections_max = config->connections};
+                             .connections_max = ADMIN_CONNECTIONS_MAX,
+                             .hosts = config->admin_hosts};
+    struct listener api = {.flag = "--listen",
+                           .address = config->listen,
+                           .connections_max = config->connections,
+                           .connections_per_address_max = config->connections_per_address};
     enum cf_code code = start_loops(service, err);
 
     admin.routes = routes_admin(config->demo, &admin.n_routes);

@@ -8,6 +8,7 @@
     X(dashboard)                                                                                   \
     X(lists)                                                                                       \
     X(http)                                                                                        \
+    X(limits)                                                                                      \
     X(deadline)                                                                                    \
     X(client_gone)                                                                                 \
     X(siblings)                                                                                    \

@@ -197,29 +197,6 @@ START_TEST(requests_above_the_limit_are_shed)
 }
 END_TEST
 
-START_TEST(clients_above_the_limit_wait_in_the_backlog)
-{
-    struct service *service = service_start_ready(
-        NULL, (const char *[]){"CURFEW_LOOPS=1", "CURFEW_CONNECTIONS=10", NULL});
-    int fds[10];
-    int waiting;
-
-    for (int i = 0; i < 10; i++) {
-        fds[i] = client_open(service->api_port);
-        client_request(fds[i], "GET", "/livez", NULL);
-        ck_assert_int_eq(client_recv(fds[i], "GET")->status, 200);
-    }
-    waiting = client_open(service->api_port);
-    client_request(waiting, "GET", "/livez", NULL);
-    pause_ms(100);
-    for (int i = 0; i < 10; i++) {
-        (void)close(fds[i]);
-    }
-    ck_assert_int_eq(client_recv(waiting, "GET")->status, 200);
-    (void)close(waiting);
-}
-END_TEST
-
 /* valgrind */
 
 static bool can_use_valgrind(void)
@@ -281,7 +258,6 @@ Suite *suite_storm(void)
 
     tcase_add_checked_fixture(limits, setup, teardown);
     tcase_add_test(limits, requests_above_the_limit_are_shed);
-    tcase_add_test(limits, clients_above_the_limit_wait_in_the_backlog);
     tcase_set_timeout(limits, 30);
     suite_add_tcase(suite, limits);
 

@@ -13,6 +13,8 @@
     X(pg_faults)                                                                                   \
     X(pg_tx)                                                                                       \
     X(http)                                                                                        \
+    X(http_limits)                                                                                 \
+    X(http_wire)                                                                                   \
     X(http_slow)
 
 #endif

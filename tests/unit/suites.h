@@ -26,6 +26,9 @@
     X(target)                                                                                      \
     X(deadline)                                                                                    \
     X(problem)                                                                                     \
+    X(address)                                                                                     \
+    X(forwarded)                                                                                   \
+    X(quota)                                                                                       \
     X(arena)                                                                                       \
     X(config)                                                                                      \
     X(log)                                                                                         \

@@ -27,8 +27,18 @@ static const struct {
     {"--idle-timeout", "CURFEW_IDLE_TIMEOUT", "60s", "500ms"},
     {"--head-timeout", "CURFEW_HEAD_TIMEOUT", "10s", "99ms"},
     {"--body-timeout", "CURFEW_BODY_TIMEOUT", "30s", "0"},
+    {"--send-timeout", "CURFEW_SEND_TIMEOUT", "30s", "30"},
     {"--in-flight", "CURFEW_IN_FLIGHT", "8192", "0"},
+    {"--waiters", "CURFEW_WAITERS", "0", "-1"},
     {"--connections", "CURFEW_CONNECTIONS", "10000", "1e4"},
+    {"--connections-per-address", "CURFEW_CONNECTIONS_PER_ADDRESS", "0", "few"},
+    {"--trusted-proxies", "CURFEW_TRUSTED_PROXIES", "", NULL},
+    {"--admin-hosts", "CURFEW_ADMIN_HOSTS", "", NULL},
+    {"--head-size", "CURFEW_HEAD_SIZE", "14k", "31k"},
+    {"--target-size", "CURFEW_TARGET_SIZE", "8k", "8kB"},
+    {"--fields", "CURFEW_FIELDS", "100", "9"},
+    {"--body-size", "CURFEW_BODY_SIZE", "1m", "0"},
+    {"--bodies-size", "CURFEW_BODIES_SIZE", "64m", "64g"},
     {"--half-close", "CURFEW_HALF_CLOSE", "0", "yes"},
     {"--demo", "CURFEW_DEMO", "0", "2"},
 };
@@ -113,8 +123,18 @@ START_TEST(load_of_nothing_gives_defaults)
     ck_assert_int_eq(config.idle_timeout_ns, 60 * CF_SECOND);
     ck_assert_int_eq(config.head_timeout_ns, 10 * CF_SECOND);
     ck_assert_int_eq(config.body_timeout_ns, 30 * CF_SECOND);
+    ck_assert_int_eq(config.send_timeout_ns, 30 * CF_SECOND);
     ck_assert_int_eq(config.in_flight, 8192);
+    ck_assert_int_eq(config.waiters, 0);
     ck_assert_int_eq(config.connections, 10000);
+    ck_assert_int_eq(config.connections_per_address, 0);
+    ck_assert_str_eq(config.trusted_proxies, "");
+    ck_assert_str_eq(config.admin_hosts, "");
+    ck_assert_int_eq(config.head_size, 14 * 1024);
+    ck_assert_int_eq(config.target_size, 8 * 1024);
+    ck_assert_int_eq(config.fields, 100);
+    ck_assert_int_eq(config.body_size, 1024 * 1024);
+    ck_assert_int_eq(config.bodies_size, 64 * 1024 * 1024);
     ck_assert(!config.half_close);
     ck_assert(!config.demo);
 }
@@ -135,8 +155,18 @@ static void expect_others(void)
     ck_assert_int_eq(config.idle_timeout_ns, 11 * CF_SECOND);
     ck_assert_int_eq(config.head_timeout_ns, 12 * CF_SECOND);
     ck_assert_int_eq(config.body_timeout_ns, 13 * CF_SECOND);
+    ck_assert_int_eq(config.send_timeout_ns, 14 * CF_SECOND);
     ck_assert_int_eq(config.in_flight, 7);
+    ck_assert_int_eq(config.waiters, 8);
     ck_assert_int_eq(config.connections, 9);
+    ck_assert_int_eq(config.connections_per_address, 10);
+    ck_assert_str_eq(config.trusted_proxies, "10.0.0.0/8");
+    ck_assert_str_eq(config.admin_hosts, "curfew");
+    ck_assert_int_eq(config.head_size, 5000);
+    ck_assert_int_eq(config.target_size, 4 * 1024);
+    ck_assert_int_eq(config.fields, 50);
+    ck_assert_int_eq(config.body_size, 2 * 1024 * 1024);
+    ck_assert_int_eq(config.bodies_size, 3 * 1024 * 1024);
     ck_assert(config.half_close);
     ck_assert(config.demo);
 }
@@ -146,9 +176,17 @@ static const char *const others[N_SETTINGS] = {
     "3",       "2",           "control",
     "4s",      "5m",          "6ms",
     "11s",     "12s",         "13s",
-    "7",       "9",           "1",
-    "true",
+    "14s",     "7",           "8",
+    "9",       "10",          "10.0.0.0/8",
+    "curfew",  "5000",        "4k",
+    "50",      "2m",          "3072k",
+    "1",       "true",
 };
+
+static bool is_switch(const char *flag)
+{
+    return strcmp(flag, "--half-close") == 0 || strcmp(flag, "--demo") == 0;
+}
 
 START_TEST(load_reads_every_variable)
 {
@@ -169,12 +207,10 @@ START_TEST(load_reads_every_flag)
 
     ck_assert_int_eq(setenv("DATABASE_URL", others[2], 1), 0);
     for (size_t i = 0; i < N_SETTINGS; i++) {
-        bool is_switch = strcmp(settings[i].fallback, "0") == 0 && i > 4;
-
         if (settings[i].flag == NULL) {
             continue;
         }
-        if (_i == 0 && !is_switch) {
+        if (_i == 0 && !is_switch(settings[i].flag)) {
             argv[argc++] = (char *)(uintptr_t)settings[i].flag;
             argv[argc++] = (char *)(uintptr_t)others[i];
             continue;
@@ -256,6 +292,11 @@ static const struct {
     {"--grace=0ms", offsetof(struct config, grace_ns), 0},
     {"--grace=0s", offsetof(struct config, grace_ns), 0},
     {"--grace=0.5ms", offsetof(struct config, grace_ns), CF_MS / 2},
+    {"--head-size=4k", offsetof(struct config, head_size), 4096},
+    {"--head-size=30720", offsetof(struct config, head_size), 30720},
+    {"--body-size=1", offsetof(struct config, body_size), 1},
+    {"--body-size=64m", offsetof(struct config, body_size), 64 * 1024 * 1024},
+    {"--bodies-size=1048576m", offsetof(struct config, bodies_size), INT64_C(1) << 40},
     {"--cancel=auto", offsetof(struct config, cancel), CF_PG_CANCEL_AUTO},
     {"--cancel=control", offsetof(struct config, cancel), CF_PG_CANCEL_CONTROL},
     {"--cancel=pqcancel", offsetof(struct config, cancel), CF_PG_CANCEL_PQCANCEL},
@@ -335,6 +376,14 @@ static const struct {
     {"--grace=infs", "250ms, 5s or 1m"},
     {"--grace=-infs", "250ms, 5s or 1m"},
     {"--grace=1e400s", "250ms, 5s or 1m"},
+    {"--head-size=4095", "from 4096 to 30720 bytes"},
+    {"--head-size=31k", "from 4096 to 30720 bytes"},
+    {"--body-size=", "20000, 64k or 1m"},
+    {"--body-size=-1", "20000, 64k or 1m"},
+    {"--body-size=1K", "20000, 64k or 1m"},
+    {"--body-size=1.5m", "20000, 64k or 1m"},
+    {"--body-size=1 k", "20000, 64k or 1m"},
+    {"--body-size=9007199254740992k", "20000, 64k or 1m"},
     {"--demo=yes", "1 or 0"},
     {"--demo=2", "1 or 0"},
     {"--demo=TRUE", "1 or 0"},
@@ -381,6 +430,14 @@ START_TEST(load_refuses_more_loops_than_pool)
     expect_mention("5 loops");
     expect_mention("pool");
     expect_mention("not 4");
+}
+END_TEST
+
+START_TEST(load_refuses_a_body_larger_than_all)
+{
+    expect(load("--body-size=2m", "--bodies-size=1m", NULL), CONFIG_BAD);
+    expect_mention("2097152");
+    expect_mention("1048576");
 }
 END_TEST
 
@@ -585,6 +642,7 @@ Suite *suite_config(void)
     tcase_add_loop_test(value, load_refuses_bad_value, 0, LENGTH(bad));
     tcase_add_loop_test(value, load_names_bad_variable, 0, N_SETTINGS);
     tcase_add_test(value, load_refuses_more_loops_than_pool);
+    tcase_add_test(value, load_refuses_a_body_larger_than_all);
     suite_add_tcase(suite, value);
 
     tcase_add_checked_fixture(usage, setup, setup);

@@ -32,21 +32,6 @@
 
 /* Internal helpers: the life of a connection */
 
-static void write_address(struct cf__connection *connection, const struct sockaddr *address)
-{
-    const void *ip = NULL;
-
-    if (address != NULL && address->sa_family == AF_INET) {
-        ip = &((const struct sockaddr_in *)address)->sin_addr;
-    } else if (address != NULL && address->sa_family == AF_INET6) {
-        ip = &((const struct sockaddr_in6 *)address)->sin6_addr;
-    }
-    if (ip == NULL || inet_ntop(address->sa_family, ip, connection->address,
-                                sizeof(connection->address)) == NULL) {
-        connection->address[0] = '\0';
-    }
-}
-
 static struct cf__connection *make(struct cf__shard *shard, struct MHD_Connection *mhd, int fd)
 {
     struct cf__connection *connection = calloc(1, sizeof(*connection));
@@ -58,19 +43,23 @@ static struct cf__connection *make(struct cf__shard *shard, struct MHD_Connectio
     }
     connection->shard = shard;
     connection->fd = fd;
+    info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    cf__address_of(info != NULL ? info->client_addr : NULL, &connection->peer);
+    cf__address_write(&connection->peer, connection->address);
+    cf__admission_enter(connection);
     if (!cf__slow_watch(connection)) {
+        cf__admission_leave(connection);
         free(connection);
         return NULL;
     }
     if (epoll_ctl(shard->ends_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
         cf__slow_forget(connection); /* Untested: the kernel has no memory. */
+        cf__admission_leave(connection);
         free(connection);
         return NULL;
     }
     cf__list_init(&connection->leaving_node);
     cf__list_push(&shard->open, &connection->node);
-    info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
-    write_address(connection, info != NULL ? info->client_addr : NULL);
     return connection;
 }
 
@@ -80,17 +69,19 @@ static void opened(struct cf__shard *shard, struct MHD_Connection *mhd, void **s
         MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
     int fd = info->connect_fd;
 
+    atomic_fetch_add_explicit(&shard->connections, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&shard->server->connections, 1, memory_order_relaxed);
     *socket_context = make(shard, mhd, fd);
     if (*socket_context == NULL) {
         /* A connection that cannot be watched is not served. */
         (void)shutdown(fd, SHUT_RDWR);
     }
-    atomic_fetch_add_explicit(&shard->connections, 1, memory_order_relaxed);
 }
 
 static void closed(struct cf__shard *shard, struct cf__connection *connection)
 {
     atomic_fetch_sub_explicit(&shard->connections, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&shard->server->connections, 1, memory_order_relaxed);
     shard->has_room = true;
     if (connection == NULL) {
         return;
@@ -99,6 +90,7 @@ static void closed(struct cf__shard *shard, struct cf__connection *connection)
         cf__exchange_abandoned(connection->http);
     }
     cf__slow_forget(connection);
+    cf__admission_leave(connection);
     /* Closing would do it, unless a child of the process holds a copy of the descriptor. */
     (void)epoll_ctl(shard->ends_fd, EPOLL_CTL_DEL, connection->fd, NULL);
     cf__list_unlink(&connection->node);

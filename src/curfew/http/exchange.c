@@ -4,7 +4,7 @@
  *     begin       the request line is there: memory is made, the raw target kept (libmicrohttpd
  *                 decodes it in place right after)
  *     access 1    the head is there: the filter refuses, or lets the body come
- *     access ..   parts of the body: counted and thrown away
+ *     access ..   parts of the body: kept for the handler, within the limits
  *     access n    the request is complete: route, deadline, context, and the handler is started as
  *                 a fiber inside this very callback. If it ends without parking, its reply is sent
  *                 here: no suspension, no further system call. If it parks, the connection is
@@ -31,6 +31,7 @@
 #include <curfew/clock.h>
 
 #include "curfew/http/server_private.h"
+#include "curfew/http/verbatim.h"
 
 /* What a server can be asked for at all. */
 #define EVERY_METHOD                                                                               \
@@ -98,6 +99,7 @@ static void run_handler(void *arg)
     struct cf__shard *shard = shard_of(http);
 
     settle(http, http->route->route->handler(http->ctx, http, &http->err));
+    cf__body_free(http);
     atomic_fetch_sub_explicit(&shard->in_flight, 1, memory_order_relaxed);
     if (http->is_suspended) {
         cf__list_push(&shard->settled, &http->node);
@@ -119,6 +121,11 @@ static void start_handler(struct cf_http *http)
 }
 
 /* Internal helpers: before the handler. Each returns false when the request is settled. */
+
+static bool is_options_of_all(const struct cf_http *http)
+{
+    return http->head.method == CF__OPTIONS && strcmp(http->raw_target, "*") == 0;
+}
 
 /* "*" of OPTIONS, and any path that has methods. */
 static bool answer_options(struct cf_http *http, unsigned methods)
@@ -149,15 +156,9 @@ static bool keep_params(struct cf_http *http)
 static bool find_route(struct cf_http *http)
 {
     unsigned allowed;
-    enum cf_code code;
 
-    if (http->head.method == CF__OPTIONS && strcmp(http->raw_target, "*") == 0) {
+    if (is_options_of_all(http)) {
         return answer_options(http, EVERY_METHOD);
-    }
-    code = cf__target_decode(http->raw_target, &http->arena, &http->target, &http->err);
-    if (code != CF_OK) {
-        fail(http, code);
-        return false;
     }
     http->route =
         cf__router_find(shard_of(http)->server->router, http->head.method, &http->target, &allowed);
@@ -238,31 +239,20 @@ static enum MHD_Result suspend(struct cf_http *http)
     return MHD_YES;
 }
 
-/* The head is there. */
-static enum MHD_Result see_head(struct cf_http *http, const char *method, const char *version)
+/* The client's, if it is one; else one of ours. */
+static void give_request_id(struct cf_http *http)
 {
-    struct cf__shard *shard = shard_of(http);
-    const struct cf__refusal *refusal;
-    char *copy = cf__arena_copy(&http->arena, method, strlen(method));
+    const char *given = http->head.request_id;
 
-    http->head_seen = true;
-    http->head_at_ns = cf_now_ns();
-    atomic_fetch_add_explicit(&shard->requests, 1, memory_order_relaxed);
-    http->code = cf__head_read(&http->head, http->mhd, method, version,
-                               shard->server->options.body_size_max, &http->err);
-    if (copy == NULL) {
-        return MHD_NO;
-    }
-    http->method = copy;
-    if (http->head.request_id != NULL && cf__request_id_valid(http->head.request_id)) {
-        memcpy(http->request_id, http->head.request_id, strlen(http->head.request_id) + 1);
+    if (given != NULL && cf__request_id_valid(given)) {
+        memcpy(http->request_id, given, strlen(given) + 1);
     } else {
-        cf__request_id_next(&shard->ids, http->request_id);
+        cf__request_id_next(&shard_of(http)->ids, http->request_id);
     }
-    refusal = cf__head_refusal(&http->head);
-    if (refusal == NULL) {
-        return MHD_YES;
-    }
+}
+
+static enum MHD_Result answer_refusal(struct cf_http *http, const struct cf__refusal *refusal)
+{
     if (refusal->kind == CF__PROBLEM_HEAD_TOO_LARGE) {
         cf__reply_directly(http, refusal->kind);
         return MHD_NO;
@@ -275,13 +265,85 @@ static enum MHD_Result see_head(struct cf_http *http, const char *method, const 
     return cf__reply_send(http);
 }
 
-/* A part of the body. */
-static enum MHD_Result see_body(struct cf_http *http, size_t *size)
+/* Take the target apart. What is none is refused as early as a bad head, so that the connection is
+ * closed behind it. */
+static bool read_target(struct cf_http *http)
 {
-    http->body_size += *size;
+    enum cf_code code;
+
+    if (is_options_of_all(http)) {
+        return true;
+    }
+    code = cf__target_decode(http->raw_target, &http->arena, &http->target, &http->err);
+    if (code != CF_OK) {
+        fail(http, code);
+    }
+    return code == CF_OK;
+}
+
+/* The head was read: serve the request, or refuse it at once. */
+static enum MHD_Result admit(struct cf_http *http)
+{
+    const struct cf__refusal *refusal = cf__head_refusal(&http->head);
+
+    if (refusal != NULL) {
+        return answer_refusal(http, refusal);
+    }
+    if (http->connection->is_refused) {
+        refuse(http, http->connection->refusal, NULL);
+        return cf__reply_send(http);
+    }
+    return read_target(http) ? MHD_YES : cf__reply_send(http);
+}
+
+/* The head is there. */
+static enum MHD_Result see_head(struct cf_http *http, const char *method, const char *version)
+{
+    const struct cf_http_server *server = shard_of(http)->server;
+    size_t target_size = strlen(http->raw_target);
+    char *copy = cf__arena_copy(&http->arena, method, strlen(method));
+
+    http->head_seen = true;
+    http->head_at_ns = cf_now_ns();
+    atomic_fetch_add_explicit(&shard_of(http)->requests, 1, memory_order_relaxed);
+    http->code = cf__head_read(&http->head, http->mhd, method, version,
+                               server->options.body_size_max, &http->err);
+    if (copy == NULL) {
+        return MHD_NO;
+    }
+    http->method = copy;
+    give_request_id(http);
+    http->head.is_altered =
+        server->checks_head &&
+        !cf__head_is_verbatim(http->mhd, method, http->target_at, target_size, version);
+    cf__head_limit(&http->head, &server->options, target_size);
+    cf__admission_begin(http);
+    return admit(http);
+}
+
+static bool keeps_body(const struct cf_http *http)
+{
+    return (http->head.method & (CF__POST | CF__PUT | CF__PATCH)) != 0 && !http->over_quota;
+}
+
+/* A part of the body. */
+static enum MHD_Result see_body(struct cf_http *http, const char *data, size_t *size)
+{
+    size_t n = *size;
+    enum cf_code code = CF_OK;
+
+    http->body_size += n;
     *size = 0;
     if (http->body_size > http->head.length_max) {
         cf__reply_directly(http, CF__PROBLEM_TOO_LARGE);
+        return MHD_NO;
+    }
+    if (keeps_body(http)) {
+        code = cf__body_add(http, data, n, &http->err);
+    }
+    if (code != CF_OK) {
+        fail(http, code);
+        cf__reply_directly(http, http->problem);
         return MHD_NO;
     }
     return MHD_YES;
@@ -297,7 +359,9 @@ static enum MHD_Result serve(struct cf_http *http)
         http->is_complete = true;
         return MHD_YES;
     }
-    if (find_route(http) && give_deadline(http) && give_context(http)) {
+    if (http->over_quota) {
+        refuse(http, CF__PROBLEM_QUOTA_EXCEEDED, NULL);
+    } else if (find_route(http) && give_deadline(http) && give_context(http)) {
         start_handler(http);
     }
     if (http->stage == CF__SETTLED) {
@@ -330,7 +394,7 @@ void *cf__exchange_begin(void *arg, const char *target, struct MHD_Connection *m
     struct cf_http *http;
 
     (void)arg;
-    if (connection == NULL || connection->timed_out) {
+    if (connection == NULL || connection->dismissed) {
         return NULL; /* It is about to be closed. */
     }
     http = malloc(sizeof(*http));
@@ -343,6 +407,7 @@ void *cf__exchange_begin(void *arg, const char *target, struct MHD_Connection *m
     http->mhd = mhd;
     http->started_ns = cf_now_ns();
     http->method = "";
+    http->client = connection->address;
     http->timeout_ns = CF_NEVER;
     http->last_header = &http->headers;
     cf_json_init(&http->json);
@@ -352,6 +417,7 @@ void *cf__exchange_begin(void *arg, const char *target, struct MHD_Connection *m
         free(http);
         return NULL;
     }
+    http->target_at = target;
     cut_query(target);
     connection->http = http;
     connection->n_begun++;
@@ -364,6 +430,8 @@ static void release(struct cf_http *http)
     if (http->is_suspended) {
         shard_of(http)->suspended--;
     }
+    cf__admission_end(http);
+    cf__body_free(http);
     cf__list_unlink(&http->node);
     cf_json_fini(&http->json);
     cf__arena_fini(&http->arena);
@@ -424,7 +492,6 @@ enum MHD_Result cf__exchange_access(void *arg, struct MHD_Connection *mhd, const
     (void)arg;
     (void)mhd;
     (void)url; /* Decoded by libmicrohttpd in its own way: raw_target is what we go by. */
-    (void)data;
     if (http == NULL || http->stage == CF__ANSWERED) {
         return MHD_NO; /* What is there to read comes too late. */
     }
@@ -436,7 +503,7 @@ enum MHD_Result cf__exchange_access(void *arg, struct MHD_Connection *mhd, const
         return see_head(http, method, version);
     }
     if (*data_size > 0) {
-        return see_body(http, data_size);
+        return see_body(http, data, data_size);
     }
     switch (http->stage) {
     case CF__READING:
@@ -474,6 +541,7 @@ void cf__exchange_done(struct cf_http *http, int status, size_t body_size)
     struct cf_http_record record;
 
     http->stage = CF__ANSWERED;
+    http->connection->answered_ns = cf_now_ns();
     if (options->on_done == NULL) {
         return;
     }
@@ -482,10 +550,10 @@ void cf__exchange_done(struct cf_http *http, int status, size_t body_size)
         .target = http->raw_target,
         .route = http->route != NULL ? http->route->route->path : "",
         .request_id = http->request_id,
-        .client = http->connection->address,
+        .client = http->client,
         .status = status,
         .body_size = body_size,
-        .duration_ns = cf_now_ns() - http->started_ns,
+        .duration_ns = http->connection->answered_ns - http->started_ns,
         .timeout_ns = http->timeout_ns,
         .timeout_source = http->head.deadline.source,
         .cause = http->cause,

@@ -9,13 +9,16 @@
  * reply that is queued this early makes libmicrohttpd close the connection, which is what a request
  * deserves that may have been two.
  *
- * What it does not let us see: a folded line is added to its header's name, a line that begins with
- * a colon ends the head, and a NUL ends a value or the target. A strict proxy in front sees them. */
+ * What its parser does not show at all is found by verbatim.c. */
 #include "curfew/http/filter.h"
+
+#include <curfew/http.h>
 
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+
+#include "curfew/http/host.h"
 
 /* What libmicrohttpd notes of a header, or of a cookie, in the memory of the connection. */
 #define NOTE_SIZE 64
@@ -73,8 +76,10 @@ static enum MHD_Result read_header(void *arg, enum MHD_ValueKind kind, const cha
     value = value != NULL ? value : "";
     head->has_bad_name = head->has_bad_name || !is_token(name, size);
     head->has_bad_value = head->has_bad_value || !is_field_value(value, value_size);
+    head->n_fields++;
     if (IS_NAMED("Host")) {
         head->n_hosts++;
+        head->host = value;
     } else if (IS_NAMED("Content-Length")) {
         head->n_lengths++;
         head->length = strtoull(value, NULL, 10); /* libmicrohttpd has seen to its form. */
@@ -117,7 +122,22 @@ enum cf_code cf__head_read(struct cf__head *head, struct MHD_Connection *mhd, co
     return reading.code;
 }
 
+void cf__head_limit(struct cf__head *head, const struct cf_http_options *options,
+                    size_t target_size)
+{
+    head->size_max = options->head_size_max;
+    head->fields_max = options->fields_max;
+    head->target_size = target_size;
+    head->target_size_max = options->target_size_max;
+    head->hosts = options->hosts;
+}
+
 /* Rules */
+
+static bool is_altered(const struct cf__head *head)
+{
+    return head->is_altered;
+}
 
 static bool has_bad_name(const struct cf__head *head)
 {
@@ -171,7 +191,22 @@ static bool is_too_large(const struct cf__head *head)
 
 static bool is_head_too_large(const struct cf__head *head)
 {
-    return head->size > CF__HEAD_SIZE_MAX;
+    return head->size > head->size_max;
+}
+
+static bool has_too_many_fields(const struct cf__head *head)
+{
+    return head->n_fields > head->fields_max;
+}
+
+static bool has_long_target(const struct cf__head *head)
+{
+    return head->target_size > head->target_size_max;
+}
+
+static bool is_misdirected(const struct cf__head *head)
+{
+    return head->hosts != NULL && head->host != NULL && !cf__host_is_ours(head->host, head->hosts);
 }
 
 /* In the order in which they are tried: first what leaves no room for a reply, then what makes the
@@ -181,6 +216,11 @@ static const struct {
     struct cf__refusal refusal;
 } rules[] = {
     {is_head_too_large, {CF__PROBLEM_HEAD_TOO_LARGE, NULL}},
+    {has_too_many_fields, {CF__PROBLEM_HEAD_TOO_LARGE, "too many headers"}},
+    {has_long_target, {CF__PROBLEM_TARGET_TOO_LONG, NULL}},
+    {is_altered,
+     {CF__PROBLEM_INVALID,
+      "a line of the head ends without CR LF, is folded, begins with a colon or has a NUL"}},
     {has_bad_name, {CF__PROBLEM_INVALID, "a header's name is not a token"}},
     {has_bad_value, {CF__PROBLEM_INVALID, "a header's value has a control character"}},
     {has_length_and_encoding,
@@ -189,6 +229,7 @@ static const struct {
     {has_other_encoding, {CF__PROBLEM_INVALID, "the only Transfer-Encoding served is chunked"}},
     {lacks_host, {CF__PROBLEM_INVALID, "no Host"}},
     {has_several_hosts, {CF__PROBLEM_INVALID, "more than one Host"}},
+    {is_misdirected, {CF__PROBLEM_MISDIRECTED, NULL}},
     {has_unknown_method, {CF__PROBLEM_NOT_IMPLEMENTED, NULL}},
     {has_unserved_method, {CF__PROBLEM_METHOD_NOT_ALLOWED, NULL}},
     {is_too_large, {CF__PROBLEM_TOO_LARGE, NULL}},

@@ -11,23 +11,29 @@
 #include "curfew/http/problem.h"
 #include "curfew/http/router.h"
 
-/* Bytes of a head, with what libmicrohttpd notes of each header in the same memory. */
-#define CF__HEAD_SIZE_MAX ((size_t)14 * 1024)
-
 struct cf__head {
     enum cf__method method;
     bool needs_host; /* HTTP/1.1 and later. */
     unsigned n_hosts;
     unsigned n_lengths;
     unsigned n_encodings;
-    size_t size;            /* As CF__HEAD_SIZE_MAX counts. */
+    size_t size; /* With what libmicrohttpd notes of each header in the same memory. */
+    size_t n_fields;
+    const char *request_id; /* The client's, or NULL. */
+    const char *host;       /* The same. */
+    bool is_altered;        /* It is not what came. */
     bool has_bad_name;      /* Of a header: no token. */
     bool has_bad_value;     /* Of a header: with a control character. */
     bool is_chunked;        /* Every Transfer-Encoding is exactly "chunked". */
     uint64_t length;        /* Of the body, if it is said. */
-    uint64_t length_max;    /* What is served. */
-    const char *request_id; /* The client's, or NULL. */
     struct cf__deadline deadline;
+
+    uint64_t length_max; /* What is served. */
+    size_t size_max;     /* The same, as are all below: see cf__head_limit(). */
+    size_t fields_max;
+    size_t target_size; /* Of the request. */
+    size_t target_size_max;
+    const char *hosts; /* As cf_http_options has them. */
 };
 
 /* Why a request is not served. */
@@ -41,6 +47,10 @@ struct cf__refusal {
 CF_MUST enum cf_code cf__head_read(struct cf__head *head, struct MHD_Connection *mhd,
                                    const char *method, const char *version, uint64_t length_max,
                                    struct cf_err *err);
+
+/* Set what is served beside the length of a body, of a request with so long a target. */
+void cf__head_limit(struct cf__head *head, const struct cf_http_options *options,
+                    size_t target_size);
 
 /* The first rule that the head breaks, or NULL. */
 const struct cf__refusal *cf__head_refusal(const struct cf__head *head);

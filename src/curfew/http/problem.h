@@ -39,6 +39,12 @@
     X(TOO_LARGE, 413, "too_large", "Content too large", "The request's body is too large.")        \
     X(REQUEST_TIMEOUT, 408, "request_timeout", "Request timeout",                                  \
       "The request did not come in time.")                                                         \
+    X(TARGET_TOO_LONG, 414, "target_too_long", "Target too long",                                  \
+      "The request's target is too long.")                                                         \
+    X(MISDIRECTED, 421, "misdirected", "Misdirected request",                                      \
+      "The service does not go by the name in Host.")                                              \
+    X(QUOTA_EXCEEDED, 429, "quota_exceeded", "Quota exceeded",                                     \
+      "This client has as many connections, or requests at once, as it may have.")                 \
     X(HEAD_TOO_LARGE, 431, "head_too_large", "Request header fields too large",                    \
       "The request's headers are too large.")
 

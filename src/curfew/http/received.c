@@ -3,9 +3,11 @@
  * includes and which does not, cannot both be included. */
 #include "curfew/http/received.h"
 
+#include <linux/sockios.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 uint64_t cf__bytes_received(int fd)
@@ -16,4 +18,11 @@ uint64_t cf__bytes_received(int fd)
     memset(&info, 0, sizeof(info)); /* An older kernel writes less. */
     (void)getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size);
     return info.tcpi_bytes_received;
+}
+
+size_t cf__bytes_not_taken(int fd)
+{
+    int n = 0;
+
+    return ioctl(fd, SIOCOUTQ, &n) == 0 && n > 0 ? (size_t)n : 0;
 }

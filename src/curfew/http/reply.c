@@ -182,6 +182,12 @@ static void add_timeout(struct sending *sending, const struct cf_http *http)
     }
 }
 
+/* Whether the same request may succeed later, so that the client is told when to try. */
+static bool is_worth_a_retry(int status)
+{
+    return status == 503 || status == 429;
+}
+
 static void add_headers(struct sending *sending, const struct cf_http *http,
                         const struct body *body)
 {
@@ -197,13 +203,13 @@ static void add_headers(struct sending *sending, const struct cf_http *http,
     if (http->is_problem) {
         add(sending, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
     }
-    if (body->status == 503 || http->retry_ns > 0) {
+    if (is_worth_a_retry(body->status) || http->retry_ns > 0) {
         add_seconds(sending, MHD_HTTP_HEADER_RETRY_AFTER, "",
                     http->retry_ns > 0 ? http->retry_ns : RETRY_DEFAULT_NS);
     }
     /* What may be hidden behind a Transfer-Encoding, no filter sees on 0.9.75: nothing that follows
      * on this connection is believed to be a request. */
-    if (http->head.n_encodings > 0 || shard->phase != CF__SERVING) {
+    if (http->head.n_encodings > 0 || shard->phase != CF__SERVING || http->connection->is_refused) {
         add(sending, MHD_HTTP_HEADER_CONNECTION, "close");
     }
     add_written(sending, http);
@@ -329,9 +335,10 @@ void cf__reply_directly(struct cf_http *http, enum cf__problem_kind problem)
     n = snprintf(head, sizeof(head),
                  "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\nX-Request-Id: %s\r\n"
                  "X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n"
-                 "Connection: close\r\n\r\n",
+                 "%sConnection: close\r\n\r\n",
                  body.status, MHD_get_reason_phrase_for((unsigned)body.status), body.type,
-                 body.size, http->request_id);
+                 body.size, http->request_id,
+                 is_worth_a_retry(body.status) ? "Retry-After: 1\r\n" : "");
     /* The send buffer has room, as nothing else was sent; if not, the client is told less. */
     (void)send(http->connection->fd, head, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE);
     (void)send(http->connection->fd, body.data, body.size, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -339,19 +346,25 @@ void cf__reply_directly(struct cf_http *http, enum cf__problem_kind problem)
     cf__exchange_done(http, body.status, body.size);
 }
 
-void cf__reply_too_slow(struct cf__connection *connection)
+void cf__reply_dismissal(struct cf__connection *connection, enum cf__problem_kind problem)
 {
-    static const char fixed[] = "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n"
-                                "Connection: close\r\n\r\n";
     struct cf_http *http = connection->http;
+    int status = cf__problem_status(problem);
+    char fixed[256];
+    int n;
 
+    connection->dismissed = true;
     if (http == NULL) {
         /* There is not even a first line to be logged. */
-        (void)send(connection->fd, fixed, sizeof(fixed) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+        n = snprintf(fixed, sizeof(fixed),
+                     "HTTP/1.1 %d %s\r\nContent-Length: 0\r\n%sConnection: close\r\n\r\n", status,
+                     MHD_get_reason_phrase_for((unsigned)status),
+                     is_worth_a_retry(status) ? "Retry-After: 1\r\n" : "");
+        (void)send(connection->fd, fixed, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
         return;
     }
     if (!http->head_seen) {
         cf__request_id_next(&connection->shard->ids, http->request_id);
     }
-    cf__reply_directly(http, CF__PROBLEM_REQUEST_TIMEOUT);
+    cf__reply_directly(http, problem);
 }

@@ -12,15 +12,21 @@
 
 #include "curfew/http/listen.h"
 #include "curfew/http/server_private.h"
+#include "curfew/http/verbatim.h"
 
 #define TIMEOUT_DEFAULT_NS (5 * CF_SECOND)
 #define TIMEOUT_MAX_DEFAULT_NS (60 * CF_SECOND)
 #define IDLE_TIMEOUT_DEFAULT_NS (60 * CF_SECOND)
 #define HEAD_TIMEOUT_DEFAULT_NS (10 * CF_SECOND)
 #define BODY_TIMEOUT_DEFAULT_NS (30 * CF_SECOND)
+#define SEND_TIMEOUT_DEFAULT_NS (30 * CF_SECOND)
 #define CONNECTIONS_MAX_DEFAULT 10000
 #define IN_FLIGHT_MAX_DEFAULT 8192
+#define HEAD_SIZE_MAX_DEFAULT ((size_t)14 * 1024)
+#define TARGET_SIZE_MAX_DEFAULT ((size_t)8 * 1024)
+#define FIELDS_MAX_DEFAULT 100
 #define BODY_SIZE_MAX_DEFAULT ((size_t)1024 * 1024)
+#define BODIES_SIZE_MAX_DEFAULT ((size_t)64 * 1024 * 1024)
 
 /* Internal helpers */
 
@@ -42,9 +48,33 @@ static void fill_in_defaults(struct cf_http_options *options)
     default_ns(&options->idle_timeout_ns, IDLE_TIMEOUT_DEFAULT_NS);
     default_ns(&options->head_timeout_ns, HEAD_TIMEOUT_DEFAULT_NS);
     default_ns(&options->body_timeout_ns, BODY_TIMEOUT_DEFAULT_NS);
+    default_ns(&options->send_timeout_ns, SEND_TIMEOUT_DEFAULT_NS);
     default_size(&options->connections_max, CONNECTIONS_MAX_DEFAULT);
     default_size(&options->in_flight_max, IN_FLIGHT_MAX_DEFAULT);
+    default_size(&options->head_size_max, HEAD_SIZE_MAX_DEFAULT);
+    default_size(&options->target_size_max, TARGET_SIZE_MAX_DEFAULT);
+    default_size(&options->fields_max, FIELDS_MAX_DEFAULT);
     default_size(&options->body_size_max, BODY_SIZE_MAX_DEFAULT);
+    default_size(&options->bodies_size_max, BODIES_SIZE_MAX_DEFAULT);
+}
+
+/* What the options say about clients, and what they are counted by. */
+static enum cf_code make_admission(struct cf_http_server *server, struct cf_err *err)
+{
+    struct cf_http_options *options = &server->options;
+    enum cf_code code = CF_OK;
+
+    if (options->trusted_proxies != NULL && options->trusted_proxies[0] != '\0') {
+        code = cf__networks_new(options->trusted_proxies, &server->trusted, err);
+        if (code != CF_OK) {
+            return cf_err_wrap(err, code, "trusted proxies");
+        }
+    }
+    options->trusted_proxies = NULL; /* Copied. */
+    if (options->connections_per_address_max > 0) {
+        code = cf__quota_new(options->connections_per_address_max, &server->quota, err);
+    }
+    return code;
 }
 
 static enum cf_code make_contexts(struct cf_http_server *server, struct cf_err *err)
@@ -163,10 +193,15 @@ enum cf_code cf_http_server_new(const struct cf_http_options *options, struct cf
     }
     server->options = *options;
     fill_in_defaults(&server->options);
+    server->checks_head = cf__verbatim_needed();
     server->n_shards = n_loops;
     server->shards = make_shards(server, loops);
     if (server->shards == NULL) {
         code = cf_err_set(err, CF_ENOMEM, "no memory for a server");
+        goto fail;
+    }
+    code = make_admission(server, err);
+    if (code != CF_OK) {
         goto fail;
     }
     code = cf__router_new(options->routes, options->n_routes, &server->router, err);
@@ -242,6 +277,8 @@ void cf_http_server_free(struct cf_http_server *server)
     cf_ctx_free(server->root);
     cf_ctx_free(server->hurry);
     cf__router_free(server->router);
+    cf__quota_free(server->quota);
+    cf__networks_free(server->trusted);
     free(server->shards);
     free(server);
 }

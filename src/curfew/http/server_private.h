@@ -5,9 +5,11 @@
  *     struct cf_http_server      server.c      made, stopped and freed on a plain thread
  *      +- struct cf__shard       shard.c       one per loop: a libmicrohttpd daemon and its turns
  *          +- struct cf__connection  connection.c  watched for its client's end
- *              |                 slow.c        and timed while it sends
+ *              |                 admission.c   counted, and refused where there are too many
+ *              |                 slow.c        and timed while it sends, and while it is sent to
  *              +- struct cf_http exchange.c    one request and its reply
  *                                request.c     what its handler may ask
+ *                                body.c        what its client sent along
  *                                reply.c       what its handler may answer, and the sending
  *
  * All of a shard belongs to its loop's thread, except where a field says otherwise. */
@@ -22,9 +24,11 @@
 #include <curfew/clock.h>
 #include <curfew/http.h>
 
+#include "curfew/http/address.h"
 #include "curfew/http/arena.h"
 #include "curfew/http/filter.h"
 #include "curfew/http/problem.h"
+#include "curfew/http/quota.h"
 #include "curfew/http/request_id.h"
 #include "curfew/http/router.h"
 #include "curfew/runtime/loop_private.h"
@@ -35,17 +39,22 @@
 /* Room for a Server-Timing header; entries that do not fit are left out. */
 #define CF__TIMING_SIZE 256
 
-/* Constant after new, but for `stopped`. */
+/* Constant after new, but for `stopped` and what is atomic. */
 struct cf_http_server {
-    struct cf_http_options options; /* With the defaults filled in. `listen` is gone. */
+    struct cf_http_options options; /* With the defaults filled in. What is copied is gone. */
+    struct cf__networks *trusted;   /* Proxies. NULL: none. */
+    struct cf__quota *quota;        /* NULL: clients have none. */
     struct cf__router *router;
     struct cf_ctx *root;  /* Ancestor of every request's context. */
     struct cf_ctx *hurry; /* Done: a stop that runs has no grace any more. */
     uint16_t port;
-    bool stopped; /* Plain thread that owns the server. */
+    bool checks_head; /* libmicrohttpd's parser cannot be believed. */
+    bool stopped;     /* Plain thread that owns the server. */
     size_t n_shards;
     size_t n_open; /* Shards that were opened: all of them, once `new` has succeeded. */
     struct cf__shard *shards;
+
+    atomic_size_t connections; /* Of all shards, which a figure of each could not limit. */
 };
 
 /* How far a shard's stop has come. */
@@ -61,6 +70,7 @@ struct cf__shard {
     struct cf_loop *loop;
     struct cf_ctx *ctx; /* Child of the root: requests of one loop do not contend for its lock. */
     size_t in_flight_max;
+    size_t bodies_size_max;
     struct MHD_Daemon *daemon; /* NULL: not open. */
     int listen_fd;             /* The daemon's; -1 once it was closed. */
     int ends_fd;               /* The epoll descriptor in which connections are watched. */
@@ -76,6 +86,7 @@ struct cf__shard {
     struct cf__list leaving; /* Connections to look at once the daemon is quiet. */
     struct cf__list settled; /* Requests to resume: their handlers have ended. */
     size_t suspended;        /* Connections that the daemon does not look at. */
+    size_t bodies_size;      /* Of the memory of all requests' bodies. */
     struct cf__request_ids ids;
 
     enum cf__phase phase;
@@ -106,15 +117,22 @@ struct cf__connection {
     bool at_end;          /* The client will send nothing more. */
     bool gone;            /* The client wants nothing more. */
     bool served;          /* A request was completed. */
-    bool timed_out;       /* A request took too long to come. */
+    bool dismissed;       /* It was told to go: what still comes is not taken for a request. */
     uint64_t n_begun;     /* Requests whose first line has come. */
+    int64_t answered_ns;  /* When the last reply was ready; 0: there was none. */
 
     struct cf_timer look; /* slow.c: the next look at what has come, */
     int64_t opened_ns;
     uint64_t n_seen;       /* and at the last one: n_begun, */
     uint64_t bytes_seen;   /* what had come in all, */
     int64_t head_since_ns; /* and since when a head without its first line is coming; 0: none. */
-    char address[INET6_ADDRSTRLEN];
+
+    struct cf__address peer;
+    bool is_trusted;                /* A proxy, whose requests say who the client is. */
+    bool is_counted;                /* In the quota of its client. */
+    bool is_refused;                /* There are too many connections: it is only told so, */
+    enum cf__problem_kind refusal;  /* with this. */
+    char address[INET6_ADDRSTRLEN]; /* Of the peer. */
 };
 
 /* READING -> RUNNING -> SETTLED -> ANSWERED, with RUNNING left out where no handler is run. */
@@ -143,15 +161,22 @@ struct cf_http {
     /* The request. */
     const char *method;
     const char *raw_target; /* As it came. */
+    const char *target_at;  /* Where libmicrohttpd had it: to compare with, not to read. */
     int64_t started_ns;
-    int64_t head_at_ns; /* Once head_seen. */
-    uint64_t body_size;
+    int64_t head_at_ns;         /* Once head_seen. */
+    const char *client;         /* Address. */
+    struct cf__address proxied; /* The client's, behind a trusted proxy. */
+    uint64_t body_size;         /* What has come, */
+    char *body;                 /* and what of it is kept, terminated: NULL or of body_size. */
+    size_t body_room;
     struct cf__head head;
     struct cf__target target;
     const struct cf__route *route; /* NULL: none matched. */
     const char *params[CF__PARAMS_MAX];
     int64_t timeout_ns; /* What it was given; CF_NEVER: it did not come to that. */
     char request_id[CF__REQUEST_ID_MAX + 1];
+    bool is_counted;    /* In the quota of the client behind a proxy, */
+    bool over_quota;    /* which is exhausted. */
     struct cf_ctx *ctx; /* While RUNNING. */
 
     /* The outcome. */
@@ -206,9 +231,20 @@ void cf__connections_leaving(struct cf__shard *shard);
  * those that want nothing more, and the others later. */
 void cf__connections_sweep(struct cf__shard *shard, bool is_quiet);
 
+/* admission.c */
+
+/* Count a new connection, and refuse it if there are too many: `is_refused`, or at once, which leaves
+ * it `dismissed`. */
+void cf__admission_enter(struct cf__connection *connection);
+void cf__admission_leave(struct cf__connection *connection);
+
+/* The head of a request is there: find out who its client is, and count it. */
+void cf__admission_begin(struct cf_http *http);
+void cf__admission_end(struct cf_http *http);
+
 /* slow.c */
 
-/* Time what the client sends, from now on. False: out of memory. */
+/* Time what the client sends and takes, from now on. False: out of memory. */
 bool cf__slow_watch(struct cf__connection *connection);
 void cf__slow_forget(struct cf__connection *connection);
 
@@ -233,6 +269,13 @@ bool cf__exchange_resume_settled(struct cf__shard *shard);
 /* Tell on_done() of the request, once. */
 void cf__exchange_done(struct cf_http *http, int status, size_t body_size);
 
+/* body.c */
+
+/* Keep the part that has just come. Fails with CF_ENOMEM, and CF_ELIMIT if there are too many bodies. */
+CF_MUST enum cf_code cf__body_add(struct cf_http *http, const char *data, size_t size,
+                                  struct cf_err *err);
+void cf__body_free(struct cf_http *http);
+
 /* reply.c */
 
 /* Send what was settled. What it returns is what the access callback has to. */
@@ -242,7 +285,8 @@ enum MHD_Result cf__reply_send(struct cf_http *http);
  * left to it is to close: the access callback has to return MHD_NO. */
 void cf__reply_directly(struct cf_http *http, enum cf__problem_kind problem);
 
-/* Answer 408 where a request was to come, of which there may not even be a first line. */
-void cf__reply_too_slow(struct cf__connection *connection);
+/* Answer where a request was to come, of which there may not even be a first line, and have nothing
+ * more taken for one. What is left is to shut the connection down. */
+void cf__reply_dismissal(struct cf__connection *connection, enum cf__problem_kind problem);
 
 #endif

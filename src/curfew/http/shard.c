@@ -22,15 +22,25 @@
  * The thread that waits may free the shard as soon as `closed` is done, so that is signalled last,
  * and holding a reference. */
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "curfew/http/server_private.h"
 
-/* Of libmicrohttpd's, for one connection: the head, and 2 KiB for the head of the reply, without which
- * it closes and says nothing. Above 32 KiB it would map pages for each. */
-#define CONNECTION_MEMORY (CF__HEAD_SIZE_MAX + (size_t)2 * 1024)
+/* Of libmicrohttpd's memory for one connection, beside the head of the request: for the head of the
+ * reply, without which it closes and says nothing. */
+#define REPLY_HEAD_SIZE ((size_t)2 * 1024)
+
+/* What upstream advises busy public servers to be, where it can be said. */
+#if MHD_VERSION >= 0x00097701
+#define STRICT MHD_OPTION_CLIENT_DISCIPLINE_LVL, 1,
+#else
+#define STRICT
+#endif
 
 /* Runs of the daemon in one turn. Then the fibers get theirs, even if it is not quiet. */
 #define RUNS_MAX 64
@@ -246,7 +256,8 @@ static size_t share_of(const struct cf__shard *shard, size_t limit)
 static enum cf_code start_daemon(struct cf__shard *shard, struct cf_err *err)
 {
     const struct cf_http_options *options = &shard->server->options;
-    size_t connections_max = share_of(shard, options->connections_max);
+    /* Of the whole server: which loop a connection comes to, the kernel decides. */
+    size_t connections_max = options->connections_max + CF_HTTP_SPARE_CONNECTIONS;
     int64_t idle_s =
         options->idle_timeout_ns / CF_SECOND + (options->idle_timeout_ns % CF_SECOND > 0);
 
@@ -254,14 +265,24 @@ static enum cf_code start_daemon(struct cf__shard *shard, struct cf_err *err)
     shard->daemon = MHD_start_daemon(
         MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, cf__exchange_access, shard,
         MHD_OPTION_LISTEN_SOCKET, shard->listen_fd, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        CONNECTION_MEMORY, MHD_OPTION_CONNECTION_LIMIT, (unsigned)connections_max,
-        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)idle_s, MHD_OPTION_URI_LOG_CALLBACK,
-        cf__exchange_begin, shard, MHD_OPTION_NOTIFY_CONNECTION, cf__connection_notify, shard,
-        MHD_OPTION_NOTIFY_COMPLETED, cf__exchange_completed, shard, MHD_OPTION_END);
+        options->head_size_max + REPLY_HEAD_SIZE, MHD_OPTION_CONNECTION_LIMIT,
+        (unsigned)connections_max, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)idle_s,
+        MHD_OPTION_URI_LOG_CALLBACK, cf__exchange_begin, shard, MHD_OPTION_NOTIFY_CONNECTION,
+        cf__connection_notify, shard, MHD_OPTION_NOTIFY_COMPLETED, cf__exchange_completed, shard,
+        STRICT MHD_OPTION_END);
     if (shard->daemon == NULL) {
         return cf_err_set(err, CF_EIO, "start libmicrohttpd"); /* It does not say why. */
     }
     return CF_OK;
+}
+
+/* Have the kernel give up on a client that takes nothing of what is sent to it, also where we have
+ * handed all to the kernel and closed. Connections inherit it. */
+static void give_up_on_the_silent(struct cf__shard *shard)
+{
+    unsigned wait_ms = (unsigned)(shard->server->options.send_timeout_ns / CF_MS);
+
+    (void)setsockopt(shard->listen_fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &wait_ms, sizeof(wait_ms));
 }
 
 static enum cf_code start_watching(struct cf__shard *shard, struct cf_err *err)
@@ -309,6 +330,8 @@ enum cf_code cf__shard_open(struct cf__shard *shard, struct cf_err *err)
 
     shard->ends_fd = -1;
     shard->in_flight_max = share_of(shard, shard->server->options.in_flight_max);
+    shard->bodies_size_max = share_of(shard, shard->server->options.bodies_size_max);
+    give_up_on_the_silent(shard);
     cf__list_init(&shard->open);
     cf__list_init(&shard->leaving);
     cf__list_init(&shard->settled);

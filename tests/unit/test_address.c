@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: MIT */
+/* Addresses as they are written, and the networks that have them. */
+#include "curfew/http/address.h"
+
+#include <check.h>
+#include <netinet/in.h>
+#include <string.h>
+
+#include "curfew/http/host.h"
+#include "fault.h"
+
+#define N(table) (int)(sizeof(table) / sizeof((table)[0]))
+
+/* Helpers */
+
+static struct cf__address address_of(const char *text)
+{
+    struct cf__address address;
+
+    ck_assert_msg(cf__address_read(text, strlen(text), &address), "%s", text);
+    return address;
+}
+
+static bool have(const char *networks, const char *text)
+{
+    struct cf__address address = address_of(text);
+    struct cf__networks *list;
+    struct cf_err err;
+    bool found;
+
+    ck_assert_msg(cf__networks_new(networks, &list, &err) == CF_OK, "%s", err.msg);
+    found = cf__networks_have(list, &address);
+    cf__networks_free(list);
+    return found;
+}
+
+/* read and write */
+
+static const struct {
+    const char *text;
+    const char *written; /* NULL: it is none. */
+} addresses[] = {
+    {"192.0.2.1", "192.0.2.1"},
+    {"192.0.2.1:80", "192.0.2.1"},
+    {"0.0.0.0", "0.0.0.0"},
+    {"2001:DB8::1", "2001:db8::1"},
+    {"[2001:db8::1]", "2001:db8::1"},
+    {"[2001:db8::1]:65535", "2001:db8::1"},
+    {"::ffff:192.0.2.1", "192.0.2.1"},
+    {"::1", "::1"},
+    {"", NULL},
+    {":", NULL},
+    {":80", NULL},
+    {"192.0.2", NULL},
+    {"192.0.2.256", NULL},
+    {"192.0.2.1:", NULL},
+    {"192.0.2.1:x", NULL},
+    {"192.0.2.1 ", NULL},
+    {"192.0.2.1/8", NULL},
+    {"0x7f.1", NULL},
+    {"[192.0.2.1]", NULL},
+    {"[2001:db8::1", NULL},
+    {"[2001:db8::1]x", NULL},
+    {"[2001:db8::1]:", NULL},
+    {"[]", NULL},
+    {"2001:db8::1]:80", NULL},
+    {"fe80::1%eth0", NULL},
+    {"unknown", NULL},
+    {"_hidden", NULL},
+    {"1111:2222:3333:4444:5555:6666:7777:8888:9999:aaaa:bbbb", NULL},
+};
+
+START_TEST(read_takes_what_is_an_address)
+{
+    char written[INET6_ADDRSTRLEN];
+    struct cf__address address;
+    bool is_one = cf__address_read(addresses[_i].text, strlen(addresses[_i].text), &address);
+
+    ck_assert_msg(is_one == (addresses[_i].written != NULL), "%s", addresses[_i].text);
+    if (is_one) {
+        cf__address_write(&address, written);
+        ck_assert_str_eq(written, addresses[_i].written);
+    }
+}
+END_TEST
+
+START_TEST(read_stops_at_its_size)
+{
+    struct cf__address wanted = address_of("192.0.2.12");
+    struct cf__address address;
+
+    ck_assert(cf__address_read("192.0.2.123", 10, &address));
+    ck_assert_mem_eq(&address, &wanted, sizeof(address));
+    ck_assert(!cf__address_read("192.0.2.1\0", 10, &address));
+    ck_assert(!cf__address_read("[::1]:8", 6, &address));
+}
+END_TEST
+
+START_TEST(of_a_socket_is_the_same_as_of_text)
+{
+    struct sockaddr_in four = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0xC0000201)};
+    struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    struct sockaddr none = {.sa_family = AF_UNIX};
+    struct cf__address address;
+    struct cf__address text = address_of("192.0.2.1");
+    char written[INET6_ADDRSTRLEN];
+
+    cf__address_of((struct sockaddr *)&four, &address);
+    ck_assert_mem_eq(&address, &text, sizeof(address));
+    text = address_of("::1");
+    cf__address_of((struct sockaddr *)&six, &address);
+    ck_assert_mem_eq(&address, &text, sizeof(address));
+    cf__address_of(&none, &address);
+    cf__address_write(&address, written);
+    ck_assert_str_eq(written, "");
+    cf__address_of(NULL, &address);
+    cf__address_write(&address, written);
+    ck_assert_str_eq(written, "");
+}
+END_TEST
+
+/* client */
+
+START_TEST(client_of_ipv6_is_its_network)
+{
+    struct cf__address one = address_of("2001:db8:1:2:3::4");
+    struct cf__address other = address_of("2001:db8:1:2:ffff::1");
+    struct cf__address four = address_of("192.0.2.1");
+    struct cf__address a = cf__address_client(&one);
+    struct cf__address b = cf__address_client(&other);
+
+    ck_assert_mem_eq(&a, &b, sizeof(a));
+    a = cf__address_client(&four);
+    ck_assert_mem_eq(&a, &four, sizeof(a));
+}
+END_TEST
+
+/* networks */
+
+START_TEST(networks_have_what_is_in_them)
+{
+    ck_assert(have("10.0.0.0/8", "10.255.0.1"));
+    ck_assert(have("10.1.2.3/8", "10.255.0.1")); /* What does not count is not looked at. */
+    ck_assert(!have("10.0.0.0/8", "11.0.0.1"));
+    ck_assert(have("10.0.0.0/8", "::ffff:10.0.0.1"));
+    ck_assert(have(" 192.0.2.1 ,, ::1\t2001:db8::/33 ", "2001:db8:7fff::1"));
+    ck_assert(!have("192.0.2.1, ::1, 2001:db8::/33", "2001:db8:8000::1"));
+    ck_assert(have("192.0.2.1, ::1", "::1"));
+    ck_assert(!have("192.0.2.1", "192.0.2.2"));
+    ck_assert(have("192.0.2.0/31", "192.0.2.1"));
+    ck_assert(!have("192.0.2.0/31", "192.0.2.2"));
+    ck_assert(have("0.0.0.0/0", "255.1.1.1"));
+    ck_assert(!have("0.0.0.0/0", "2001:db8::1")); /* Of IPv4, all; of IPv6, none. */
+    ck_assert(have("::/0", "2001:db8::1"));
+    ck_assert(!have("", "192.0.2.1"));
+}
+END_TEST
+
+static const char *const no_networks[] = {
+    "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/8x", "10.0.0.0/-1", "::/129",        "proxy.example",
+    "10.0.0.1:80", "[::1]",     "10/8",        "/8",          "10.0.0.0/0008", "1.2.3.4;5.6.7.8",
+};
+
+START_TEST(networks_name_what_is_none)
+{
+    char text[64] = "::1, ";
+    struct cf__networks *list = NULL;
+    struct cf_err err;
+
+    (void)strcat(text, no_networks[_i]);
+    ck_assert_int_eq(cf__networks_new(text, &list, &err), CF_EINVAL);
+    ck_assert_ptr_nonnull(strstr(err.msg, no_networks[_i]));
+    ck_assert_ptr_null(list);
+}
+END_TEST
+
+START_TEST(networks_out_of_memory)
+{
+    struct cf__networks *list = NULL;
+    struct cf_err err;
+
+    fault_alloc(1, false);
+    ck_assert_int_eq(cf__networks_new("::1", &list, &err), CF_ENOMEM);
+    ck_assert(fault_off());
+}
+END_TEST
+
+/* host */
+
+static const struct {
+    const char *host;
+    bool is_ours;
+} hosts[] = {
+    {"localhost", true},       {"LocalHost:8081", true},
+    {"127.0.0.1:8081", true},  {"[::1]:8081", true},
+    {"192.0.2.1", true},       {"curfew", true},
+    {"Curfew:8081", true},     {"b.internal.", true},
+    {"evil.example", false},   {"curfew.evil", false},
+    {"curfe", false},          {"localhost.evil", false},
+    {"127.0.0.1.evil", false}, {"", false},
+    {":8081", false},          {".", false},
+    {"curfew,", false},
+};
+
+START_TEST(host_is_ours_if_it_is_listed_or_an_address)
+{
+    ck_assert_int_eq(cf__host_is_ours(hosts[_i].host, "curfew, b.internal"), hosts[_i].is_ours);
+}
+END_TEST
+
+Suite *suite_address(void)
+{
+    Suite *suite = suite_create("address");
+    TCase *read = tcase_create("read");
+    TCase *networks = tcase_create("networks");
+    TCase *host = tcase_create("host");
+
+    tcase_add_loop_test(read, read_takes_what_is_an_address, 0, N(addresses));
+    tcase_add_test(read, read_stops_at_its_size);
+    tcase_add_test(read, of_a_socket_is_the_same_as_of_text);
+    tcase_add_test(read, client_of_ipv6_is_its_network);
+    suite_add_tcase(suite, read);
+
+    tcase_add_test(networks, networks_have_what_is_in_them);
+    tcase_add_loop_test(networks, networks_name_what_is_none, 0, N(no_networks));
+    tcase_add_test(networks, networks_out_of_memory);
+    suite_add_tcase(suite, networks);
+
+    tcase_add_loop_test(host, host_is_ours_if_it_is_listed_or_an_address, 0, N(hosts));
+    suite_add_tcase(suite, host);
+    return suite;
+}
