@@ -13,6 +13,7 @@
     X(pg_faults)                                                                                   \
     X(pg_tx)                                                                                       \
     X(http)                                                                                        \
-    X(http_slow)
+    X(http_slow)                                                                                   \
+    X(client)
 
 #endif
