@@ -38,7 +38,7 @@ endif
 B := build/$(MODE)$(if $(filter ucontext,$(FIBER)),-ucontext)
 
 PKG_CONFIG ?= pkg-config
-PACKAGES   := libmicrohttpd libpq jansson libuv
+PACKAGES   := libmicrohttpd libpq jansson libuv libcurl
 
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wold-style-definition \
             -Wmissing-prototypes -Wpointer-arith -Wwrite-strings -Wredundant-decls -Wundef -Wvla \
@@ -275,7 +275,7 @@ check-hardening: $(B)/curfewd ## the service is PIE, full RELRO, NX, with canari
 # What apt brings
 
 DEBS_run   := gcc libc6-dev pkg-config libmicrohttpd-dev libpq-dev libjansson-dev libuv1-dev \
-              uthash-dev postgresql
+              uthash-dev libcurl4-openssl-dev postgresql
 DEBS_test  := check curl
 DEBS_tools := clang clang-tidy clang-format valgrind
 HAS_run    := command -v gcc && command -v psql && $(PKG_CONFIG) --exists $(PACKAGES) && \

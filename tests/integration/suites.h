@@ -15,6 +15,7 @@
     X(http)                                                                                        \
     X(http_limits)                                                                                 \
     X(http_wire)                                                                                   \
-    X(http_slow)
+    X(http_slow)                                                                                   \
+    X(client)
 
 #endif

@@ -61,9 +61,10 @@ START_TEST(get_i64_reads_every_width)
 }
 END_TEST
 
-static const double doubles[] = {0.0,     -0.0,      1.0 / 3,          -1e300,   5e-324,
-                                 DBL_MAX, -DBL_MAX,  DBL_MIN,          INFINITY, -INFINITY,
-                                 0.1,     1e15 + .5, (double)INT64_MAX};
+static const double doubles[] = {
+    0.0,     -0.0,      1.0 / 3,          -1e300,           5e-324,
+    DBL_MAX, -DBL_MAX,  DBL_MIN,          (double)INFINITY, -(double)INFINITY,
+    0.1,     1e15 + .5, (double)INT64_MAX};
 
 /* The server prints the fewest digits that are this number and no other. */
 START_TEST(param_f64_arrives_exactly)
