@@ -32,6 +32,14 @@
  * it closes and says nothing. Above 32 KiB it would map pages for each. */
 #define CONNECTION_MEMORY (CF__HEAD_SIZE_MAX + (size_t)2 * 1024)
 
+/* What it refuses by itself, where it can be told: as much as its makers advise for servers that
+ * anybody can reach. Without, it redirects a request whose target has a space. */
+#if MHD_VERSION >= 0x00097701
+#define STRICT MHD_OPTION_CLIENT_DISCIPLINE_LVL, 1,
+#else
+#define STRICT
+#endif
+
 /* Runs of the daemon in one turn. Then the fibers get theirs, even if it is not quiet. */
 #define RUNS_MAX 64
 
@@ -253,7 +261,7 @@ static enum cf_code start_daemon(struct cf__shard *shard, struct cf_err *err)
     /* Never what 0.9.75 cannot be trusted with: its parser of forms, its authentication. */
     shard->daemon = MHD_start_daemon(
         MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, cf__exchange_access, shard,
-        MHD_OPTION_LISTEN_SOCKET, shard->listen_fd, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        STRICT MHD_OPTION_LISTEN_SOCKET, shard->listen_fd, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         CONNECTION_MEMORY, MHD_OPTION_CONNECTION_LIMIT, (unsigned)connections_max,
         MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)idle_s, MHD_OPTION_URI_LOG_CALLBACK,
         cf__exchange_begin, shard, MHD_OPTION_NOTIFY_CONNECTION, cf__connection_notify, shard,
