@@ -44,12 +44,21 @@ static const enum cf_pg_cancel_way costly[] = {CF_PG_CANCEL_PQCANCEL,
 #endif
 };
 
+static atomic_size_t most;       /* Of the later ones, at once. */
+static atomic_size_t n_requests; /* Cancel requests in the clear. */
+static atomic_bool asked_tls[RELAY_MAX];
+
 static void setup(void)
 {
     fixture_setup();
     server_port = (int)strtol(PQport(fixture_view()), NULL, 10);
     n_pool = 1;
     atomic_store(&beyond, 0);
+    atomic_store(&most, 0);
+    atomic_store(&n_requests, 0);
+    for (size_t i = 0; i < RELAY_MAX; i++) {
+        atomic_store(&asked_tls[i], false);
+    }
 }
 
 static void teardown(void)
@@ -61,7 +70,21 @@ static void teardown(void)
 
 /* Helpers */
 
-static atomic_size_t most; /* Of the later ones, at once. */
+#define CANCEL_REQUEST "\x04\xd2\x16\x2e"
+#define SSL_REQUEST "\x04\xd2\x16\x2f"
+
+/* The code of a connection's first packet lies behind its length. */
+static void hear_first_words(size_t number, const char *bytes, size_t size)
+{
+    if (size < 8) {
+        return;
+    }
+    if (memcmp(bytes + 4, CANCEL_REQUEST, 4) == 0) {
+        (void)atomic_fetch_add(&n_requests, 1);
+    } else if (memcmp(bytes + 4, SSL_REQUEST, 4) == 0) {
+        atomic_store(&asked_tls[number], true);
+    }
+}
 
 static int pool_first(size_t number)
 {
@@ -81,6 +104,7 @@ static void open_behind(struct cf_pg_options options, const char *url, const cha
     char port[8];
 
     relay_start(&relay, pool_first);
+    atomic_store(&relay.tap, hear_first_words);
     (void)snprintf(port, sizeof(port), "%d", relay.port);
     fixture_url(relay_url, sizeof(relay_url), url,
                 (const char *const[]){"host", "127.0.0.1", "port", port, "sslmode", sslmode, NULL});
@@ -109,27 +133,6 @@ static void cancel_job(struct job *job)
     job_wait(job);
     ck_assert_int_eq(job->code, CF_ECANCELED);
     job_fini(job);
-}
-
-/* What connections say. */
-
-#define CANCEL_REQUEST "\x04\xd2\x16\x2e"
-#define SSL_REQUEST "\x04\xd2\x16\x2f"
-
-static atomic_size_t n_requests; /* Cancel requests in the clear. */
-static atomic_bool asked_tls[RELAY_MAX];
-
-/* The code of a connection's first packet lies behind its length. */
-static void hear_first_words(size_t number, const char *bytes, size_t size)
-{
-    if (size < 8) {
-        return;
-    }
-    if (memcmp(bytes + 4, CANCEL_REQUEST, 4) == 0) {
-        (void)atomic_fetch_add(&n_requests, 1);
-    } else if (memcmp(bytes + 4, SSL_REQUEST, 4) == 0) {
-        atomic_store(&asked_tls[number], true);
-    }
 }
 
 /* By libpq, on the loop */
@@ -193,8 +196,6 @@ START_TEST(async_reset_is_not_taken_for_the_end)
     struct job job;
 
     open_behind((struct cf_pg_options){.cancel = CF_PG_CANCEL_ASYNC}, NULL, "disable");
-    atomic_store(&n_requests, 0);
-    atomic_store(&relay.tap, hear_first_words);
     atomic_store(&beyond, RELAY_IGNORE);
     start_sleeper(&job, fixture_view());
     cancel_job(&job);
@@ -234,8 +235,6 @@ START_TEST(async_is_encrypted_as_its_connection)
 
     server_port = cluster.port;
     open_behind((struct cf_pg_options){.cancel = CF_PG_CANCEL_ASYNC}, cluster.url, "require");
-    atomic_store(&n_requests, 0);
-    atomic_store(&relay.tap, hear_first_words);
     for (size_t i = 1; i <= 3; i++) {
         start_sleeper(&job, view);
         cancel_job(&job);
@@ -259,12 +258,7 @@ START_TEST(auto_sends_no_request_in_the_clear)
 
     server_port = cluster.port;
     atomic_store(&beyond, RELAY_IGNORE);
-    atomic_store(&n_requests, 0);
-    for (size_t i = 0; i < RELAY_MAX; i++) {
-        atomic_store(&asked_tls[i], false);
-    }
     open_behind((struct cf_pg_options){.cancel = CF_PG_CANCEL_AUTO}, cluster.url, "require");
-    atomic_store(&relay.tap, hear_first_words);
     start_sleeper(&job, view);
     cancel_job(&job);
     while (outcomes(CF_PG_DISPATCH_FAILED) == 0) {
@@ -376,10 +370,8 @@ START_TEST(pooler_passes_a_cancel_on)
     struct job job;
     int pid;
 
-    atomic_store(&n_requests, 0);
     open_behind_bouncer(pooled[_i].mode, pooled[_i].way);
     ck_assert_int_eq(events_get(CF_PG_EVENT_CONNECTED, 0).err.code, CF_OK);
-    atomic_store(&relay.tap, hear_first_words);
     pid = backend_pid();
     for (uint64_t i = 1; i <= 5; i++) {
         start_sleeper(&job, fixture_view());
@@ -470,7 +462,6 @@ START_TEST(budget_is_kept_in_a_storm)
     size_t max = _i < N(costly) ? 8 : 3;
 
     n_pool = 48;
-    atomic_store(&most, 0);
     open_behind((struct cf_pg_options){.cancel = costly[_i % N(costly)],
                                        .cancels_max = max == 8 ? 0 : max,
                                        .cancel_timeout_ns = PATIENCE_NS},
@@ -539,8 +530,6 @@ START_TEST(budget_line_is_left_by_a_statement_that_ends)
     cancel_job(&second);
     ck_assert_int_ge(pgview_wait_active(fixture_view(), SLEEP_PATTERN, 1, PATIENCE_NS), 0);
     ck_assert_uint_eq(fixture_stats().canceling, 2);
-    atomic_store(&n_requests, 0);
-    atomic_store(&relay.tap, hear_first_words);
     atomic_store(&beyond, 0);
     relay_release(&relay);
     fixture_settle();
