@@ -219,11 +219,16 @@ bench: deps ## orphan time (ROUNDS=500), then a short race
 	@$(WITH_URL) '$(B)/bench-orphan --url "$$CF_TEST_PG_URL" --bin $(B)/curfewd --rounds $(ROUNDS); \
 		$(B)/bench-race --url "$$CF_TEST_PG_URL" --rounds 5000 --way control'
 
-# The last two must find the fault that the missing fence lets through.
+# The way that takes libpq 17.
+RACE_ASYNC = $(shell $(PKG_CONFIG) --atleast-version=17 libpq && \
+             echo '"async --rounds $(RACE_ROUNDS)" "async --skip f1 --seconds 10"')
+
+# Those with --skip must find the fault that the missing fence lets through.
 race: deps ## prove the two fences (RACE_ROUNDS=100000)
 	+@$(MAKE_ALL) MODE=race bench-race
 	@$(WITH_URL) 'for how in "control --rounds $(RACE_ROUNDS)" "pqcancel --rounds $(RACE_ROUNDS)" \
-		"pqcancel --skip f1 --seconds 10" "control --skip f2 --seconds 10"; do \
+		"pqcancel --skip f1 --seconds 10" "control --skip f2 --seconds 10" \
+		$(RACE_ASYNC); do \
 		echo "bench-race --way $$how"; \
 		build/race/bench-race --url "$$CF_TEST_PG_URL" --way $$how; done'
 

@@ -9,8 +9,9 @@
  * counted all the while, so that the pool never has more connections than it may.
  *
  * Invariant: no cancel ever reaches a statement that it was not meant for, and the process never
- * has more connections than pool_max and one control connection. (The server may count one more for
- * a moment: a backend whose connection was closed in mid-statement notices after half a second.)
+ * has more connections than pool_max and one control connection; where that cannot cancel, cancels_max
+ * more for a moment each. (The server may count one more for a moment: a backend whose connection was
+ * closed in mid-statement notices after half a second.)
  *
  *     static const struct cf_pg_stmt find_user = {
  *         .name = "find_user",

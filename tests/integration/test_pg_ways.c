@@ -273,6 +273,19 @@ START_TEST(auto_sends_no_request_in_the_clear)
 }
 END_TEST
 
+#else
+
+START_TEST(async_takes_libpq_17)
+{
+    struct cf_err err = {.code = CF_OK};
+
+    ck_assert(!cf_pg_can_cancel(CF_PG_CANCEL_ASYNC));
+    ck_assert_int_eq(
+        fixture_try_open((struct cf_pg_options){.cancel = CF_PG_CANCEL_ASYNC}, 1, &err), CF_EINVAL);
+    ck_assert_ptr_nonnull(strstr(err.msg, "libpq 17"));
+}
+END_TEST
+
 #endif
 
 /* The last way */
@@ -592,14 +605,16 @@ Suite *suite_pg_ways(void)
     tcase_add_loop_test(tc, budget_is_kept_in_a_storm, 0, 2 * N(costly));
     tcase_add_loop_test(tc, budget_line_is_left_by_a_statement_that_ends, 0, N(costly));
     tcase_add_loop_test(tc, budget_line_is_bounded, 0, N(costly));
-#ifdef LIBPQ_HAS_ASYNC_CANCEL
     tc = add_case(suite, "async");
+#ifdef LIBPQ_HAS_ASYNC_CANCEL
     tcase_add_test(tc, async_needs_no_thread);
     tcase_add_test(tc, async_reset_is_not_taken_for_the_end);
     tc = add_case(suite, "encrypted");
     tcase_add_unchecked_fixture(tc, start_encrypted, destroy_cluster);
     tcase_add_test(tc, async_is_encrypted_as_its_connection);
     tcase_add_test(tc, auto_sends_no_request_in_the_clear);
+#else
+    tcase_add_test(tc, async_takes_libpq_17);
 #endif
     return suite;
 }

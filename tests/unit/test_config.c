@@ -258,6 +258,7 @@ static const struct {
     {"--grace=0.5ms", offsetof(struct config, grace_ns), CF_MS / 2},
     {"--cancel=auto", offsetof(struct config, cancel), CF_PG_CANCEL_AUTO},
     {"--cancel=control", offsetof(struct config, cancel), CF_PG_CANCEL_CONTROL},
+    {"--cancel=async", offsetof(struct config, cancel), CF_PG_CANCEL_ASYNC},
     {"--cancel=pqcancel", offsetof(struct config, cancel), CF_PG_CANCEL_PQCANCEL},
 };
 
