@@ -85,7 +85,7 @@ BINS     := $(KINDS:%=test-%) $(patsubst bench/%.c,bench-%,$(wildcard bench/*.c)
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all bins $(BINS) help deps deps-test deps-tools run test test-long $(KINDS) asan tsan \
+.PHONY: all bins $(BINS) help deps deps-test deps-tools deps-list run test test-long test-trixie $(KINDS) asan tsan \
         valgrind lint fmt fmt-check check-headers check-readme check-symbols check-hardening \
         bench race pg-url pg-stop clean FORCE
 
@@ -178,6 +178,9 @@ test: deps-test ## build and run every test (CK_RUN_SUITE=, CK_RUN_CASE=, CF_TES
 test-long: ## the same with every stress test at its full size
 	+@CF_TEST_LONG=1 $(MAKE) --no-print-directory test
 
+test-trixie: ## the same on Debian 13, in var/trixie (root, debootstrap)
+	+@tests/trixie.sh test
+
 # Sanitizers slow a test down. clang's of version 14 and gcc's of version 12 stumble over the
 # widest address randomization, so it is off where the system lets us.
 TSAN_SUPP    := $(patsubst %,:suppressions=%,$(abspath $(wildcard tests/tsan.supp)))
@@ -216,11 +219,16 @@ bench: deps ## orphan time (ROUNDS=500), then a short race
 	@$(WITH_URL) '$(B)/bench-orphan --url "$$CF_TEST_PG_URL" --bin $(B)/curfewd --rounds $(ROUNDS); \
 		$(B)/bench-race --url "$$CF_TEST_PG_URL" --cancels 1500 --way control'
 
-# The last two must find the fault that the missing fence lets through.
+# The way that takes libpq 17.
+RACE_ASYNC = $(shell $(PKG_CONFIG) --atleast-version=17 libpq && \
+             echo '"async --cancels $(RACE_CANCELS)" "async --skip f1 --seconds 10"')
+
+# Those with --skip must find the fault that the missing fence lets through.
 race: deps ## prove the two fences (RACE_CANCELS=100000)
 	+@$(MAKE_ALL) MODE=race bench-race
 	@$(WITH_URL) 'for how in "control --cancels $(RACE_CANCELS)" "pqcancel --cancels $(RACE_CANCELS)" \
-		"pqcancel --skip f1 --seconds 10" "control --skip f2 --seconds 10"; do \
+		"pqcancel --skip f1 --seconds 10" "control --skip f2 --seconds 10" \
+		$(RACE_ASYNC); do \
 		echo "bench-race --way $$how"; \
 		build/race/bench-race --url "$$CF_TEST_PG_URL" --way $$how; done'
 
@@ -276,13 +284,14 @@ check-hardening: $(B)/curfewd ## the service is PIE, full RELRO, NX, with canari
 
 DEBS_run   := gcc libc6-dev pkg-config libmicrohttpd-dev libpq-dev libjansson-dev libuv1-dev \
               uthash-dev libcurl4-openssl-dev postgresql
-DEBS_test  := check curl
+DEBS_test  := check curl openssl pgbouncer
 DEBS_tools := clang clang-tidy clang-format valgrind
 HAS_run    := command -v gcc && command -v psql && $(PKG_CONFIG) --exists $(PACKAGES) && \
               echo "\#include <uthash.h>" | gcc -E - && \
               { [ -n "$$DATABASE_URL$$PGHOST$$PG_BINDIR" ] || command -v initdb || \
                 ls /usr/lib/postgresql/*/bin/initdb; }
-HAS_test   := command -v curl && $(PKG_CONFIG) --exists check
+HAS_test   := command -v curl && command -v openssl && $(PKG_CONFIG) --exists check && \
+              PATH=$$PATH:/usr/sbin command -v pgbouncer
 HAS_tools  := for tool in $(DEBS_tools); do command -v $$tool || exit; done && \
               test -e "$$(clang --print-file-name=libclang_rt.tsan-$$(uname -m).a)"
 # The sanitizers' runtime has the version of clang in its name.
@@ -309,6 +318,9 @@ deps-test: ## the same for `make test`
 	$(call need,$(HAS_run) && $(HAS_test),$(DEBS_run) $(DEBS_test))
 deps-tools: ## the same for sanitizers, valgrind and lint
 	$(call need,$(HAS_run) && $(HAS_test) && $(HAS_tools),$(DEBS_run) $(DEBS_test) $(DEBS_tools) $(DEB_RT))
+
+deps-list: # for tests/trixie.sh
+	@echo $(DEBS_run) $(DEBS_test)
 
 clean: ## remove what was built; the cluster in var/ stays
 	rm -rf build

@@ -259,7 +259,7 @@ static bool judge(const struct race *race, const struct cf_pg_stats *stats)
 static void print_help(void)
 {
     (void)printf(
-        "Usage: bench-race --url URL [--way control|pqcancel] [--cancels N] [--pool N]\n"
+        "Usage: bench-race --url URL [--way control|async|pqcancel] [--cancels N] [--pool N]\n"
         "                  [--skip f1|f2] [--seconds N] [--seed N]\n\n"
         "Cancels queries at random moments until N cancels were sent, and checks every next\n"
         "query. Exit status 0: none was hit and no connection lost; with --skip (a build\n"
@@ -268,9 +268,18 @@ static void print_help(void)
 
 static bool take_way(struct options *options, const char *name)
 {
+    static const char *const names[] = {[CF_PG_CANCEL_CONTROL] = "control",
+                                        [CF_PG_CANCEL_ASYNC] = "async",
+                                        [CF_PG_CANCEL_PQCANCEL] = "pqcancel"};
+
     options->way_name = name;
-    options->way = strcmp(name, "pqcancel") == 0 ? CF_PG_CANCEL_PQCANCEL : CF_PG_CANCEL_CONTROL;
-    return strcmp(name, "control") == 0 || options->way == CF_PG_CANCEL_PQCANCEL;
+    for (size_t i = CF_PG_CANCEL_CONTROL; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(name, names[i]) == 0) {
+            options->way = (enum cf_pg_cancel_way)i;
+            return true;
+        }
+    }
+    return false;
 }
 
 /* 0: go on; else leave with that status, or with 0 for -1. */

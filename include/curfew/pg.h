@@ -9,8 +9,9 @@
  * counted all the while, so that the pool never has more connections than it may.
  *
  * Invariant: no cancel ever reaches a statement that it was not meant for, and the process never
- * has more connections than pool_max and one control connection. (The server may count one more for
- * a moment: a backend whose connection was closed in mid-statement notices after half a second.)
+ * has more connections than pool_max and one control connection; where that cannot cancel, cancels_max
+ * more for a moment each. (The server may count one more for a moment: a backend whose connection was
+ * closed in mid-statement notices after half a second.)
  *
  *     static const struct cf_pg_stmt find_user = {
  *         .name = "find_user",
@@ -41,11 +42,19 @@ extern "C" {
 struct cf_pg;
 struct cf_pg_rows;
 
-/* How a statement is cancelled on the server. */
+/* How a statement is cancelled on the server. If it cannot be, its connection is closed, and the
+ * server ends it when it looks for its client, each half second.
+ *
+ * The control connection cancels on its own server only. One behind a balancer that leads elsewhere
+ * is not used, nor any where a pooler (PgBouncer) hides the backend; cancels then go the next way,
+ * which leads through the pooler. CONTROL alone closes every connection there whose statement is
+ * cancelled, and CF_PG_EVENT_CONNECTED says so. */
 enum cf_pg_cancel_way {
-    CF_PG_CANCEL_AUTO,     /* By control connection where the server allows, else PQcancel. */
+    CF_PG_CANCEL_AUTO,     /* The first of the following that can. */
     CF_PG_CANCEL_CONTROL,  /* SELECT pg_cancel_backend() on a connection to the same server. */
-    CF_PG_CANCEL_PQCANCEL, /* libpq's PQcancel(), in a lane of its own. */
+    CF_PG_CANCEL_ASYNC,    /* libpq's PQcancelPoll(), encrypted as the connection: libpq 17. */
+    CF_PG_CANCEL_PQCANCEL, /* libpq's PQcancel(), in a lane of its own, in the clear. After an ASYNC
+                            * that failed, AUTO does not use it for what is encrypted. */
 };
 
 /* What became of a cancel. X(symbol, name) */
@@ -66,7 +75,7 @@ enum cf_pg_outcome {
 
 /* Something worth a line in the log; see on_event. X(symbol, name) */
 #define CF_PG_EVENTS(X)                                                                            \
-    X(CF_PG_EVENT_CONNECTED, "connected")           /* A connection was made. */                   \
+    X(CF_PG_EVENT_CONNECTED, "connected") /* One was made; err: it cannot be cancelled. */         \
     X(CF_PG_EVENT_CONNECT_FAILED, "connect_failed") /* One could not be made: err, retry_ns. */    \
     X(CF_PG_EVENT_LOST, "lost")                     /* One broke: err. */                          \
     X(CF_PG_EVENT_CLOSED, "closed")                 /* One was closed by us: age, or a fence. */   \
@@ -94,9 +103,11 @@ struct cf_pg_options {
     size_t pool_min;              /* Of those, kept open also when idle. 0: one a loop. */
     size_t waiters_max;           /* Queries of one loop that may wait for one. 0: 10,000. */
     enum cf_pg_cancel_way cancel; /* AUTO. */
-    int64_t connect_timeout_ns;   /* To connect, log in and set up. 0: 5 s. */
-    int64_t cancel_timeout_ns;    /* For both fences; then the connection is closed. 0: 2 s. */
-    int64_t commit_timeout_ns;    /* For the answer to a COMMIT; then it is unknown. 0: 5 s. */
+    size_t cancels_max;         /* Of the process under way, but for CONTROL; more wait, one a loop
+                                   * is let at least. 0: 8. */
+    int64_t connect_timeout_ns; /* To connect, log in and set up. 0: 5 s. */
+    int64_t cancel_timeout_ns;  /* For both fences; then the connection is closed. 0: 2 s. */
+    int64_t commit_timeout_ns;  /* For the answer to a COMMIT; then it is unknown. 0: 5 s. */
     int64_t statement_timeout_ns; /* The server's net. 0: 65 s. */
     int64_t idle_timeout_ns;      /* Close what was idle so long, down to pool_min. 0: 10 min. */
     int64_t lifetime_ns;          /* Close what is so old, give or take a tenth. 0: 1 h. */
@@ -184,7 +195,8 @@ struct cf_pg_stats {
  * failure: it is tried again, with growing waits, for as long as the database lives.
  *
  * Ownership: copies `options`, keeps pointers to the loops, which must outlive it; the caller owns
- * *out, cf_pg_free(). Fails with CF_EINVAL (a bad URL, pool_max < n_loops), CF_ENOMEM, CF_EIO. */
+ * *out, cf_pg_free(). Fails with CF_EINVAL (a bad URL, pool_max < n_loops, a way
+ * to cancel that libpq has not), CF_ENOMEM, CF_EIO. */
 CF_API CF_MUST enum cf_code cf_pg_new(const struct cf_pg_options *options,
                                       struct cf_loop *const *loops, size_t n_loops,
                                       struct cf_pg **out, struct cf_err *err);
@@ -221,6 +233,9 @@ CF_API int64_t cf_pg_retry_ns(struct cf_pg *pg);
 
 /* Sums over all loops, each read at its own instant. */
 CF_API void cf_pg_stats(struct cf_pg *pg, struct cf_pg_stats *out);
+
+/* Whether the library was built with a libpq that can cancel this way: false for ASYNC before 17. */
+CF_API bool cf_pg_can_cancel(enum cf_pg_cancel_way way);
 
 /* Static names. */
 CF_API const char *cf_pg_outcome_name(enum cf_pg_outcome outcome);

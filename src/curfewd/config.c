@@ -53,7 +53,7 @@ static const struct option options[] = {
     {"loops", "CURFEW_LOOPS", TYPE_COUNT, FIELD(loops), "0", 0, 256,
      "event loops; 0: the least of cores, CPU quota and pool"},
     {"cancel", "CURFEW_CANCEL", TYPE_CANCEL, FIELD(cancel), "auto", 0, 0,
-     "how a query is cancelled: auto, control or pqcancel"},
+     "how a query is cancelled: auto, control, async (libpq 17) or pqcancel"},
     {"default-timeout", "CURFEW_DEFAULT_TIMEOUT", TYPE_DURATION, FIELD(default_timeout_ns), "5s",
      CF_MS, HOUR, "deadline of a request that asks for none"},
     {"max-timeout", "CURFEW_MAX_TIMEOUT", TYPE_DURATION, FIELD(max_timeout_ns), "60s", CF_MS, HOUR,
@@ -222,6 +222,7 @@ static enum cf_code parse_cancel(const char *where, const char *text, int64_t *o
 {
     static const char *const names[] = {[CF_PG_CANCEL_AUTO] = "auto",
                                         [CF_PG_CANCEL_CONTROL] = "control",
+                                        [CF_PG_CANCEL_ASYNC] = "async",
                                         [CF_PG_CANCEL_PQCANCEL] = "pqcancel"};
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
@@ -230,7 +231,7 @@ static enum cf_code parse_cancel(const char *where, const char *text, int64_t *o
             return CF_OK;
         }
     }
-    return bad(where, text, "auto, control or pqcancel", err);
+    return bad(where, text, "auto, control, async or pqcancel", err);
 }
 
 static enum cf_code set(struct config *config, const struct option *option, const char *where,

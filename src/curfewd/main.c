@@ -145,7 +145,11 @@ static enum cf_code start_database(struct service *service, struct cf_err *err)
     enum cf_code code =
         cf_pg_new(&options, service->loops, service->n_loops, &service->app.pg, err);
 
-    return code == CF_EINVAL ? cf_err_wrap(err, code, "DATABASE_URL") : code;
+    if (code == CF_EINVAL) {
+        code = cf_err_wrap(err, code, "%s",
+                           cf_pg_can_cancel(options.cancel) ? "DATABASE_URL" : "CURFEW_CANCEL");
+    }
+    return code;
 }
 
 /* Where to listen: as the flag says, with these routes, on the first loops. */

@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <jansson.h>
+#include <microhttpd.h>
 #include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -1196,22 +1197,40 @@ static const struct {
      "timeout must be a number with ms, s or m, as in timeout=250ms or timeout=1.5s", false},
 };
 
+/* From its version 1.0 on libmicrohttpd refuses much of it before we see it, in its own words, and
+ * then always closes. */
+static bool is_refused_early(const struct reply *reply)
+{
+    const char *type = header(reply, "Content-Type");
+
+    return MHD_VERSION >= 0x01000000 &&
+           (type == NULL || strcmp(type, "application/problem+json") != 0);
+}
+
 START_TEST(refused_requests_are_told_why)
 {
     struct client *client = dial();
     struct reply reply;
+    bool early;
+    bool closes;
 
     say(client, refused[_i].request);
     reply = next_reply(client);
     ck_assert_msg(reply.status == refused[_i].status, "%s%s", reply.head, reply.body);
-    assert_member(&reply, "detail", refused[_i].detail);
-    ck_assert_int_eq(header(&reply, "Connection") != NULL, refused[_i].closes);
+    early = is_refused_early(&reply);
+    closes = early || refused[_i].closes;
+    if (!early) {
+        assert_member(&reply, "detail", refused[_i].detail);
+    }
+    ck_assert_int_eq(header(&reply, "Connection") != NULL, closes);
     free_reply(&reply);
-    if (refused[_i].closes) {
+    if (closes) {
         ck_assert(is_closed(client)); /* What follows is not taken for a request. */
     }
     ck_assert_int_eq(atomic_load(&runs), 0);
-    ck_assert_int_eq(wait_done(1).status, refused[_i].status);
+    if (!early) {
+        ck_assert_int_eq(wait_done(1).status, refused[_i].status);
+    }
     hang_up(client);
 }
 END_TEST

@@ -16,7 +16,13 @@
 /* Fixture */
 
 static const enum cf_pg_cancel_way ways[] = {CF_PG_CANCEL_CONTROL, CF_PG_CANCEL_PQCANCEL,
+#ifdef LIBPQ_HAS_ASYNC_CANCEL
+                                             CF_PG_CANCEL_ASYNC,
+#endif
                                              CF_PG_CANCEL_AUTO};
+
+/* But for AUTO, which is the last. */
+#define N_WAYS (N(ways) - 1)
 
 /* Helpers */
 
@@ -165,7 +171,7 @@ START_TEST(cancel_frees_the_locks)
 }
 END_TEST
 
-/* All at once: the control connection takes them together, PQcancel queues in its lane. */
+/* All at once: the control connection takes them together, for the others they queue. */
 START_TEST(cancel_storm_loses_no_connection)
 {
     static struct job jobs[16];
@@ -558,18 +564,18 @@ Suite *suite_pg_cancel(void)
     TCase *tc = add_case(suite, "fences");
 
     tcase_add_loop_test(tc, cancel_effective_reuses_the_backend, 0, N(ways));
-    tcase_add_loop_test(tc, cancel_too_late_reuses_the_backend, 0, 2);
-    tcase_add_loop_test(tc, cancel_of_a_statement_that_fails_leaves_no_error, 0, 2);
-    tcase_add_loop_test(tc, cancel_frees_the_locks, 0, 2);
+    tcase_add_loop_test(tc, cancel_too_late_reuses_the_backend, 0, N_WAYS);
+    tcase_add_loop_test(tc, cancel_of_a_statement_that_fails_leaves_no_error, 0, N_WAYS);
+    tcase_add_loop_test(tc, cancel_frees_the_locks, 0, N_WAYS);
     tcase_add_loop_test(tc, cancel_storm_loses_no_connection, 0, N(ways));
-    tcase_add_loop_test(tc, cancel_of_an_export_drains_it_without_holding_the_loop, 0, 2);
-    tcase_add_loop_test(tc, cancel_that_is_ignored_drops_the_connection, 0, 2);
+    tcase_add_loop_test(tc, cancel_of_an_export_drains_it_without_holding_the_loop, 0, N_WAYS);
+    tcase_add_loop_test(tc, cancel_that_is_ignored_drops_the_connection, 0, N_WAYS);
     tc = add_case(suite, "statement_timeout");
     tcase_add_loop_test(tc, statement_timeout_is_a_deadline_and_no_cancel, 0, 1);
     tcase_add_loop_test(tc, statement_timeout_that_meets_a_cancel_reuses_the_backend, 0, 1);
     tc = add_case(suite, "frozen");
-    tcase_add_loop_test(tc, cancel_of_a_frozen_backend_drops_the_connection, 0, 2);
-    tcase_add_loop_test(tc, free_with_a_frozen_backend_is_bounded, 0, 2);
+    tcase_add_loop_test(tc, cancel_of_a_frozen_backend_drops_the_connection, 0, N_WAYS);
+    tcase_add_loop_test(tc, free_with_a_frozen_backend_is_bounded, 0, N_WAYS);
     tc = add_case(suite, "control");
     tcase_add_test(tc, control_connection_is_one_more_and_no_more);
     tcase_add_test(tc, control_connection_killed_is_replaced);

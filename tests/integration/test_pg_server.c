@@ -657,6 +657,96 @@ START_TEST(cancel_is_not_sent_to_another_server)
 }
 END_TEST
 
+/* Spreads over both, in an order that no retries fall in step with. */
+static int to_either(size_t number)
+{
+    return __builtin_parityl(number) != 0 ? other.port : cluster.port;
+}
+
+/* Somebody else's session, whose statement nobody cancels. */
+static PGconn *start_bystander(const char *url)
+{
+    PGconn *pg = pgview_open(url);
+
+    ck_assert_int_eq(PQsendQuery(pg, "select /* bystander */ pg_sleep(60)"), 1);
+    return pg;
+}
+
+static bool is_active(PGconn *view, int pid)
+{
+    char text[16];
+
+    (void)snprintf(text, sizeof(text), "%d", pid);
+    return pgview_i64(view,
+                      "select count(*) from pg_stat_activity where pid = $1 and state = 'active'"
+                      " and query ~ 'bystander'",
+                      (const char *[]){text, NULL}) == 1;
+}
+
+static struct job sleepers[6];
+
+static void cancel_sleepers(void *arg)
+{
+    (void)arg;
+    for (int i = 0; i < N(sleepers); i++) {
+        cf_ctx_cancel(sleepers[i].ctx);
+    }
+}
+
+static const enum cf_pg_cancel_way balanced[] = {CF_PG_CANCEL_AUTO, CF_PG_CANCEL_CONTROL,
+                                                 CF_PG_CANCEL_PQCANCEL,
+#ifdef LIBPQ_HAS_ASYNC_CANCEL
+                                                 CF_PG_CANCEL_ASYNC
+#endif
+};
+
+/* The pool has connections to both. A cancel request that the balancer sends to the other server is
+ * sent again, until it finds its own; the control connection, which leads to one, serves that. */
+START_TEST(cancel_behind_a_balancer_hits_what_it_is_for)
+{
+    PGconn *views[] = {pgview_open(cluster.url), pgview_open(other.url)};
+    PGconn *bystanders[] = {start_bystander(cluster.url), start_bystander(other.url)};
+    char url[1024];
+
+    relay_start(&relay, to_either);
+    url_to(url, sizeof(url), relay.port);
+    fixture_open((struct cf_pg_options){.url = url,
+                                        .pool_max = N(sleepers),
+                                        .pool_min = N(sleepers),
+                                        .cancel = balanced[_i],
+                                        .cancel_timeout_ns = PATIENCE_NS},
+                 1);
+    WAIT_FOR(fixture_stats().idle == N(sleepers));
+    for (int i = 0; i < N(sleepers); i++) {
+        job_init_sleep(&sleepers[i], 60);
+        job_start(&sleepers[i]);
+    }
+    WAIT_FOR(pgview_active(views[0], SLEEP_PATTERN) + pgview_active(views[1], SLEEP_PATTERN) ==
+             N(sleepers));
+    ck_assert_int_gt(pgview_active(views[0], SLEEP_PATTERN), 0);
+    ck_assert_int_gt(pgview_active(views[1], SLEEP_PATTERN), 0);
+    ck_assert_int_eq(cf_loop_call(fixture.loops[0], cancel_sleepers, NULL, NULL), CF_OK);
+    for (int i = 0; i < N(sleepers); i++) {
+        job_wait(&sleepers[i]);
+        job_fini(&sleepers[i]);
+    }
+    WAIT_FOR(events_count(CF_PG_EVENT_CANCELED) == N(sleepers));
+    for (size_t i = 0; i < N(sleepers); i++) {
+        struct cf_pg_event event = events_get(CF_PG_EVENT_CANCELED, i);
+        bool elsewhere = event.outcome == CF_PG_DISPATCH_FAILED && event.err.code != CF_EIO;
+
+        ck_assert(event.outcome == CF_PG_EFFECTIVE ||
+                  (elsewhere && balanced[_i] == CF_PG_CANCEL_CONTROL));
+    }
+    for (int i = 0; i < 2; i++) {
+        ck_assert_int_ge(pgview_wait_active(views[i], SLEEP_PATTERN, 0, PATIENCE_NS), 0);
+        ck_assert(is_active(views[i], PQbackendPID(bystanders[i])));
+        PQfinish(bystanders[i]);
+        PQfinish(views[i]);
+    }
+}
+END_TEST
+
 /* Suite */
 
 Suite *suite_pg_server(void)
@@ -691,5 +781,6 @@ Suite *suite_pg_server(void)
                         N(two_hosts));
     tcase_add_test(tc, server_cut_off_fails_what_runs_and_recovers);
     tcase_add_loop_test(tc, cancel_is_not_sent_to_another_server, 0, N(same_server));
+    tcase_add_loop_test(tc, cancel_behind_a_balancer_hits_what_it_is_for, 0, N(balanced));
     return suite;
 }

@@ -37,6 +37,7 @@
 #define STOP_NS (20 * CF_SECOND)
 #define PORT_MIN 12000
 #define PORTS 8000
+#define ARGS_MAX 24
 
 /* Internal helpers: processes */
 
@@ -80,6 +81,7 @@ static void find_program(const char *name, char *out, size_t size)
 /* Run a program of the server as its user, with what it says in DIR/log. It dies with us. */
 static pid_t spawn(const struct cluster *cluster, const char *program, const char *const *args)
 {
+    const char *argv[ARGS_MAX] = {NULL};
     const struct passwd *user = server_user();
     char path[PATH_MAX];
     char log[PATH_MAX];
@@ -88,6 +90,11 @@ static pid_t spawn(const struct cluster *cluster, const char *program, const cha
 
     find_program(program, path, sizeof(path));
     (void)snprintf(log, sizeof(log), "%s/log", cluster->dir);
+    argv[0] = path; /* Where initdb looks for its companions. */
+    for (size_t i = 0; args[i] != NULL; i++) {
+        ck_assert_uint_lt(i + 2, ARGS_MAX);
+        argv[i + 1] = args[i];
+    }
     pid = fork();
     ck_assert_int_ge(pid, 0);
     if (pid == 0) {
@@ -109,7 +116,7 @@ static pid_t spawn(const struct cluster *cluster, const char *program, const cha
         (void)dup2(in, STDIN_FILENO);
         (void)dup2(out, STDOUT_FILENO);
         (void)dup2(out, STDERR_FILENO);
-        (void)execvp(path, (char *const *)args);
+        (void)execvp(path, (char *const *)argv);
         (void)dprintf(STDERR_FILENO, "%s: %s\n", path, strerror(errno));
         _exit(127);
     }
@@ -242,9 +249,9 @@ void cluster_create(struct cluster *cluster)
                    "postgresql://curfew:%s@127.0.0.1:%d/postgres", password, cluster->port);
 
     pid = spawn(cluster, "initdb",
-                (const char *[]){"initdb", "--pgdata=data", "--username=curfew",
-                                 "--auth=scram-sha-256", "--pwfile=password", "--encoding=UTF8",
-                                 "--locale=C.UTF-8", "--no-sync", NULL});
+                (const char *[]){"--pgdata=data", "--username=curfew", "--auth=scram-sha-256",
+                                 "--pwfile=password", "--encoding=UTF8", "--locale=C.UTF-8",
+                                 "--no-sync", NULL});
     ck_assert_int_eq(waitpid(pid, &status, 0), pid);
     if (status != 0) {
         print_log(cluster);
@@ -259,6 +266,25 @@ void cluster_create(struct cluster *cluster)
     cluster_start(cluster);
     load_rows(cluster);
     cluster_stop(cluster, SIGINT);
+}
+
+void cluster_encrypt(struct cluster *cluster)
+{
+    int status;
+    pid_t pid;
+
+    ck_assert_int_eq(cluster->pid, 0);
+    pid =
+        spawn(cluster, "openssl",
+              (const char *[]){"req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt",
+                               "ec_paramgen_curve:prime256v1", "-subj", "/CN=localhost", "-days",
+                               "2", "-keyout", "data/server.key", "-out", "data/server.crt", NULL});
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    if (status != 0) {
+        print_log(cluster);
+        ck_abort_msg("openssl failed");
+    }
+    write_file(cluster, "data/postgresql.conf", "ssl = on\n", "ae");
 }
 
 void cluster_destroy(struct cluster *cluster)
@@ -281,7 +307,7 @@ void cluster_start(struct cluster *cluster)
     int64_t until_ns = cf_now_ns() + START_NS;
 
     ck_assert_int_eq(cluster->pid, 0);
-    cluster->pid = spawn(cluster, "postgres", (const char *[]){"postgres", "-D", "data", NULL});
+    cluster->pid = spawn(cluster, "postgres", (const char *[]){"-D", "data", NULL});
     while (PQping(cluster->url) != PQPING_OK) {
         if (waitpid(cluster->pid, NULL, WNOHANG) == cluster->pid || cf_now_ns() > until_ns) {
             print_log(cluster);

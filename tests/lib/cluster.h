@@ -30,6 +30,9 @@ struct cluster {
 /* Make it, with users 1 to 20 and three orders each, and leave it stopped. */
 void cluster_create(struct cluster *cluster);
 
+/* Have one that is stopped serve TLS, with a certificate of its own. */
+void cluster_encrypt(struct cluster *cluster);
+
 /* Kill what is left of it, also what a failed test froze, and remove the directory. */
 void cluster_destroy(struct cluster *cluster);
 

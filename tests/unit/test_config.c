@@ -299,6 +299,7 @@ static const struct {
     {"--bodies-size=1048576m", offsetof(struct config, bodies_size), INT64_C(1) << 40},
     {"--cancel=auto", offsetof(struct config, cancel), CF_PG_CANCEL_AUTO},
     {"--cancel=control", offsetof(struct config, cancel), CF_PG_CANCEL_CONTROL},
+    {"--cancel=async", offsetof(struct config, cancel), CF_PG_CANCEL_ASYNC},
     {"--cancel=pqcancel", offsetof(struct config, cancel), CF_PG_CANCEL_PQCANCEL},
 };
 
@@ -388,9 +389,9 @@ static const struct {
     {"--demo=2", "1 or 0"},
     {"--demo=TRUE", "1 or 0"},
     {"--half-close=01", "1 or 0"},
-    {"--cancel=", "auto, control or pqcancel"},
-    {"--cancel=Auto", "auto, control or pqcancel"},
-    {"--cancel=control,pqcancel", "auto, control or pqcancel"},
+    {"--cancel=", "auto, control, async or pqcancel"},
+    {"--cancel=Auto", "auto, control, async or pqcancel"},
+    {"--cancel=control,pqcancel", "auto, control, async or pqcancel"},
 };
 
 START_TEST(load_refuses_bad_value)
@@ -503,7 +504,7 @@ START_TEST(load_shortens_long_value)
         {"--", "--help lists them", "unknown flag --11"},
         {"--pool=", "should be a number from 1 to 10000", "--pool=\"11"},
         {"--default-timeout=", "from 1ms to 3600s", "--default-timeout=\"11"},
-        {"--cancel=", "auto, control or pqcancel", "--cancel=\"11"},
+        {"--cancel=", "auto, control, async or pqcancel", "--cancel=\"11"},
         {"--demo=", "should be 1 or 0", "--demo=\"11"},
     };
     static char arg[8192];

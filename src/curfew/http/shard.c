@@ -35,7 +35,8 @@
  * reply, without which it closes and says nothing. */
 #define REPLY_HEAD_SIZE ((size_t)2 * 1024)
 
-/* What upstream advises busy public servers to be, where it can be said. */
+/* What it refuses by itself, where it can be told: as much as its makers advise for servers that
+ * anybody can reach. Without, it redirects a request whose target has a space. */
 #if MHD_VERSION >= 0x00097701
 #define STRICT MHD_OPTION_CLIENT_DISCIPLINE_LVL, 1,
 #else

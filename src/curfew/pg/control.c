@@ -149,6 +149,16 @@ static void on_idle_input(void *arg)
     drop_dead(arg);
 }
 
+/* The connection leads to another server than the pool's does now, or to a pooler: perhaps the next
+ * one will not. */
+static void give_up_server(struct cf__pg_control *control)
+{
+    cf__pg_conn_close(control->conn);
+    control->conn = NULL;
+    control->skip++;
+    control->retry_at_ns = cf_now_ns() + ELSEWHERE_RETRY_NS;
+}
+
 /* As a pool does before it lends, look at the socket: the loop may not have, since the end came. */
 static enum cf_code ensure_connected(struct cf__pg_control *control, struct cf_err *err)
 {
@@ -173,6 +183,11 @@ static enum cf_code ensure_connected(struct cf__pg_control *control, struct cf_e
         control->skip++;
         control->retry_at_ns = cf_now_ns() + RETRY_NS;
         return cf_err_wrap(err, code, "control connection");
+    }
+    if (!control->conn->is_direct) {
+        /* What it is asked would be done by whichever server the pooler chooses then. */
+        give_up_server(control);
+        return cf_err_set(err, CF_EINVAL, "control connection: a pooler hides its backend");
     }
     control->conn->on_idle_input = on_idle_input;
     control->conn->arg = control;
@@ -224,15 +239,6 @@ static bool is_abandoned(struct request *request)
     abandoned = request->wait == NULL;
     (void)pthread_mutex_unlock(&request->mu);
     return abandoned;
-}
-
-/* The connection leads to another server than the pool's does now: perhaps the next one will not. */
-static void give_up_server(struct cf__pg_control *control)
-{
-    cf__pg_conn_close(control->conn);
-    control->conn = NULL;
-    control->skip++;
-    control->retry_at_ns = cf_now_ns() + ELSEWHERE_RETRY_NS;
 }
 
 /* Take what is pending for this server; what is for another is answered so. */

@@ -9,10 +9,6 @@
 
 /* Constants */
 
-/* A PQcancel lasts two milliseconds: these serve two thousand a second, more wait. */
-#define CANCEL_THREADS 4
-#define CANCEL_QUEUE 1024
-
 /* Connections are few, and their attempts spaced. */
 #define RESOLVE_THREADS 2
 #define RESOLVE_QUEUE 256
@@ -46,6 +42,7 @@ static void fill_defaults(struct cf_pg_options *options)
     }
     options->pool_max = options->pool_max > 0 ? options->pool_max : 16;
     options->waiters_max = options->waiters_max > 0 ? options->waiters_max : 10000;
+    options->cancels_max = options->cancels_max > 0 ? options->cancels_max : 8;
 }
 
 static enum cf_code take_options(struct cf_pg *pg, const struct cf_pg_options *options,
@@ -61,6 +58,11 @@ static enum cf_code take_options(struct cf_pg *pg, const struct cf_pg_options *o
     if (pg->options.pool_min > pg->options.pool_max) {
         return cf_err_set(err, CF_EINVAL, "a pool of %zu connections cannot keep %zu of them",
                           pg->options.pool_max, pg->options.pool_min);
+    }
+    if (!cf_pg_can_cancel(pg->options.cancel)) {
+        return cf_err_set(err, CF_EINVAL,
+                          "to cancel by PQcancelPoll() takes libpq 17, and this is %d",
+                          PQlibVersion() / 10000);
     }
     if (n_loops == 0 || pg->options.pool_max < n_loops) {
         return cf_err_set(err, CF_EINVAL, "a pool of %zu connections is too small for %zu loops",
@@ -90,6 +92,8 @@ static enum cf_code make_pools(struct cf_pg *pg, struct cf_loop *const *loops, s
         pg->n_pools++; /* Also if it fails: half-made pools are freed. */
         code = cf__pg_pool_init(&pg->pools[pg->n_pools - 1], pg, loops[pg->n_pools - 1], share,
                                 kept, err);
+        cf__pg_budget_init(&pg->pools[pg->n_pools - 1].budget,
+                           share_of(pg->options.cancels_max, n_loops, pg->n_pools - 1));
         if (code != CF_OK) {
             return code;
         }
@@ -100,13 +104,16 @@ static enum cf_code make_pools(struct cf_pg *pg, struct cf_loop *const *loops, s
 /* Everything that runs, last, so that nothing has to be stopped when the rest fails. */
 static enum cf_code start(struct cf_pg *pg, struct cf_err *err)
 {
+    /* As many as there are permits, so that a job waits only for a thread that hangs in an old one. */
+    size_t cancels = pg->options.cancels_max > pg->n_pools ? pg->options.cancels_max : pg->n_pools;
     enum cf_code code;
 
     code = cf_lane_new("cf-resolve", RESOLVE_THREADS, RESOLVE_QUEUE, &pg->resolve_lane, err);
     if (code == CF_OK) {
-        code = cf_lane_new("cf-cancel", CANCEL_THREADS, CANCEL_QUEUE, &pg->cancel_lane, err);
+        code = cf_lane_new("cf-cancel", cancels, cancels, &pg->cancel_lane, err);
     }
-    if (code == CF_OK && pg->options.cancel != CF_PG_CANCEL_PQCANCEL) {
+    if (code == CF_OK &&
+        (pg->options.cancel == CF_PG_CANCEL_AUTO || pg->options.cancel == CF_PG_CANCEL_CONTROL)) {
         code = cf__pg_control_new(pg, pg->pools[0].loop, &pg->control, err);
     }
     return code;

@@ -116,6 +116,17 @@ CF_MUST enum cf_code cf__pg_settings_init(struct cf_ctx *ctx, struct cf_pg *pg, 
                                           struct cf__pg_settings *out, struct cf_err *err);
 void cf__pg_settings_fini(struct cf__pg_settings *settings);
 
+/* dispatch.c: the ways to have a backend signalled */
+
+/* How many more cancels that cost the server a process a loop may have under way, and who waits. */
+struct cf__pg_budget {
+    size_t left;
+    struct cf__list line; /* First come first served; empty while some are left. */
+};
+
+/* `max` < 1: 1. */
+void cf__pg_budget_init(struct cf__pg_budget *budget, size_t max);
+
 /* pool.c: the connections of one loop */
 
 /* Where a slot is, and which list holds it.
@@ -165,6 +176,7 @@ struct cf__pg_pool {
     struct cf_err last_err; /* Of the last failed attempt. */
     uint64_t random;        /* The state of its jitter. */
     int64_t next_step_ns;   /* When the next step of a log-in may be computed. */
+    struct cf__pg_budget budget;
 
     /* For other threads to read: each is a figure of its own, so relaxed suffices. */
     atomic_size_t count[CF__PG_STATES];
@@ -219,6 +231,21 @@ CF_MUST enum cf_code cf__pg_run(struct cf_ctx *ctx, struct cf__pg_slot *slot,
 /* Give back a slot that is BUSY, in whatever state its session is. */
 void cf__pg_give_back(struct cf__pg_slot *slot);
 
+/* dispatch.c, again: what needs a pool */
+
+/* Have the backend of `conn` signalled, and wait until that is over (F1): by the way that was chosen,
+ * or by the first that can. `*out_sent` becomes true if one did; it stays as it was if the statement
+ * ended before its turn came. Blocks: for that, under `ctx`.
+ * Fails as the last of the ways that were tried: CF_EUNAVAIL, CF_EINVAL (it leads elsewhere), CF_ENOMEM:
+ * nothing was sent; CF_EIO, and as `ctx` does: it may yet arrive. */
+CF_MUST enum cf_code cf__pg_dispatch(struct cf_ctx *ctx, struct cf__pg_pool *pool,
+                                     struct cf__pg_conn *conn, bool *out_sent, struct cf_err *err);
+
+#ifdef CF_FENCE_TEST
+/* Have a fiber of the pool's send it, and wait for nothing. False: no memory. */
+bool cf__pg_dispatch_loosely(struct cf__pg_pool *pool, const struct cf__pg_conn *conn);
+#endif
+
 /* cancel.c: the two fences */
 
 /* Take over a slot whose query was given up: cancel it, pass the fences, and release it. Cannot
@@ -250,8 +277,8 @@ void cf__pg_control_free(struct cf__pg_control *control);
 void cf__pg_control_want(struct cf__pg_control *control);
 
 /* Have the server signal the backend of `conn`. Any loop. Blocks: until it has (F1), under `ctx`.
- * Fails with CF_EUNAVAIL when it did not, CF_EINVAL when `conn` leads to another server; with CF_EIO
- * when the answer was lost, and as `ctx` does: then it may yet happen. */
+ * Fails with CF_EUNAVAIL when it did not, CF_EINVAL when `conn` leads to another server or a pooler
+ * stands before either; with CF_EIO when the answer was lost, and as `ctx` does: then it may yet happen. */
 CF_MUST enum cf_code cf__pg_control_cancel(struct cf_ctx *ctx, struct cf__pg_control *control,
                                            const struct cf__pg_conn *conn, struct cf_err *err);
 
@@ -263,7 +290,7 @@ struct cf_pg {
     size_t n_pools;
     struct cf_lane *resolve_lane;
     struct cf_lane *cancel_lane;
-    struct cf__pg_control *control; /* NULL: by PQcancel only. */
+    struct cf__pg_control *control; /* NULL: another way was chosen. */
 
     pthread_mutex_t mu;     /* Guards everything below; never held across a wait. */
     struct cf_err last_err; /* Why there is no connection. */

@@ -187,6 +187,19 @@ static void note_failure(struct cf__pg_pool *pool, const struct cf_err *err)
     report(pool, CF_PG_EVENT_CONNECT_FAILED, 0, err, backoff_ns);
 }
 
+/* A connection that the control connection can do nothing for; said if it should have been used. */
+static void report_pooler(struct cf__pg_slot *slot)
+{
+    struct cf_err err = {.code = CF_OK};
+
+    if (slot->pool->pg->options.cancel == CF_PG_CANCEL_CONTROL) {
+        (void)cf_err_set(&err, CF_EINVAL,
+                         "a pooler hides the backend from the control connection: to cancel will "
+                         "close this one");
+    }
+    report(slot->pool, CF_PG_EVENT_CONNECTED, slot->conn->backend_pid, &err, 0);
+}
+
 static void note_success(struct cf__pg_slot *slot)
 {
     struct cf__pg_pool *pool = slot->pool;
@@ -197,6 +210,10 @@ static void note_success(struct cf__pg_slot *slot)
     slot->conn->on_idle_input = on_idle_input;
     slot->conn->arg = slot;
     (void)atomic_fetch_add_explicit(&pool->opened, 1, memory_order_relaxed);
+    if (!slot->conn->is_direct) {
+        report_pooler(slot);
+        return;
+    }
     report(pool, CF_PG_EVENT_CONNECTED, slot->conn->backend_pid, NULL, 0);
     if (pool->pg->control != NULL) {
         cf__pg_control_want(pool->pg->control);

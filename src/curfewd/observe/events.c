@@ -80,7 +80,8 @@ void events_log_request(void *arg, const struct cf_http_record *record)
 
 void events_log_pg(void *arg, const struct cf_pg_event *event)
 {
-    bool bad = event->kind == CF_PG_EVENT_CONNECT_FAILED || event->kind == CF_PG_EVENT_LOST;
+    bool bad = event->kind == CF_PG_EVENT_CONNECT_FAILED || event->kind == CF_PG_EVENT_LOST ||
+               (event->kind == CF_PG_EVENT_CONNECTED && event->err.code != CF_OK);
     struct cf_json json;
 
     (void)arg;
