@@ -70,6 +70,7 @@ LINK     = $(CC) -pthread -Wl,--as-needed -Wl,-z,relro,-z,now,-z,noexecstack $(L
 # Sources and what is made of them
 
 KINDS   := unit integration e2e
+FAULTS  := alloc# Kinds that `make test` leaves out: they take long.
 HEADERS := $(wildcard include/curfew/*.h)
 LIB_SRC := $(wildcard src/curfew/*/*.c src/curfew/*/*.S)
 SVC_SRC := $(wildcard src/curfewd/*.c src/curfewd/*/*.c)
@@ -85,7 +86,8 @@ BINS     := $(KINDS:%=test-%) $(patsubst bench/%.c,bench-%,$(wildcard bench/*.c)
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all bins $(BINS) help deps deps-test deps-tools deps-list run test test-long test-trixie $(KINDS) asan tsan \
+.PHONY: all bins $(BINS) help deps deps-test deps-tools deps-list run test test-long test-trixie \
+        $(KINDS) $(FAULTS:%=test-%) asan tsan \
         valgrind lint fmt fmt-check check-headers check-readme check-symbols check-hardening \
         bench race pg-url pg-stop clean FORCE
 
@@ -102,7 +104,7 @@ endif
 
 all: $(LIB) $(B)/curfewd ## build the library and the service (MODE=, FIBER=, V=1, WERROR=)
 
-bins: all $(BINS)
+bins: all $(BINS) $(FAULTS:%=$(B)/test-%) $(B)/nth.so
 $(BINS): %: $(B)/% ; @:
 
 # These two change when what they hold does, and what depends on them is made again.
@@ -154,7 +156,13 @@ $(B)/test-$(1): $(patsubst %.c,$(B)/obj-$(1)/%.o,$(wildcard tests/lib/*.c tests/
 		$(SVC_LIB) $(LIB) $(B)/files
 	$$(call link,$$(WRAP) $$(CHECK_LIBS))
 endef
-$(foreach kind,$(KINDS),$(eval $(call test_rules,$(kind))))
+$(foreach kind,$(KINDS) $(FAULTS),$(eval $(call test_rules,$(kind))))
+
+# What is loaded into the service to have its allocations fail. No sanitizer: it brings its own.
+$(B)/nth.so: tests/alloc/preload/nth.c tests/alloc/nth.h Makefile $(B)/flags
+	$(call say,LINK,$@)
+	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE $(WARNINGS) $(WERROR) -O2 -g -fPIC -shared \
+		-fvisibility=hidden -fno-builtin -Wno-missing-prototypes -pthread -o $@ $<
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 
@@ -175,8 +183,9 @@ test: deps-test ## build and run every test (CK_RUN_SUITE=, CK_RUN_CASE=, CF_TES
 		$(MAKE) --no-print-directory $$kind || failed="$$failed $$kind"; \
 	done; [ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
 
-test-long: ## the same with every stress test at its full size
+test-long: ## the same with every stress test at its full size; of test-alloc too
 	+@CF_TEST_LONG=1 $(MAKE) --no-print-directory test
+	+@CF_TEST_LONG=1 $(MAKE) --no-print-directory $(FAULTS:%=test-%)
 
 test-trixie: ## the same on Debian 13, in var/trixie (root, debootstrap)
 	+@tests/trixie.sh test
@@ -198,6 +207,10 @@ integration: $(B)/test-integration $(B)/curfewd ## the library against a real Po
 e2e: $(B)/test-e2e $(B)/curfewd ## the built service over real sockets (MODE=)
 integration e2e:
 	@DATABASE_URL=$${CF_TEST_PG_URL:-$$DATABASE_URL} $(CLUSTER) run env $(RUN_ENV) $<
+
+test-alloc: $(B)/test-alloc $(B)/curfewd $(B)/nth.so ## the service when its n-th allocation fails
+	@DATABASE_URL=$${CF_TEST_PG_URL:-$$DATABASE_URL} $(CLUSTER) run env $(RUN_ENV) \
+		CF_TEST_NTH=$(abspath $(B)/nth.so) $<
 
 asan tsan: deps-tools ## unit tests under gcc's ASan and UBSan; under clang's TSan
 	+@$(MAKE_ALL) MODE=$@ unit

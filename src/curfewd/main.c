@@ -25,6 +25,7 @@
 #include "curfewd/cpus.h"
 #include "curfewd/observe/events.h"
 #include "curfewd/observe/log.h"
+#include "curfewd/reserve.h"
 #include "curfewd/routes/routes.h"
 #include "curfewd/versions.h"
 
@@ -87,6 +88,15 @@ static size_t choose_loops(const struct config *config)
     return (size_t)n;
 }
 
+/* How many descriptors we need besides those of the API's clients. */
+static int64_t own_descriptors(const struct config *config)
+{
+    int64_t per_loop = DESCRIPTORS_PER_LOOP + CF_HTTP_SPARE_CONNECTIONS;
+
+    return DESCRIPTORS + per_loop * (int64_t)choose_loops(config) + 2 * config->pool +
+           ADMIN_CONNECTIONS_MAX + CF_HTTP_SPARE_CONNECTIONS;
+}
+
 /* Raise the limit of open files to what we may have, and take no more clients than it has room for:
  * at the limit the database and the admin listener would have none either, and libmicrohttpd would
  * ask for one without a pause. Then have the kernel make its table as large as it can get now. Later,
@@ -94,9 +104,7 @@ static size_t choose_loops(const struct config *config)
  * nothing is accepted, just when a storm begins. */
 static void prepare_descriptors(struct config *config)
 {
-    int64_t per_loop = DESCRIPTORS_PER_LOOP + CF_HTTP_SPARE_CONNECTIONS;
-    int64_t ours = DESCRIPTORS + per_loop * (int64_t)choose_loops(config) + 2 * config->pool +
-                   ADMIN_CONNECTIONS_MAX + CF_HTTP_SPARE_CONNECTIONS;
+    int64_t ours = own_descriptors(config);
     int64_t want = ours + config->connections;
     struct rlimit limit;
     int fd;
@@ -119,8 +127,12 @@ static void prepare_descriptors(struct config *config)
 static enum cf_code start_loops(struct service *service, struct cf_err *err)
 {
     size_t n = choose_loops(&service->config);
+    int64_t descriptors = own_descriptors(&service->config) + service->config.connections;
     enum cf_code code = cf_loop_report_overflow(err);
 
+    if (code == CF_OK) {
+        code = reserve_for_libuv(n, (size_t)descriptors, err);
+    }
     while (code == CF_OK && service->n_loops < n) {
         code = cf_loop_new(NULL, &service->loops[service->n_loops], err);
         service->n_loops += code == CF_OK;

@@ -227,11 +227,12 @@ static bool read_ports(json_t *line, void *arg)
     return true;
 }
 
-struct service *service_start_under(const char *const *wrapper, const char *url,
-                                    const char *const *env)
+/* Start it and wait until it says that it listens, has ended, or the time is up. */
+static struct service *start(const char *const *wrapper, const char *url, const char *const *env,
+                             int64_t timeout_ns)
 {
     struct service *service = calloc(1, sizeof(*service));
-    int64_t until_ns = cf_now_ns() + bound((wrapper != NULL ? 6 : 1) * START_NS);
+    int64_t until_ns = cf_now_ns() + bound(timeout_ns);
     const char *args[ARGS_MAX] = {NULL};
     size_t n = 0;
 
@@ -250,14 +251,26 @@ struct service *service_start_under(const char *const *wrapper, const char *url,
     services = service;
     service->pid = spawn(args, url, env, service->out_fd, service->err_fd);
     watch_for_failure(service);
-    while (!each_line(service, read_ports, service)) {
-        ck_assert_msg(!reap(service), "curfewd ended at its start with %d", service->status);
-        ck_assert_msg(cf_now_ns() < until_ns, "curfewd does not say that it listens");
+    while (!each_line(service, read_ports, service) && !reap(service) && cf_now_ns() < until_ns) {
         pause_ms(POLL_MS);
     }
-    ck_assert_uint_ne(service->api_port, 0);
+    return service;
+}
+
+struct service *service_start_under(const char *const *wrapper, const char *url,
+                                    const char *const *env)
+{
+    struct service *service = start(wrapper, url, env, wrapper != NULL ? 6 * START_NS : START_NS);
+
+    ck_assert_msg(!reap(service), "curfewd ended at its start with %d", service->status);
+    ck_assert_msg(service->api_port != 0, "curfewd does not say that it listens");
     ck_assert_uint_ne(service->admin_port, 0);
     return service;
+}
+
+struct service *service_try_start(const char *url, const char *const *env, int64_t timeout_ns)
+{
+    return start(NULL, url, env, timeout_ns);
 }
 
 struct service *service_start(const char *url, const char *const *env)
@@ -355,6 +368,16 @@ void service_wait_ready(struct service *service, int64_t timeout_ns)
 bool service_runs(struct service *service)
 {
     return !reap(service);
+}
+
+bool service_is_ready(struct service *service)
+{
+    return client_get(service->api_port, "/readyz", NULL)->status == 200;
+}
+
+void service_read_err(const struct service *service, char *out, size_t size)
+{
+    read_from(service->err_fd, 0, out, size);
 }
 
 struct wanted {

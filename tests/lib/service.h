@@ -51,6 +51,10 @@ struct service *service_start_ready(const char *url, const char *const *env);
 struct service *service_start_under(const char *const *wrapper, const char *url,
                                     const char *const *env);
 
+/* Start it and wait until it listens, has ended (service_runs() says), or has said neither in time:
+ * then its ports are 0. */
+struct service *service_try_start(const char *url, const char *const *env, int64_t timeout_ns);
+
 /* Stop every service that runs still, and free all. */
 void service_stop_all(void);
 
@@ -71,6 +75,12 @@ void service_wait_ready(struct service *service, int64_t timeout_ns);
 
 /* True while it runs: no crash so far. */
 bool service_runs(struct service *service);
+
+/* True if /readyz says 200 now. */
+bool service_is_ready(struct service *service);
+
+/* What it said on standard error so far, cut to `size`. */
+void service_read_err(const struct service *service, char *out, size_t size);
 
 /* The first log line whose member `key` is the string `value`, or NULL if none comes in time.
  * The caller owns it. */

@@ -36,6 +36,7 @@
     X(page)                                                                                        \
     X(routes)                                                                                      \
     X(store)                                                                                       \
-    X(events)
+    X(events)                                                                                      \
+    X(reserve)
 
 #endif

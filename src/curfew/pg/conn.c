@@ -69,9 +69,39 @@ static void flush(struct cf__pg_conn *conn)
     cf__watch_events(conn->watch, UV_READABLE | (left > 0 ? UV_WRITABLE : 0));
 }
 
+/* libpq that has no memory for the answer to a Sync drops it, notes so in its text of errors, and is
+ * busy for ever. The text is the only trace; where it is translated, the deadline has to do. A line
+ * of the server's has its severity in front. */
+static bool has_lost_answer(const PGconn *pq)
+{
+    static const char lost[] = "out of memory";
+    const char *line = PQerrorMessage(pq);
+
+    while (line[0] != '\0') {
+        size_t size = strcspn(line, "\n");
+
+        if (size == sizeof(lost) - 1 && memcmp(line, lost, size) == 0) {
+            return true;
+        }
+        line += size + (line[size] == '\n');
+    }
+    return false;
+}
+
+/* Whether more input is needed before there is an answer to take. */
+static bool is_busy(struct cf__pg_conn *conn)
+{
+    if (!PQisBusy(conn->pq)) {
+        return false;
+    }
+    conn->broken = conn->broken || has_lost_answer(conn->pq);
+    return true;
+}
+
 static void on_socket(void *arg, int status, int events)
 {
     struct cf__pg_conn *conn = arg;
+    bool is_ready;
 
     if ((events & UV_WRITABLE) != 0) {
         flush(conn);
@@ -80,15 +110,15 @@ static void on_socket(void *arg, int status, int events)
     if (!PQconsumeInput(conn->pq) || status != 0) {
         conn->broken = true;
     }
+    is_ready = !is_busy(conn); /* On an idle session too: see take_notice(). */
     if (conn->broken) {
         cf__watch_events(conn->watch, 0); /* Its readiness would turn the loop for ever. */
     }
     if (conn->reader != NULL) {
-        if (conn->broken || !PQisBusy(conn->pq)) {
+        if (is_ready || conn->broken) {
             wake(conn);
         }
     } else if (!conn->section.pending && conn->on_idle_input != NULL) {
-        (void)PQisBusy(conn->pq); /* Has libpq look at it: see take_notice(). */
         conn->on_idle_input(conn->arg);
     }
 }
@@ -100,7 +130,7 @@ static enum cf_code wait_input(struct cf_ctx *ctx, struct cf__pg_conn *conn, str
     enum cf__wait_outcome outcome;
 
     CF_ASSERT(conn->reader == NULL);
-    if (conn->broken || !PQisBusy(conn->pq)) {
+    if (!is_busy(conn) || conn->broken) {
         return cf_ctx_check(ctx, err);
     }
     cf__wait_init(&wait);
@@ -434,8 +464,10 @@ static void keep_first(struct cf__pg_conn *conn, const PGresult *result)
     if (section->prepared < conn->n_prepared && says_stale(result, &err)) {
         conn->prepared[section->prepared].is_stale = true; /* The next use prepares it anew. */
     }
-    if (is_last_word(result) || strcmp(err.sqlstate, "42P05") == 0) {
-        conn->broken = true; /* 42P05: it has a statement that we know nothing of, out of step. */
+    /* 42P05: the server has a statement that we know nothing of. Without a state it is libpq that
+     * speaks, which had no memory for an answer: what the server did, and has, is not known. */
+    if (is_last_word(result) || strcmp(err.sqlstate, "42P05") == 0 || err.sqlstate[0] == '\0') {
+        conn->broken = true;
     }
     section->canceled = section->canceled || strcmp(err.sqlstate, "57014") == 0;
     PQclear(section->rows); /* A constraint that is looked at last of all takes them back. */
@@ -580,7 +612,7 @@ bool cf__pg_conn_pump(struct cf__pg_conn *conn)
     int64_t until_ns = cf_now_ns() + CF__PG_SLICE_NS;
     bool after_null = false;
 
-    while (conn->section.pending && !PQisBusy(conn->pq)) {
+    while (conn->section.pending && !is_busy(conn)) {
         PGresult *result = PQgetResult(conn->pq);
 
         if (result != NULL) {

@@ -108,7 +108,10 @@ static enum cf_code start(struct cf_pg *pg, struct cf_err *err)
     size_t cancels = pg->options.cancels_max > pg->n_pools ? pg->options.cancels_max : pg->n_pools;
     enum cf_code code;
 
-    code = cf_lane_new("cf-resolve", RESOLVE_THREADS, RESOLVE_QUEUE, &pg->resolve_lane, err);
+    code = cf__pg_openssl_prepare(err);
+    if (code == CF_OK) {
+        code = cf_lane_new("cf-resolve", RESOLVE_THREADS, RESOLVE_QUEUE, &pg->resolve_lane, err);
+    }
     if (code == CF_OK) {
         code = cf_lane_new("cf-cancel", cancels, cancels, &pg->cancel_lane, err);
     }
@@ -119,25 +122,46 @@ static enum cf_code start(struct cf_pg *pg, struct cf_err *err)
     return code;
 }
 
-static void start_pool(void *arg)
+struct starting {
+    struct cf__pg_pool *pool;
+    enum cf_code code;
+    struct cf_err *err;
+};
+
+static void run_start(void *arg)
 {
-    cf__pg_pool_start(arg);
+    struct starting *starting = arg;
+
+    starting->code = cf__pg_pool_start(starting->pool, starting->err);
 }
 
-static void close_pool(void *arg)
+static enum cf_code start_pool(struct cf__pg_pool *pool, struct cf_err *err)
 {
-    cf__pg_pool_close(arg);
+    struct starting starting = {.pool = pool, .err = err};
+    enum cf_code code = cf_loop_call(pool->loop, run_start, &starting, err);
+
+    return code == CF_OK ? starting.code : code;
 }
 
-static void stop_control(void *arg)
+/* The control connection lives on the first pool's loop. */
+static void run_close(void *arg)
 {
-    cf__pg_control_stop(arg);
+    struct cf__pg_pool *pool = arg;
+    struct cf_pg *pg = pool->pg;
+
+    cf__pg_pool_close(pool);
+    if (pool == &pg->pools[0] && pg->control != NULL) {
+        cf__pg_control_stop(pg->control);
+    }
 }
 
-/* Run it on the loop. There is no way on without: what is to be freed is in use. */
-static void call(struct cf_loop *loop, cf_fiber_fn fn, void *arg)
+/* There is no way on without: what is to be freed is in use. */
+static void close_pool(struct cf__pg_pool *pool)
 {
-    CF_ASSERT(cf_loop_call(loop, fn, arg, NULL) == CF_OK);
+    struct cf__fiber *closer = pool->closer;
+
+    pool->closer = NULL;
+    cf__loop_call_reserved(pool->loop, closer, run_close, pool);
 }
 
 static void free_parts(struct cf_pg *pg)
@@ -178,7 +202,7 @@ enum cf_code cf_pg_new(const struct cf_pg_options *options, struct cf_loop *cons
         return code;
     }
     for (size_t i = 0; i < n_loops && code == CF_OK; i++) {
-        code = cf_loop_call(pg->pools[i].loop, start_pool, &pg->pools[i], err);
+        code = start_pool(&pg->pools[i], err);
     }
     if (code != CF_OK) {
         cf_pg_free(pg);
@@ -193,14 +217,11 @@ void cf_pg_free(struct cf_pg *pg)
     if (pg == NULL) {
         return;
     }
-    /* The pools first: their cancels need the control connection. */
-    for (size_t i = 0; i < pg->n_pools; i++) {
-        call(pg->pools[i].loop, close_pool, &pg->pools[i]);
+    /* The first pool last, with the control connection: the others' cancels need it. */
+    for (size_t i = pg->n_pools; i > 0; i--) {
+        close_pool(&pg->pools[i - 1]);
     }
-    if (pg->control != NULL) {
-        call(pg->pools[0].loop, stop_control, pg->control);
-        cf__pg_control_free(pg->control);
-    }
+    cf__pg_control_free(pg->control);
     free_parts(pg);
 }
 

@@ -108,6 +108,9 @@ struct cf__pg_settings {
     char *port;
 };
 
+/* Have OpenSSL, if libpq uses it, do once what it must not lack memory for. */
+CF_MUST enum cf_code cf__pg_openssl_prepare(struct cf_err *err);
+
 CF_MUST enum cf_code cf__pg_settings_check(const char *url, struct cf_err *err);
 
 /* The settings of one attempt, with lists that begin with their entry `skip`, round and round.
@@ -160,7 +163,8 @@ struct cf__pg_slot {
 struct cf__pg_pool {
     struct cf_pg *pg;
     struct cf_loop *loop;
-    struct cf_ctx *ctx; /* Ends when the pool closes. */
+    struct cf_ctx *ctx;       /* Ends when the pool closes. */
+    struct cf__fiber *closer; /* What closing runs on; NULL once it does. */
     struct cf__pg_slot *slots;
     size_t n_slots;
     size_t n_kept; /* Of them, open also when idle: at least one. */
@@ -191,7 +195,7 @@ CF_MUST enum cf_code cf__pg_pool_init(struct cf__pg_pool *pool, struct cf_pg *pg
                                       struct cf_err *err);
 
 /* Begin to connect. On the loop. */
-void cf__pg_pool_start(struct cf__pg_pool *pool);
+CF_MUST enum cf_code cf__pg_pool_start(struct cf__pg_pool *pool, struct cf_err *err);
 
 /* Close all and wait for the pool's fibers. On a fiber of the loop. */
 void cf__pg_pool_close(struct cf__pg_pool *pool);

@@ -363,6 +363,10 @@ enum cf_code cf__pg_pool_init(struct cf__pg_pool *pool, struct cf_pg *pg, struct
     if (pool->slots == NULL) {
         return cf_err_set(err, CF_ENOMEM, "no memory for a pool of %zu connections", n_slots);
     }
+    pool->closer = cf__loop_reserve(loop);
+    if (pool->closer == NULL) {
+        return cf_err_set(err, CF_ENOMEM, "no memory to close a pool");
+    }
     code = cf_ctx_with_cancel(cf_ctx_background(), &pool->ctx, err);
     if (code != CF_OK) {
         return code;
@@ -377,12 +381,15 @@ enum cf_code cf__pg_pool_init(struct cf__pg_pool *pool, struct cf_pg *pg, struct
     return CF_OK;
 }
 
-void cf__pg_pool_start(struct cf__pg_pool *pool)
+/* Without its housekeeper a pool that could not connect now never would unless somebody asks. */
+enum cf_code cf__pg_pool_start(struct cf__pg_pool *pool, struct cf_err *err)
 {
-    open_one(pool);
-    if (cf__pg_pool_spawn(pool, run_housekeeper, pool, NULL) != CF_OK) {
-        return; /* Untested: no memory. The pool lives; nothing in it grows old. */
+    enum cf_code code = cf__pg_pool_spawn(pool, run_housekeeper, pool, err);
+
+    if (code == CF_OK) {
+        open_one(pool);
     }
+    return code;
 }
 
 void cf__pg_pool_close(struct cf__pg_pool *pool)
@@ -409,6 +416,7 @@ void cf__pg_pool_close(struct cf__pg_pool *pool)
 
 void cf__pg_pool_fini(struct cf__pg_pool *pool)
 {
+    cf__loop_unreserve(pool->closer); /* If it was never started. */
     cf_ctx_free(pool->ctx);
     free(pool->slots);
 }

@@ -380,11 +380,13 @@ static enum cf_code parse(const char *url, PQconninfoOption **out, struct cf_err
     if (*out != NULL) {
         return CF_OK;
     }
-    /* libpq's text may repeat the URL, which may hold the password: it is not passed on. */
-    code = why != NULL ? cf_err_set(err, CF_EINVAL,
-                                    "the database URL cannot be read: should be "
-                                    "postgresql://user@host:port/database or key=value pairs")
-                       : cf_err_set(err, CF_ENOMEM, "no memory to read the database URL");
+    /* libpq's text may repeat the URL, which may hold the password: it is not passed on. That there
+     * was no memory, it says in this one line, or by saying nothing. */
+    code = why != NULL && strcmp(why, "out of memory\n") != 0
+               ? cf_err_set(err, CF_EINVAL,
+                            "the database URL cannot be read: should be "
+                            "postgresql://user@host:port/database or key=value pairs")
+               : cf_err_set(err, CF_ENOMEM, "no memory to read the database URL");
     PQfreemem(why);
     return code;
 }

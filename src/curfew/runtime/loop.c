@@ -96,6 +96,12 @@ static void give_back_fiber(struct cf_loop *loop, struct cf__fiber *fiber)
     }
 }
 
+static void prepare(struct cf_loop *loop, struct cf__fiber *fiber, cf_fiber_fn fn, void *arg)
+{
+    cf__fiber_prepare(fiber, loop, fn, arg);
+    (void)atomic_fetch_add(&loop->fibers, 1);
+}
+
 static struct cf__fiber *make_fiber(struct cf_loop *loop, cf_fiber_fn fn, void *arg,
                                     struct cf_err *err)
 {
@@ -105,8 +111,7 @@ static struct cf__fiber *make_fiber(struct cf_loop *loop, cf_fiber_fn fn, void *
         (void)cf_err_set(err, CF_ENOMEM, "no memory for the stack of a fiber");
         return NULL;
     }
-    cf__fiber_prepare(fiber, loop, fn, arg);
-    (void)atomic_fetch_add(&loop->fibers, 1);
+    prepare(loop, fiber, fn, arg);
     return fiber;
 }
 
@@ -510,6 +515,30 @@ enum cf_code cf_loop_call(struct cf_loop *loop, cf_fiber_fn fn, void *arg, struc
         (void)cf__wait_park(NULL, &call.ended); /* Ends in one way. */
     }
     return code;
+}
+
+struct cf__fiber *cf__loop_reserve(struct cf_loop *loop)
+{
+    return cf__fiber_new(loop->stack_size);
+}
+
+void cf__loop_unreserve(struct cf__fiber *own_fiber)
+{
+    if (own_fiber != NULL) {
+        cf__fiber_free(own_fiber);
+    }
+}
+
+void cf__loop_call_reserved(struct cf_loop *loop, struct cf__fiber *own_fiber, cf_fiber_fn fn,
+                            void *arg)
+{
+    struct call call = {.fn = fn, .arg = arg};
+
+    CF_ASSERT(current == NULL);
+    cf__wait_init(&call.ended);
+    prepare(loop, own_fiber, run_call, &call);
+    cf__fiber_ready(own_fiber);
+    (void)cf__wait_park(NULL, &call.ended); /* Ends in one way. */
 }
 
 enum cf_code cf__fiber_run(struct cf_loop *loop, cf_fiber_fn fn, void *arg, struct cf_err *err)

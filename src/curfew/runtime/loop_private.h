@@ -19,6 +19,14 @@ uv_loop_t *cf__loop_uv(struct cf_loop *loop);
 CF_MUST enum cf_code cf__fiber_run(struct cf_loop *loop, cf_fiber_fn fn, void *arg,
                                    struct cf_err *err);
 
+/* A call that cannot fail, because its stack was made before: for what has to end in order, whatever
+ * is missing by then. NULL: out of memory. cf__loop_call_reserved() uses it up, and is otherwise as
+ * cf_loop_call(); what was not used is given back. */
+struct cf__fiber *cf__loop_reserve(struct cf_loop *loop);
+void cf__loop_unreserve(struct cf__fiber *own_fiber);
+void cf__loop_call_reserved(struct cf_loop *loop, struct cf__fiber *own_fiber, cf_fiber_fn fn,
+                            void *arg);
+
 /* A function that runs on the loop after every turn in which something happened, before the loop
  * sleeps, and again until no fiber is ready: where resumed connections are driven. */
 struct cf__hook {

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/* OpenSSL, which libpq uses to prove a password, made ready before it is needed.
+ *
+ * OpenSSL 3 makes its default context and its generator of random numbers at their first use, once:
+ * if there is no memory then, they fail for the rest of the process, in which nobody can log in any
+ * more; and RAND_status(), which libpq calls first, reads through the pointer to a lock that was not
+ * made. So they are made when the database is, where a lack of memory is an error like any other.
+ * libpq may be built without OpenSSL, or with one that has no such calls: they are looked up, and not
+ * linked. */
+#include "curfew/pg/pg_private.h"
+
+#include <dlfcn.h>
+
+/* Of openssl/crypto.h. */
+#define LOAD_CONFIG UINT64_C(0x40)
+
+enum cf_code cf__pg_openssl_prepare(struct cf_err *err)
+{
+    void *(*make_context)(void);
+    int (*init)(uint64_t what, const void *settings);
+    int (*make_generator)(void);
+    int (*make_bytes)(unsigned char *out, int size);
+    unsigned char byte;
+
+    /* As POSIX has it: a pointer to a function cannot be cast from one to an object. */
+    *(void **)&make_context = dlsym(RTLD_DEFAULT, "OSSL_LIB_CTX_get0_global_default");
+    *(void **)&init = dlsym(RTLD_DEFAULT, "OPENSSL_init_crypto");
+    *(void **)&make_generator = dlsym(RTLD_DEFAULT, "RAND_status");
+    *(void **)&make_bytes = dlsym(RTLD_DEFAULT, "RAND_bytes");
+    if (make_context == NULL || init == NULL || make_generator == NULL || make_bytes == NULL) {
+        return CF_OK;
+    }
+    /* The context first: see above. */
+    if (make_context() == NULL || init(LOAD_CONFIG, NULL) != 1 || make_generator() != 1 ||
+        make_bytes(&byte, 1) != 1) {
+        return cf_err_set(err, CF_ENOMEM, "no memory for OpenSSL");
+    }
+    return CF_OK;
+}

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: MIT */
+/* The suites of the tests without memory, in the order in which they run. See tests/README.md. */
+#ifndef SUITES_H
+#define SUITES_H
+
+#define SUITES(X)                                                                                  \
+    X(cancel)                                                                                      \
+    X(connect)                                                                                     \
+    X(dashboard)                                                                                   \
+    X(start)
+
+#endif
