@@ -25,6 +25,7 @@
     X(table)                                                                                       \
     X(flight)                                                                                      \
     X(singleflight)                                                                                \
+    X(cache)                                                                                       \
     X(json)                                                                                        \
     X(router)                                                                                      \
     X(target)                                                                                      \
