@@ -26,6 +26,8 @@
     X(flight)                                                                                      \
     X(singleflight)                                                                                \
     X(cache)                                                                                       \
+    X(cache_stress)                                                                                \
+    X(sieve)                                                                                       \
     X(json)                                                                                        \
     X(router)                                                                                      \
     X(target)                                                                                      \

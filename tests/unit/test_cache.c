@@ -393,6 +393,41 @@ START_TEST(get_shares_one_load)
 }
 END_TEST
 
+/* Who comes when a load has just ended finds what it brought, and starts none. */
+#define RUNNERS 4
+#define RUN_KEYS 3000
+
+static void get_one_after_the_other(void *arg)
+{
+    int keys = *(int *)arg;
+
+    for (int i = 0; i < keys; i++) {
+        struct call call = call_of("a");
+        char key[16];
+
+        (void)snprintf(key, sizeof(key), "%d", i);
+        call.key = key;
+        do_get(&call);
+        EXPECT(call.code == CF_OK);
+    }
+}
+
+START_TEST(get_by_many_at_once_makes_one_load_a_key)
+{
+    int keys = effort_count(RUN_KEYS, RUN_KEYS / 10);
+    struct visit visits[RUNNERS];
+
+    for (int i = 0; i < RUNNERS; i++) {
+        visit_start(&visits[i], i % PLACES, get_one_after_the_other, &keys);
+    }
+    for (int i = 0; i < RUNNERS; i++) {
+        visit_join(&visits[i]);
+    }
+    ck_assert_int_eq(atomic_load(&begun), keys);
+    ck_assert_uint_eq(stats().loads, (uint64_t)keys);
+}
+END_TEST
+
 START_TEST(get_holds_a_value_that_the_cache_drops)
 {
     struct cf_value *value;
@@ -1012,6 +1047,7 @@ static void add_get(Suite *suite)
     tcase_add_test(tc, get_is_fresh_for_a_time_that_differs);
     tcase_add_loop_test(tc, get_keeps_as_long_as_the_load_says, 0, 2 * PLACES);
     tcase_add_loop_test(tc, get_shares_one_load, 0, PLACES);
+    tcase_add_test(tc, get_by_many_at_once_makes_one_load_a_key);
     tcase_add_test(tc, get_holds_a_value_that_the_cache_drops);
     tcase_add_loop_test(tc, get_stale_is_served_and_loaded_behind, 0, PLACES);
     tcase_add_loop_test(tc, get_stale_whose_load_fails_is_tried_again_later, 0, PLACES);
