@@ -146,9 +146,11 @@ $(filter $(B)/bench-%,$(BINS:%=$(B)/%)): $(B)/bench-%: $(B)/obj/bench/%.o $(LIB)
 	$(call link)
 
 # One binary for each kind of test. tests/lib is compiled for each, with the kind's own suites.h;
-# tests/lib/fault.c, where allocations are made to fail, stands between our calls and malloc.
+# tests/lib/fault.c, where allocations are made to fail, stands between our calls and malloc, and
+# tests/lib/rwlocks.c, which counts, between them and the locks.
 comma := ,
-WRAP  := $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc)
+WRAP  := $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc pthread_rwlock_rdlock \
+         pthread_rwlock_wrlock)
 define test_rules
 $(B)/obj-$(1)/%.o: %.c Makefile $(B)/flags
 	$$(call compile,-Itests/$(1) -Itests/lib $$(CHECK_CFLAGS) -Wno-missing-prototypes)

@@ -5,6 +5,7 @@
 
 #define SUITES(X)                                                                                  \
     X(err)                                                                                         \
+    X(value)                                                                                       \
     X(clock)                                                                                       \
     X(ctx)                                                                                         \
     X(ctx_cancel)                                                                                  \
@@ -21,6 +22,12 @@
     X(group)                                                                                       \
     X(group_limit)                                                                                 \
     X(errgroup)                                                                                    \
+    X(table)                                                                                       \
+    X(flight)                                                                                      \
+    X(singleflight)                                                                                \
+    X(cache)                                                                                       \
+    X(cache_stress)                                                                                \
+    X(sieve)                                                                                       \
     X(json)                                                                                        \
     X(router)                                                                                      \
     X(target)                                                                                      \
