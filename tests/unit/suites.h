@@ -18,6 +18,8 @@
     X(wait)                                                                                        \
     X(waiting)                                                                                     \
     X(lane)                                                                                        \
+    X(chan)                                                                                        \
+    X(chan_select)                                                                                 \
     X(group)                                                                                       \
     X(group_limit)                                                                                 \
     X(errgroup)                                                                                    \
