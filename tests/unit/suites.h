@@ -20,6 +20,7 @@
     X(lane)                                                                                        \
     X(chan)                                                                                        \
     X(chan_select)                                                                                 \
+    X(chan_stress)                                                                                 \
     X(group)                                                                                       \
     X(group_limit)                                                                                 \
     X(errgroup)                                                                                    \

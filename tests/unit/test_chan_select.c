@@ -40,10 +40,11 @@ START_TEST(select_does_the_only_ready_case)
         {CF_CHAN_RECV, idle, NULL},
         {CF_CHAN_SEND, full, &sent},
         {CF_CHAN_RECV, NULL, NULL},
-        {CF_CHAN_RECV, chan, &taken},
+        {CF_CHAN_RECV, NULL, &taken},
     };
 
     renew_chan(1, 1);
+    cases[3].ch = chan;
     ck_assert_int_eq(cf_chan_try_send(full, &sent, &failure), CF_OK);
     ck_assert_int_eq(cf_chan_select(ctx, cases, 4, &index, &failure), CF_OK);
     ck_assert_uint_eq(index, 3);
