@@ -24,6 +24,7 @@
     X(group)                                                                                       \
     X(group_limit)                                                                                 \
     X(errgroup)                                                                                    \
+    X(pipeline)                                                                                    \
     X(json)                                                                                        \
     X(router)                                                                                      \
     X(target)                                                                                      \
