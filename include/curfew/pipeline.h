@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Pipelines: stages that run side by side, with a channel between each and the next.
  *
- * The first stage is called once and sends elements; each later one is called for every element of
+ * The first stage is called once and sends elements (it has no `end`); each later one is called for every element of
  * the stage before it, and sends none, one or many for each. What the last one sends is received by
  * who made the pipeline. A stage ends when its input does. The first failure of any stage cancels
  * all the others with it as the cause, and is what the receiver is told.
@@ -49,7 +49,10 @@ typedef enum cf_code (*cf_stage_fn)(struct cf_ctx *ctx, const void *in, struct c
 /* A stage, as a description: zeros are defaults. */
 struct cf_stage {
     cf_stage_fn fn;
-    void *arg;       /* For fn; shared by the workers. */
+    cf_stage_fn
+        end;   /* Called once after the last element, with `in` NULL: to send a sum, the rest of
+                      * a batch. Not after a failure, nor if no more is needed. NULL: nothing. */
+    void *arg; /* For fn and end; shared by the workers. */
     size_t out_size; /* Bytes of an element that it sends. 0: without content. */
     size_t capacity; /* Elements that may wait for the next stage. 0: each is handed over. */
     int workers;     /* Calls of fn that may run at once, on successive elements. 0: one. */

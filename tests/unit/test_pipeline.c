@@ -468,6 +468,80 @@ static void run_cancel(void *arg)
     EXPECT(cf_pipeline_run(ctx, stages, 2, NULL) == CF_EIO);
 }
 
+/* Sums up in `arg`, and sends the sum at the end. */
+static enum cf_code add(struct cf_ctx *of, const void *in, struct cf_outlet *out, void *arg,
+                        struct cf_err *err)
+{
+    (void)of;
+    (void)out;
+    (void)err;
+    (void)atomic_fetch_add((atomic_int *)arg, *(const int *)in);
+    return CF_OK;
+}
+
+static enum cf_code send_sum(struct cf_ctx *of, const void *in, struct cf_outlet *out, void *arg,
+                             struct cf_err *err)
+{
+    int sum = atomic_load((atomic_int *)arg);
+
+    EXPECT(in == NULL);
+    (void)atomic_fetch_add(&entered, 1);
+    (void)atomic_fetch_add(&left, 1);
+    return cf_outlet_send(of, out, &sum, err);
+}
+
+static void run_sum(void *arg)
+{
+    int count = 100;
+    atomic_int sum = 0;
+    const struct cf_stage stages[] = {
+        {.fn = count_up, .arg = &count, INTS},
+        {.fn = pass_on, .end = send_sum, .arg = &sum, INTS, .workers = 2},
+        {.fn = add, .end = send_sum, .arg = &sum, INTS, .workers = *(int *)arg}};
+    struct cf_pipeline *pipeline = start(stages, 3);
+    int value = -1;
+
+    EXPECT(cf_pipeline_recv(ctx, pipeline, &value, NULL) == CF_OK);
+    EXPECT(value >= 4950 && value <= 2 * 4950); /* With what the second stage sent last. */
+    EXPECT(cf_pipeline_recv(ctx, pipeline, &value, NULL) == CF_ECLOSED);
+    cf_pipeline_free(pipeline);
+    EXPECT(atomic_load(&entered) == 3);
+}
+
+START_TEST(end_is_called_once_behind_all_elements)
+{
+    int how_many = workers[_i / PLACES];
+
+    place_run(_i % PLACES, run_sum, &how_many);
+}
+END_TEST
+
+/* The failure of the stage before it, its own, and one that was cut short. */
+static void run_without_end(void *arg)
+{
+    int count = 100;
+    int at = 50;
+    cf_stage_fn fns[3][2] = {{fail_at, drop}, {pass_on, fail_at}, {pass_on, take_up_to}};
+    size_t kind = *(size_t *)arg;
+    const struct cf_stage stages[] = {
+        {.fn = count_up, .arg = &count, INTS},
+        {.fn = fns[kind][0], .arg = &at, INTS, .workers = 2},
+        {.fn = fns[kind][1], .end = send_sum, .arg = &at, INTS, .workers = 3}};
+
+    for (int i = 0; i < effort_count(50, 5); i++) {
+        EXPECT(cf_pipeline_run(ctx, stages, 3, NULL) == (kind < 2 ? CF_EIO : CF_OK));
+    }
+    EXPECT(atomic_load(&entered) == effort_count(50, 5)); /* The sources, and no end. */
+}
+
+START_TEST(end_is_not_called_if_that_was_not_all)
+{
+    size_t kind = (size_t)(_i / PLACES);
+
+    place_run(_i % PLACES, run_without_end, &kind);
+}
+END_TEST
+
 START_TEST(fail_is_the_cause_that_other_stages_see)
 {
     struct visit visit;
@@ -813,10 +887,11 @@ START_TEST(new_of_what_cannot_be_asserts)
         {{.fn = count_up, .workers = 2}},
         {{.fn = count_up}, {.fn = pass_on, .workers = CF_STAGE_WORKERS_MAX + 1}},
         {{.fn = count_up}, {.fn = pass_on, .workers = -1}},
+        {{.fn = count_up, .end = send_sum}},
     };
     struct cf_pipeline *pipeline;
 
-    ck_assert_int_eq(cf_pipeline_new(ctx, wrong[_i % 3], _i == 3 ? 0 : 2, &pipeline, &failure),
+    ck_assert_int_eq(cf_pipeline_new(ctx, wrong[_i % 4], _i == 4 ? 0 : 2, &pipeline, &failure),
                      CF_OK);
 }
 END_TEST
@@ -856,6 +931,8 @@ Suite *suite_pipeline(void)
     tc = tcase_create("end");
     tcase_add_checked_fixture(tc, setup, teardown_waits);
     tcase_set_timeout(tc, 20);
+    tcase_add_loop_test(tc, end_is_called_once_behind_all_elements, 0, 4 * PLACES);
+    tcase_add_loop_test(tc, end_is_not_called_if_that_was_not_all, 0, 3 * PLACES);
     tcase_add_loop_test(tc, close_of_an_outlet_ends_the_stages_before_it, 0, 4 * PLACES);
     tcase_add_loop_test(tc, close_of_an_outlet_reaches_over_a_silent_stage, 0, PLACES);
     tcase_add_loop_test(tc, free_leaves_no_stage_behind, 0, PLACES);
@@ -879,7 +956,7 @@ Suite *suite_pipeline(void)
     tc = tcase_create("asserts");
     tcase_set_tags(tc, "fork");
     tcase_add_checked_fixture(tc, setup, teardown_waits);
-    tcase_add_loop_test_raise_signal(tc, new_of_what_cannot_be_asserts, SIGABRT, 0, 4);
+    tcase_add_loop_test_raise_signal(tc, new_of_what_cannot_be_asserts, SIGABRT, 0, 5);
     suite_add_tcase(suite, tc);
     return suite;
 }

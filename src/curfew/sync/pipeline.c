@@ -3,7 +3,7 @@
  *
  * A stage is one task of a group for each worker, and a channel that it sends to, its link. The last
  * worker to end closes the link, if all have ended without a failure: a link that was closed by a
- * failure would look like the end of a shorter input to the next stage, which then might complete
+ * failure would look like the end of a shorter input to the next stage, whose `end` would complete
  * what must not be completed. A failure cancels the group instead, and closes only the last link,
  * where the receiver is told of it.
  *
@@ -37,6 +37,7 @@ struct stage {
 
     atomic_bool link_closed; /* Atomic, as is what follows. */
     atomic_bool over;        /* No worker takes an element any more. */
+    atomic_bool cut;         /* It ended before its input did. */
     atomic_int running;      /* Workers that have not ended, or have failed. */
 };
 
@@ -211,8 +212,31 @@ static enum cf_code call_for_all(struct cf_ctx *ctx, struct cf_outlet *worker, s
         }
     }
     if (code == CF_OK || code == CF_ECLOSED) {
+        if (worker->refused || worker->enough) {
+            atomic_store(&worker->stage->cut, true);
+        }
         end_taking(worker->stage);
         return CF_OK;
+    }
+    return code;
+}
+
+/* A worker has done its part. What the last one does is behind all that the others sent. */
+static enum cf_code end_worker(struct cf_ctx *ctx, struct cf_outlet *worker, struct cf_err *err)
+{
+    struct stage *stage = worker->stage;
+    enum cf_code code = CF_OK;
+
+    if (atomic_fetch_sub(&stage->running, 1) > 1) {
+        return CF_OK;
+    }
+    if (stage->spec.end != NULL && !atomic_load(&stage->cut)) {
+        worker->may_send = true;
+        code = stage->spec.end(ctx, NULL, worker, stage->spec.arg, err);
+        code = code == CF_ECLOSED && worker->refused ? CF_OK : code;
+    }
+    if (code == CF_OK) {
+        close_link(stage);
     }
     return code;
 }
@@ -224,6 +248,9 @@ static enum cf_code run_worker(struct cf_ctx *ctx, void *arg, struct cf_err *err
     enum cf_code code;
 
     code = stage->in == NULL ? call_stage(ctx, worker, NULL, err) : call_for_all(ctx, worker, err);
+    if (code == CF_OK) {
+        code = end_worker(ctx, worker, err);
+    }
     if (code != CF_OK) {
         if (err->code != code) {
             (void)cf_err_set(err, code, "%s", cf_code_text(code)); /* It did not say what. */
@@ -232,12 +259,8 @@ static enum cf_code run_worker(struct cf_ctx *ctx, void *arg, struct cf_err *err
             code = cf_err_recode(err, CF_EUNAVAIL); /* To the receiver it would be the end. */
         }
         note_failure(stage->pipeline, err);
-        return code; /* The group cancels the others. */
     }
-    if (atomic_fetch_sub(&stage->running, 1) == 1) {
-        close_link(stage);
-    }
-    return CF_OK;
+    return code; /* The group cancels the others. */
 }
 
 /* Internal helpers: building */
@@ -269,6 +292,7 @@ static enum cf_code build_stage(struct cf_pipeline *pipeline, size_t index,
     struct stage *stage = &pipeline->stages[index];
     enum cf_code code;
 
+    CF_ASSERT(index > 0 || spec->end == NULL);
     CF_ASSERT(spec->workers >= 0);
     CF_ASSERT(spec->workers <= (index == 0 ? 1 : CF_STAGE_WORKERS_MAX));
     stage->pipeline = pipeline;
