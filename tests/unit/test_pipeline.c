@@ -298,7 +298,7 @@ END_TEST
 
 /* Limits */
 
-static struct cf_pipeline *held;
+static struct cf_pipeline *_Atomic held; /* The test receives from it. */
 
 static enum cf_code count_sends(struct cf_ctx *of, const void *in, struct cf_outlet *out, void *arg,
                                 struct cf_err *err)

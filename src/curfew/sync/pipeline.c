@@ -356,11 +356,11 @@ static void free_stage(struct stage *stage)
 enum cf_code cf_pipeline_new(struct cf_ctx *ctx, const struct cf_stage *stages, size_t count,
                              struct cf_pipeline **out, struct cf_err *err)
 {
-    struct cf_pipeline *pipeline;
+    struct cf_pipeline *pipeline = NULL;
     struct cf_err why;
     enum cf_code code = build(ctx, stages, count, &pipeline, err);
 
-    if (code != CF_OK) {
+    if (pipeline == NULL) {
         return code;
     }
     for (size_t i = 0; i < count; i++) {
