@@ -414,10 +414,10 @@ enum cf_code cf_pipeline_recv(struct cf_ctx *ctx, struct cf_pipeline *pipeline, 
 enum cf_code cf_pipeline_run(struct cf_ctx *ctx, const struct cf_stage *stages, size_t count,
                              struct cf_err *err)
 {
-    struct cf_pipeline *pipeline;
+    struct cf_pipeline *pipeline = NULL;
     enum cf_code code = cf_pipeline_new(ctx, stages, count, &pipeline, err);
 
-    if (code != CF_OK) {
+    if (pipeline == NULL) {
         return code;
     }
     do {
