@@ -81,7 +81,8 @@ LIB      := $(B)/libcurfew.a
 # The service is a library and a main(), so that unit tests can reach its parts.
 SVC_LIB  := $(B)/libcurfewd.a
 MAIN_OBJ := $(call object,$(filter src/curfewd/main.c,$(SVC_SRC)))
-BINS     := $(KINDS:%=test-%) $(patsubst bench/%.c,bench-%,$(wildcard bench/*.c))
+EXAMPLES := $(patsubst examples/%.c,example-%,$(wildcard examples/*.c))
+BINS     := $(KINDS:%=test-%) $(patsubst bench/%.c,bench-%,$(wildcard bench/*.c)) $(EXAMPLES)
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
@@ -89,7 +90,7 @@ BINS     := $(KINDS:%=test-%) $(patsubst bench/%.c,bench-%,$(wildcard bench/*.c)
 .PHONY: all bins $(BINS) help deps deps-test deps-tools deps-list run test test-long test-trixie \
         $(KINDS) $(FAULTS:%=test-%) asan tsan \
         valgrind lint fmt fmt-check check-headers check-readme check-symbols check-hardening \
-        bench race pg-url pg-stop clean FORCE
+        examples bench race pg-url pg-stop clean FORCE
 
 # $(call say,VERB,object) prints a line; Q hides the command. With V=1 it is the other way round.
 ifeq ($(V),1)
@@ -102,7 +103,7 @@ endif
 
 # Rules
 
-all: $(LIB) $(B)/curfewd ## build the library and the service (MODE=, FIBER=, V=1, WERROR=)
+all: $(LIB) $(B)/curfewd $(EXAMPLES) ## build library, service, examples (MODE=, FIBER=, V=1, WERROR=)
 
 bins: all $(BINS) $(FAULTS:%=$(B)/test-%) $(B)/nth.so
 $(BINS): %: $(B)/% ; @:
@@ -144,6 +145,8 @@ $(B)/curfewd: $(MAIN_OBJ) $(SVC_LIB) $(LIB)
 	$(call link)
 $(filter $(B)/bench-%,$(BINS:%=$(B)/%)): $(B)/bench-%: $(B)/obj/bench/%.o $(LIB)
 	$(call link)
+$(EXAMPLES:%=$(B)/%): $(B)/example-%: $(B)/obj/examples/%.o $(LIB)
+	$(call link)
 
 # One binary for each kind of test. tests/lib is compiled for each, with the kind's own suites.h;
 # tests/lib/fault.c, where allocations are made to fail, stands between our calls and malloc, and
@@ -181,7 +184,7 @@ run: deps ## run the service on a private PostgreSQL, until Ctrl-C (CURFEW_LISTE
 
 test: deps-test ## build and run every test (CK_RUN_SUITE=, CK_RUN_CASE=, CF_TEST_PG_URL=)
 	+@$(MAKE_ALL) bins
-	+@failed=; for kind in $(KINDS); do \
+	+@failed=; for kind in $(KINDS) examples; do \
 		$(MAKE) --no-print-directory $$kind || failed="$$failed $$kind"; \
 	done; [ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
 
@@ -213,6 +216,12 @@ integration e2e:
 test-alloc: $(B)/test-alloc $(B)/curfewd $(B)/nth.so ## the service when its n-th allocation fails
 	@DATABASE_URL=$${CF_TEST_PG_URL:-$$DATABASE_URL} $(CLUSTER) run env $(RUN_ENV) \
 		CF_TEST_NTH=$(abspath $(B)/nth.so) $<
+
+examples: $(EXAMPLES) ## run each example, and compare what it prints with examples/expected
+	@failed=; for name in $(EXAMPLES:example-%=%); do \
+		out=$$(env $(RUN_ENV) $(B)/example-$$name) || failed="$$failed $$name"; \
+		echo "$$out" | diff -u examples/expected/$$name.txt - || failed="$$failed $$name"; \
+	done; [ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
 
 asan tsan: deps-tools ## unit tests under gcc's ASan and UBSan; under clang's TSan
 	+@$(MAKE_ALL) MODE=$@ unit

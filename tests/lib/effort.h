@@ -16,7 +16,7 @@ int effort_count(int count, int watched);
 /* Until when a stress goes on, on the monotonic clock: a second from now, ten with CF_TEST_LONG. */
 int64_t effort_until_ns(void);
 
-/* The same of one that needs more: five seconds from now, a minute with CF_TEST_LONG. */
-int64_t effort_until_longer_ns(void);
+/* The same for the one stress of a whole module: 5 seconds from now, a minute with CF_TEST_LONG. */
+int64_t effort_stress_until_ns(void);
 
 #endif

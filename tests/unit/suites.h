@@ -19,6 +19,9 @@
     X(wait)                                                                                        \
     X(waiting)                                                                                     \
     X(lane)                                                                                        \
+    X(chan)                                                                                        \
+    X(chan_select)                                                                                 \
+    X(chan_stress)                                                                                 \
     X(group)                                                                                       \
     X(group_limit)                                                                                 \
     X(errgroup)                                                                                    \
@@ -28,6 +31,7 @@
     X(cache)                                                                                       \
     X(cache_stress)                                                                                \
     X(sieve)                                                                                       \
+    X(pipeline)                                                                                    \
     X(json)                                                                                        \
     X(router)                                                                                      \
     X(target)                                                                                      \

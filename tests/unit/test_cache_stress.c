@@ -61,7 +61,7 @@ static void setup(void)
     struct cf_err err;
 
     ck_assert_int_eq(cf_cache_new(cf_ctx_background(), &options, &cache, &err), CF_OK);
-    until_ns = effort_until_longer_ns();
+    until_ns = effort_stress_until_ns();
 }
 
 static void teardown(void)

@@ -23,13 +23,6 @@ static _Thread_local struct cf__thread_parker parker = {PTHREAD_MUTEX_INITIALIZE
 
 /* Internal helpers */
 
-static bool claim(struct cf__wait *wait, enum cf__wait_outcome outcome)
-{
-    int pending = CF__WAIT_PENDING;
-
-    return atomic_compare_exchange_strong(&wait->outcome, &pending, (int)outcome);
-}
-
 static void park(struct cf__wait *wait)
 {
     if (wait->fiber != NULL) {
@@ -42,18 +35,6 @@ static void park(struct cf__wait *wait)
     }
     parker.woken = false;
     (void)pthread_mutex_unlock(&parker.mu);
-}
-
-static void unpark(struct cf__fiber *fiber, struct cf__thread_parker *thread)
-{
-    if (fiber != NULL) {
-        cf__fiber_ready(fiber);
-        return;
-    }
-    (void)pthread_mutex_lock(&thread->mu);
-    thread->woken = true;
-    (void)pthread_cond_signal(&thread->cond);
-    (void)pthread_mutex_unlock(&thread->mu);
 }
 
 static void on_ctx_done(struct cf__ctx_waiter *waiter)
@@ -76,16 +57,33 @@ void cf__wait_init(struct cf__wait *wait)
 
 /* Operations */
 
+bool cf__wait_claim(struct cf__wait *wait, enum cf__wait_outcome outcome)
+{
+    int pending = CF__WAIT_PENDING;
+
+    return atomic_compare_exchange_strong(&wait->outcome, &pending, (int)outcome);
+}
+
+void cf__wait_wake(struct cf__wait *wait)
+{
+    struct cf__thread_parker *thread = wait->thread; /* The wait may be gone once it is woken. */
+
+    if (wait->fiber != NULL) {
+        cf__fiber_ready(wait->fiber);
+        return;
+    }
+    (void)pthread_mutex_lock(&thread->mu);
+    thread->woken = true;
+    (void)pthread_cond_signal(&thread->cond);
+    (void)pthread_mutex_unlock(&thread->mu);
+}
+
 bool cf__wait_end(struct cf__wait *wait, enum cf__wait_outcome outcome)
 {
-    /* Read first: once claimed on another thread, the wait may be gone before it is unparked. */
-    struct cf__fiber *fiber = wait->fiber;
-    struct cf__thread_parker *thread = wait->thread;
-
-    if (!claim(wait, outcome)) {
+    if (!cf__wait_claim(wait, outcome)) {
         return false;
     }
-    unpark(fiber, thread);
+    cf__wait_wake(wait);
     return true;
 }
 
@@ -94,7 +92,7 @@ enum cf__wait_outcome cf__wait_park(struct cf_ctx *ctx, struct cf__wait *wait)
     bool watched = ctx != NULL;
 
     if (ctx != NULL && (cf_ctx_err(ctx) != CF_OK || !cf__ctx_subscribe(ctx, &wait->on_ctx))) {
-        if (claim(wait, CF__WAIT_CTX_DONE)) {
+        if (cf__wait_claim(wait, CF__WAIT_CTX_DONE)) {
             return CF__WAIT_CTX_DONE;
         }
         watched = false; /* Ended by somebody else just before: its wake is to be taken. */

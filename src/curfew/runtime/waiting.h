@@ -44,6 +44,12 @@ void cf__wait_init(struct cf__wait *wait);
  * returns false, `wait` may be touched only under the lock of the queue that it was found in. */
 bool cf__wait_end(struct cf__wait *wait, enum cf__wait_outcome outcome);
 
+/* The two halves of cf__wait_end(), for who has something to write into the frame of who waits: once
+ * claimed, a wait stays parked until it is woken, also by who holds no lock any more. Every claim
+ * that succeeds is followed by one wake. */
+bool cf__wait_claim(struct cf__wait *wait, enum cf__wait_outcome outcome);
+void cf__wait_wake(struct cf__wait *wait);
+
 /* Park until the wait has ended. A `ctx` that is done ends it at once; NULL waits without one.
  * Returns the outcome, never pending. */
 enum cf__wait_outcome cf__wait_park(struct cf_ctx *ctx, struct cf__wait *wait);
