@@ -21,6 +21,7 @@
     X(group)                                                                                       \
     X(group_limit)                                                                                 \
     X(errgroup)                                                                                    \
+    X(sem)                                                                                         \
     X(json)                                                                                        \
     X(router)                                                                                      \
     X(target)                                                                                      \
