@@ -22,6 +22,7 @@
     X(group_limit)                                                                                 \
     X(errgroup)                                                                                    \
     X(sem)                                                                                         \
+    X(once)                                                                                        \
     X(json)                                                                                        \
     X(router)                                                                                      \
     X(target)                                                                                      \
