@@ -23,6 +23,7 @@
     X(errgroup)                                                                                    \
     X(sem)                                                                                         \
     X(once)                                                                                        \
+    X(limiter)                                                                                     \
     X(json)                                                                                        \
     X(router)                                                                                      \
     X(target)                                                                                      \
