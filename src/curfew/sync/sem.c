@@ -67,6 +67,32 @@ static void grant(struct cf_sem *sem)
     }
 }
 
+/* Wait for `n` permits. With mu held, which it gives up. */
+static enum cf_code wait_for(struct cf_ctx *ctx, struct cf_sem *sem, int64_t n, struct cf_err *err)
+{
+    struct waiter waiter = {.n = n};
+    enum cf_code code;
+
+    cf__wait_init(&waiter.wait);
+    cf__list_init(&waiter.node);
+    if (n <= sem->size) { /* Otherwise nobody can help, and nobody should wait behind him. */
+        cf__list_push(&sem->waiters, &waiter.node);
+    }
+    (void)pthread_mutex_unlock(&sem->mu);
+    if (cf__wait_park(ctx, &waiter.wait) == CF__WAIT_READY) {
+        code = cf_ctx_check(ctx, err);
+        if (code != CF_OK) {
+            cf_sem_release(sem, n);
+        }
+        return code;
+    }
+    (void)pthread_mutex_lock(&sem->mu);
+    cf__list_unlink(&waiter.node);
+    grant(sem);
+    (void)pthread_mutex_unlock(&sem->mu);
+    return cf_ctx_check(ctx, err);
+}
+
 /* Life cycle */
 
 enum cf_code cf_sem_new(int64_t size, struct cf_sem **out, struct cf_err *err)
@@ -106,7 +132,6 @@ void cf_sem_free(struct cf_sem *sem)
 
 enum cf_code cf_sem_acquire(struct cf_ctx *ctx, struct cf_sem *sem, int64_t n, struct cf_err *err)
 {
-    struct waiter waiter = {.n = n};
     enum cf_code code = cf_ctx_check(ctx, err);
 
     CF_ASSERT(n >= 0);
@@ -114,28 +139,11 @@ enum cf_code cf_sem_acquire(struct cf_ctx *ctx, struct cf_sem *sem, int64_t n, s
         return code;
     }
     (void)pthread_mutex_lock(&sem->mu);
-    if (take(sem, n)) {
-        (void)pthread_mutex_unlock(&sem->mu);
-        return CF_OK;
-    }
-    cf__wait_init(&waiter.wait);
-    cf__list_init(&waiter.node);
-    if (n <= sem->size) { /* Otherwise nobody can help, and nobody should wait behind him. */
-        cf__list_push(&sem->waiters, &waiter.node);
+    if (!take(sem, n)) {
+        return wait_for(ctx, sem, n, err);
     }
     (void)pthread_mutex_unlock(&sem->mu);
-    if (cf__wait_park(ctx, &waiter.wait) == CF__WAIT_READY) {
-        code = cf_ctx_check(ctx, err);
-        if (code != CF_OK) {
-            cf_sem_release(sem, n);
-        }
-        return code;
-    }
-    (void)pthread_mutex_lock(&sem->mu);
-    cf__list_unlink(&waiter.node);
-    grant(sem);
-    (void)pthread_mutex_unlock(&sem->mu);
-    return cf_ctx_check(ctx, err);
+    return CF_OK;
 }
 
 bool cf_sem_try_acquire(struct cf_sem *sem, int64_t n)
