@@ -609,7 +609,7 @@ START_TEST(wait_lasts_until_the_tokens_are_there)
     (void)check_wait(_i, done, 1, 0, CF_ECANCELED);
     err = check_wait(_i, cf_ctx_background(), 4, 0, CF_EINVAL);
     ck_assert_int_eq(err.code, CF_EINVAL);
-    ck_assert_str_eq(err.msg, "4 tokens are more than the burst");
+    ck_assert_str_eq(err.msg, "tokens (4) exceed the burst");
     ck_assert_double_eq(cf_limiter_tokens(limiter), 3); /* None of them took any. */
     (void)check_wait(_i, cf_ctx_background(), 2, 0, CF_OK);
     (void)check_wait(_i, cf_ctx_background(), 3, 2, CF_OK);
@@ -726,7 +726,7 @@ START_TEST(wait_that_would_be_late_fails_at_once)
     ck_assert_int_eq(cf_ctx_err(brief), CF_OK);
     ck_assert_int_eq(err.code, CF_EDEADLINE);
     ck_assert_int_eq(err.retry_after_ns, 2 * TICK);
-    ck_assert_str_eq(err.msg, "3 tokens come too late for the deadline");
+    ck_assert_str_eq(err.msg, "waiting for tokens (3) would exceed the deadline");
     ck_assert_double_eq(cf_limiter_tokens(limiter), 1); /* It took nothing. */
     vclock_advance(&vclock, err.retry_after_ns - CF_US);
     ck_assert(!cf_limiter_allow(limiter, 3));

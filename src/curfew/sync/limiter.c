@@ -223,10 +223,10 @@ enum cf_code cf_limiter_wait(struct cf_ctx *ctx, struct cf_limiter *limiter, int
     case GRANTED:
         break;
     case TOO_LATE:
-        (void)cf_err_set(err, CF_EDEADLINE, "%d tokens come too late for the deadline", n);
+        (void)cf_err_set(err, CF_EDEADLINE, "waiting for tokens (%d) would exceed the deadline", n);
         return cf_err_retry_after(err, CF_EDEADLINE, delay_ns);
     case TOO_MANY:
-        return cf_err_set(err, CF_EINVAL, "%d tokens are more than the burst", n);
+        return cf_err_set(err, CF_EINVAL, "tokens (%d) exceed the burst", n);
     }
     if (delay_ns == 0) {
         return CF_OK;
