@@ -69,7 +69,7 @@ CF_API void cf_reservation_cancel(struct cf_reservation *reservation);
  * fails at once with CF_EDEADLINE and err->retry_after_ns: when, as things stand, it would not wait.
  * Blocks: until they are there, or `ctx` is done.
  * Fails with CF_ECANCELED, CF_EDEADLINE, CF_EINVAL (`n` is more than the burst), CF_ENOMEM. On
- * failure the tokens are given back, as by cf_reservation_cancel(), but in any case. */
+ * failure the tokens are given back as by cf_reservation_cancel(), however late it is. */
 CF_API CF_MUST enum cf_code cf_limiter_wait(struct cf_ctx *ctx, struct cf_limiter *limiter, int n,
                                             struct cf_err *err);
 
