@@ -7,7 +7,7 @@
  * an error can therefore never fail itself.
  *
  * Invariant: `msg` is always terminated, reads "outer: inner", and what a program acts on (code,
- * cause, sys, sqlstate) stands in fields of its own that a long chain cannot cut off.
+ * cause, sys, sqlstate, retry_after_ns) stands in fields of its own that a long chain cannot cut off.
  *
  *     code = cf_pg_query(ctx, pg, &find_user, params, 1, &rows, err);
  *     if (code != CF_OK) {
@@ -52,6 +52,7 @@ struct cf_err {
     enum cf_code code;         /* What the caller acts on. */
     enum cf_code cause;        /* The code before cf_err_recode(), or CF_OK. */
     int sys;                   /* errno, or 0. */
+    int64_t retry_after_ns;    /* How long after it another try makes sense; 0: nobody knows. */
     const char *phase;         /* What was waited for: "pool", "query", ...; static, or NULL. */
     char sqlstate[6];          /* Five characters from PostgreSQL, or "". */
     char msg[CF_ERR_MSG_SIZE]; /* "outer: inner", lower case, no full stop. */
@@ -77,6 +78,10 @@ CF_API enum cf_code cf_err_recode(struct cf_err *err, enum cf_code code);
 
 /* Say what was being waited for when the error came: a static string ("pool"). Returns the code. */
 CF_API enum cf_code cf_err_phase(struct cf_err *err, enum cf_code code, const char *phase);
+
+/* Say how long after the error another try makes sense: CF_NEVER if none does. Returns the code. */
+CF_API enum cf_code cf_err_retry_after(struct cf_err *err, enum cf_code code,
+                                       int64_t retry_after_ns);
 
 /* Queries */
 

@@ -32,6 +32,9 @@
     X(cache_stress)                                                                                \
     X(sieve)                                                                                       \
     X(pipeline)                                                                                    \
+    X(sem)                                                                                         \
+    X(once)                                                                                        \
+    X(limiter)                                                                                     \
     X(json)                                                                                        \
     X(router)                                                                                      \
     X(target)                                                                                      \

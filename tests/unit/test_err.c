@@ -61,6 +61,7 @@ START_TEST(set_fills_every_field)
     ck_assert_int_eq(err.code, CF_ENOTFOUND);
     ck_assert_int_eq(err.cause, CF_OK);
     ck_assert_int_eq(err.sys, 0);
+    ck_assert_int_eq(err.retry_after_ns, 0);
     ck_assert_ptr_null(err.phase);
     ck_assert_str_eq(err.sqlstate, "");
     ck_assert_str_eq(err.msg, "user 7 of all");
@@ -146,11 +147,13 @@ START_TEST(wrap_of_a_deep_chain_cuts_the_inner_text_only)
     (void)cf_err_set_sys(&err, CF_EIO, ECONNRESET, "read");
     memcpy(err.sqlstate, "57014", sizeof(err.sqlstate));
     (void)cf_err_phase(&err, CF_EIO, "query");
+    (void)cf_err_retry_after(&err, CF_EIO, 7 * CF_SECOND);
     (void)cf_err_recode(&err, CF_EUNAVAIL);
     wrap_deeply();
     ck_assert_int_eq(err.code, CF_EUNAVAIL);
     ck_assert_int_eq(err.cause, CF_EIO);
     ck_assert_int_eq(err.sys, ECONNRESET);
+    ck_assert_int_eq(err.retry_after_ns, 7 * CF_SECOND);
     ck_assert_str_eq(err.phase, "query");
     ck_assert_str_eq(err.sqlstate, "57014");
     ck_assert_ptr_eq(strstr(err.msg, "layer 99: layer 98: layer 97: "), err.msg);
@@ -242,6 +245,33 @@ START_TEST(phase_with_another_code_asserts)
 }
 END_TEST
 
+/* retry_after */
+
+START_TEST(retry_after_is_kept_beside_the_rest)
+{
+    (void)cf_err_set(&err, CF_EDEADLINE, "late");
+    ck_assert_int_eq(cf_err_retry_after(&err, CF_EDEADLINE, CF_SECOND), CF_EDEADLINE);
+    ck_assert_int_eq(err.retry_after_ns, CF_SECOND);
+    ck_assert_int_eq(err.code, CF_EDEADLINE);
+    ck_assert_str_eq(err.msg, "late");
+    (void)cf_err_set(&err, CF_EDEADLINE, "later"); /* Another error knows nothing of it. */
+    ck_assert_int_eq(err.retry_after_ns, 0);
+}
+END_TEST
+
+START_TEST(retry_after_without_err_returns_the_code)
+{
+    ck_assert_int_eq(cf_err_retry_after(NULL, CF_EDEADLINE, CF_SECOND), CF_EDEADLINE);
+}
+END_TEST
+
+START_TEST(retry_after_with_another_code_asserts)
+{
+    (void)cf_err_set(&err, CF_EDEADLINE, "late");
+    (void)cf_err_retry_after(&err, CF_ECANCELED, CF_SECOND);
+}
+END_TEST
+
 /* is */
 
 START_TEST(is_knows_code_and_cause)
@@ -328,6 +358,10 @@ Suite *suite_err(void)
     tcase_add_test(tc, phase_of_the_outermost_wins);
     tcase_add_test(tc, phase_without_err_returns_the_code);
 
+    tc = add(suite, "retry_after");
+    tcase_add_test(tc, retry_after_is_kept_beside_the_rest);
+    tcase_add_test(tc, retry_after_without_err_returns_the_code);
+
     tc = add(suite, "is");
     tcase_add_test(tc, is_knows_code_and_cause);
 
@@ -338,5 +372,6 @@ Suite *suite_err(void)
     tcase_set_tags(tc, "fork");
     tcase_add_test_raise_signal(tc, wrap_with_another_code_asserts, SIGABRT);
     tcase_add_test_raise_signal(tc, phase_with_another_code_asserts, SIGABRT);
+    tcase_add_test_raise_signal(tc, retry_after_with_another_code_asserts, SIGABRT);
     return suite;
 }

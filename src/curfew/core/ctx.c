@@ -616,19 +616,24 @@ enum cf_code cf_ctx_err(struct cf_ctx *ctx)
     return (enum cf_code)code;
 }
 
-enum cf_code cf_ctx_check(struct cf_ctx *ctx, struct cf_err *err)
+/* Say how `ctx` ended. Apart from cf_ctx_check(), which most calls leave without: compilers that clear
+ * what is on the stack would clear a cause each time. */
+static enum cf_code describe_end(struct cf_ctx *ctx, enum cf_code code, struct cf_err *err)
 {
-    enum cf_code code = cf_ctx_err(ctx);
     struct cf_cause cause;
 
-    if (code == CF_OK || err == NULL) {
-        return code;
-    }
     (void)cf_ctx_cause(ctx, &cause); /* It is done. */
     if (strcmp(cause.err.msg, cf_code_text(code)) == 0) {
         return cf_err_set(err, code, "%s", cause.err.msg); /* There is no more to say. */
     }
     return cf_err_set(err, code, "%s: %s", cf_code_text(code), cause.err.msg);
+}
+
+enum cf_code cf_ctx_check(struct cf_ctx *ctx, struct cf_err *err)
+{
+    enum cf_code code = cf_ctx_err(ctx);
+
+    return code == CF_OK || err == NULL ? code : describe_end(ctx, code, err);
 }
 
 bool cf_ctx_cause(struct cf_ctx *ctx, struct cf_cause *out)

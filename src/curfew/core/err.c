@@ -141,6 +141,15 @@ enum cf_code cf_err_phase(struct cf_err *err, enum cf_code code, const char *pha
     return code;
 }
 
+enum cf_code cf_err_retry_after(struct cf_err *err, enum cf_code code, int64_t retry_after_ns)
+{
+    if (err != NULL) {
+        CF_ASSERT(err->code == code);
+        err->retry_after_ns = retry_after_ns;
+    }
+    return code;
+}
+
 /* Queries */
 
 bool cf_err_is(const struct cf_err *err, enum cf_code code)

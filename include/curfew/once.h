@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+/* Once: what many need is done by one of them, while the others wait. Go's sync.Once, with contexts.
+ *
+ * cf_once_do() runs its function once whatever comes of it, and everybody gets that result, a
+ * failure too. cf_once_retry() remembers success only: for a handle whose opening may fail today and
+ * work tomorrow. Each struct is for one of the two.
+ *
+ * Invariant: the function never runs twice at the same time, nor after it has succeeded. Whoever
+ * is told of success sees all that the function has written.
+ *
+ *     static struct cf_once once;
+ *     static struct db *db;
+ *
+ *     code = cf_once_retry(ctx, &once, open_db, &db, err);
+ *     if (code != CF_OK) { return code; }
+ *     use(db);
+ *
+ * Thread safety: any fiber, any plain thread, on any loop; not from a callback of the loop. */
+#ifndef CURFEW_ONCE_H
+#define CURFEW_ONCE_H
+
+#include <curfew/base.h>
+#include <curfew/ctx.h>
+#include <curfew/err.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct cf_once_caller;
+
+/* All zeroes, as static memory is at first: it has not run. It needs no freeing; its memory may be
+ * used for something else when no call on it is under way. The fields are for the library only. */
+struct cf_once {
+    int state;
+    struct cf_once_caller *runner;
+    struct cf_err failure;
+};
+
+/* What is to be done once. `ctx` is the context of the caller on whose fiber or thread it runs. What
+ * it returns other than CF_OK is its failure, described in `err` (never NULL). It must not ask for
+ * the same once again: that waits for itself, until `ctx` is done. */
+typedef enum cf_code (*cf_once_fn)(struct cf_ctx *ctx, void *arg, struct cf_err *err);
+
+/* Operations */
+
+/* Run `fn(ctx, arg)` if no call has before; return what came of the one run, then and for ever. So
+ * the first caller's context decides over all of them: if it may end, cf_once_retry() is better.
+ * Blocks: while another caller runs it, or until `ctx` is done; the run goes on. Never once it has
+ * run: then `ctx` is not looked at.
+ * Fails with CF_ECANCELED, CF_EDEADLINE (done already: nothing runs), and with what `fn` returned. */
+CF_API CF_MUST enum cf_code cf_once_do(struct cf_ctx *ctx, struct cf_once *once, cf_once_fn fn,
+                                       void *arg, struct cf_err *err);
+
+/* As cf_once_do(), but forget a failure: all that waited for the run get it, the next caller runs
+ * again. If the runner fails because its context ended, that is its own affair: it alone gets the
+ * failure, and the longest waiting caller runs its own `fn(ctx, arg)`. */
+CF_API CF_MUST enum cf_code cf_once_retry(struct cf_ctx *ctx, struct cf_once *once, cf_once_fn fn,
+                                          void *arg, struct cf_err *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
