@@ -16,7 +16,10 @@ int effort_count(int count, int watched);
 /* Until when a stress goes on, on the monotonic clock: a second from now, ten with CF_TEST_LONG. */
 int64_t effort_until_ns(void);
 
-/* The same for the one stress of a whole module: 5 seconds from now, a minute with CF_TEST_LONG. */
+/* The same for the one stress of a whole module: five seconds, a minute with CF_TEST_LONG. Its test
+ * needs a time limit above that: EFFORT_STRESS_SECONDS_MAX. */
 int64_t effort_stress_until_ns(void);
+
+#define EFFORT_STRESS_SECONDS_MAX 90
 
 #endif
