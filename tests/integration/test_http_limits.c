@@ -339,6 +339,7 @@ END_TEST
 START_TEST(crowd_beyond_the_limit_is_told_at_once)
 {
     static int fds[500];
+    int64_t since_ns;
     size_t before;
     int first;
 
@@ -347,12 +348,14 @@ START_TEST(crowd_beyond_the_limit_is_told_at_once)
     first = client_open(port);
     ck_assert_int_eq(ask(first, "/hello", NULL)->status, 200);
     before = count_descriptors();
+    since_ns = cf_now_ns();
     for (int i = 0; i < N(fds); i++) {
         fds[i] = client_open(port);
     }
     for (int i = N(fds) - 1; i >= 0; i--) {
         expect_told(fds[i], "HTTP/1.1 503 ");
     }
+    ck_assert_int_lt(cf_now_ns() - since_ns, bound(4 * CF_SECOND)); /* Not in turns of a second. */
     ck_assert_int_eq(ask(first, "/hello", NULL)->status, 200);
     wait_connections(1);
     ck_assert_uint_eq(count_descriptors(), before);
@@ -835,8 +838,8 @@ static void *send_pipeline(void *arg)
 /* The order shows in the size; others are served meanwhile. */
 START_TEST(pipeline_a_thousand_deep_is_answered_in_order_and_fair)
 {
+    int64_t took_ns[DEEP / 20];
     pthread_t thread;
-    int64_t most_ns = 0;
     int fd;
 
     start();
@@ -850,11 +853,10 @@ START_TEST(pipeline_a_thousand_deep_is_answered_in_order_and_fair)
         if (i % 20 == 0) {
             reply = client_get(port, "/hello", NULL);
             ck_assert_int_eq(reply->status, 200);
-            most_ns = reply->done_ns - reply->sent_ns > most_ns ? reply->done_ns - reply->sent_ns
-                                                                : most_ns;
+            took_ns[i / 20] = reply->done_ns - reply->sent_ns;
         }
     }
-    ck_assert_int_lt(most_ns, bound(AT_ONCE_NS));
+    ck_assert_int_lt(permille(took_ns, DEEP / 20, 900), bound(AT_ONCE_NS));
     ck_assert_int_eq(pthread_join(thread, NULL), 0);
     (void)close(fd);
 }

@@ -209,7 +209,7 @@ START_TEST(head_that_ends_behind_its_time_is_not_served)
 
     client_send(fd, "GET / HTTP/1.1\r\nHost: a\r\nX-Long: ");
     (void)trickle(fd);
-    (void)send(fd, "\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", 33, MSG_NOSIGNAL);
+    (void)send(fd, "\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", 31, MSG_NOSIGNAL);
     expect_408(fd, true);
 }
 END_TEST
