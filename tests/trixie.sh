@@ -40,7 +40,8 @@ find "$SYSTEM/src" -mindepth 1 -maxdepth 1 ! -name build ! -name var -exec rm -r
 git ls-files -z --cached --others --exclude-standard | tar -cf - --null --ignore-failed-read -T - 2>/dev/null |
     tar -C "$SYSTEM/src" -xf -
 
-# Process 1 of a name space of its own takes all others along when it ends.
+# Process 1 of a name space of its own takes all others along when it ends. It must be a shell, which
+# clears away the processes that others left: not `make`, as which it would go on without the `||`.
 settings=$(env | sed -n '/^CK_\|^CF_TEST_LONG=/p')
 export SYSTEM settings
 exec unshare --mount --pid --fork --kill-child bash -euc '
@@ -49,4 +50,4 @@ exec unshare --mount --pid --fork --kill-child bash -euc '
     mount --bind /sys "$SYSTEM/sys"
     mapfile -t set <<<"$settings"
     chroot "$SYSTEM" /usr/bin/env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 \
-        ${set[0]:+"${set[@]}"} make -C /src "$@"' bash "${@:-test}"
+        ${set[0]:+"${set[@]}"} make -C /src "$@" || exit' bash "${@:-test}"

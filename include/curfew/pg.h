@@ -75,7 +75,7 @@ enum cf_pg_outcome {
 
 /* Something worth a line in the log; see on_event. X(symbol, name) */
 #define CF_PG_EVENTS(X)                                                                            \
-    X(CF_PG_EVENT_CONNECTED, "connected") /* One was made; err: it cannot be cancelled. */         \
+    X(CF_PG_EVENT_CONNECTED, "connected")           /* One was made; err: no way to cancel. */     \
     X(CF_PG_EVENT_CONNECT_FAILED, "connect_failed") /* One could not be made: err, retry_ns. */    \
     X(CF_PG_EVENT_LOST, "lost")                     /* One broke: err. */                          \
     X(CF_PG_EVENT_CLOSED, "closed")                 /* One was closed by us: age, or a fence. */   \
@@ -103,11 +103,10 @@ struct cf_pg_options {
     size_t pool_min;              /* Of those, kept open also when idle. 0: one a loop. */
     size_t waiters_max;           /* Queries of one loop that may wait for one. 0: 10,000. */
     enum cf_pg_cancel_way cancel; /* AUTO. */
-    size_t cancels_max;         /* Of the process under way, but for CONTROL; more wait, one a loop
-                                   * is let at least. 0: 8. */
-    int64_t connect_timeout_ns; /* To connect, log in and set up. 0: 5 s. */
-    int64_t cancel_timeout_ns;  /* For both fences; then the connection is closed. 0: 2 s. */
-    int64_t commit_timeout_ns;  /* For the answer to a COMMIT; then it is unknown. 0: 5 s. */
+    size_t cancels_max;           /* Under way at once by ASYNC and PQCANCEL; more wait. 0: 8. */
+    int64_t connect_timeout_ns;   /* To connect, log in and set up. 0: 5 s. */
+    int64_t cancel_timeout_ns;    /* For both fences; then the connection is closed. 0: 2 s. */
+    int64_t commit_timeout_ns;    /* For the answer to a COMMIT; then it is unknown. 0: 5 s. */
     int64_t statement_timeout_ns; /* The server's net. 0: 65 s. */
     int64_t idle_timeout_ns;      /* Close what was idle so long, down to pool_min. 0: 10 min. */
     int64_t lifetime_ns;          /* Close what is so old, give or take a tenth. 0: 1 h. */
