@@ -87,7 +87,7 @@ BINS     := $(KINDS:%=test-%) $(patsubst bench/%.c,bench-%,$(wildcard bench/*.c)
 .SUFFIXES:
 .PHONY: all bins $(BINS) help deps deps-test deps-tools run test test-long $(KINDS) asan tsan \
         valgrind lint fmt fmt-check check-headers check-readme check-symbols check-hardening \
-        bench race pg-url pg-stop clean FORCE
+        readme bench race pg-url pg-stop clean FORCE
 
 # $(call say,VERB,object) prints a line; Q hides the command. With V=1 it is the other way round.
 ifeq ($(V),1)
@@ -255,9 +255,17 @@ check-headers: ## each public header compiles on its own, as C11 and as C++
 		echo "#include <$$header>" | $$as -Wall -Wextra -Werror -fsyntax-only -Iinclude $(PKG_CFLAGS) - \
 			|| exit 1; done; done
 
-check-readme: ## the README's example compiles
+$(B)/help: $(B)/curfewd
+	@$< --help >$@
+
+check-readme: $(B)/help ## the README's example compiles, its settings are those of --help
 	@sed -n '/^```c$$/,/^```$$/{ /^```/d; p }' README.md | \
 		gcc -std=c11 -x c -Wall -Wextra -Werror -Wno-missing-field-initializers -fsyntax-only -Iinclude -
+	@sed -n '/^\$$ curfewd --help$$/,/^```$$/{ //d; p }' README.md | \
+		diff -u --label README.md --label 'curfewd --help (make readme)' - $(B)/help >&2
+
+readme: $(B)/help ## bring the README's settings up to date
+	@sed -i -e '/^\$$ curfewd --help$$/,/^```$$/{ //!d }' -e '/^\$$ curfewd --help$$/r $(B)/help' README.md
 
 check-symbols: $(LIB) ## the library exports cf_ names only, and hides cf__ names
 	@readelf --syms --wide $(LIB) | awk '\

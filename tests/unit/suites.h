@@ -28,6 +28,7 @@
     X(problem)                                                                                     \
     X(arena)                                                                                       \
     X(config)                                                                                      \
+    X(config_file)                                                                                 \
     X(log)                                                                                         \
     X(cpus)                                                                                        \
     X(page)                                                                                        \

@@ -30,6 +30,7 @@ static const struct {
     {"--in-flight", "CURFEW_IN_FLIGHT", "8192", "0"},
     {"--connections", "CURFEW_CONNECTIONS", "10000", "1e4"},
     {"--half-close", "CURFEW_HALF_CLOSE", "0", "yes"},
+    {"--core-dumps", "CURFEW_CORE_DUMPS", "0", "no"},
     {"--demo", "CURFEW_DEMO", "0", "2"},
 };
 
@@ -116,6 +117,7 @@ START_TEST(load_of_nothing_gives_defaults)
     ck_assert_int_eq(config.in_flight, 8192);
     ck_assert_int_eq(config.connections, 10000);
     ck_assert(!config.half_close);
+    ck_assert(!config.core_dumps);
     ck_assert(!config.demo);
 }
 END_TEST
@@ -138,6 +140,7 @@ static void expect_others(void)
     ck_assert_int_eq(config.in_flight, 7);
     ck_assert_int_eq(config.connections, 9);
     ck_assert(config.half_close);
+    ck_assert(config.core_dumps);
     ck_assert(config.demo);
 }
 
@@ -147,7 +150,7 @@ static const char *const others[N_SETTINGS] = {
     "4s",      "5m",          "6ms",
     "11s",     "12s",         "13s",
     "7",       "9",           "1",
-    "true",
+    "1",       "true",
 };
 
 START_TEST(load_reads_every_variable)
@@ -194,6 +197,15 @@ START_TEST(load_flag_wins_over_variable)
     expect(load("--pool=4", "--demo=0", NULL), CONFIG_OK);
     ck_assert_int_eq(config.pool, 4);
     ck_assert(!config.demo);
+}
+END_TEST
+
+/* What loses is not looked at. */
+START_TEST(load_flag_wins_over_bad_variable)
+{
+    ck_assert_int_eq(setenv("CURFEW_POOL", "many", 1), 0);
+    expect(load("--pool=5", NULL, NULL), CONFIG_OK);
+    ck_assert_int_eq(config.pool, 5);
 }
 END_TEST
 
@@ -247,7 +259,7 @@ static const struct {
     {"--connections=1", offsetof(struct config, connections), 1},
     {"--connections=1000000", offsetof(struct config, connections), 1000000},
     {"--default-timeout=1ms", offsetof(struct config, default_timeout_ns), CF_MS},
-    {"--default-timeout=60m", offsetof(struct config, default_timeout_ns), 3600 * CF_SECOND},
+    {"--default-timeout=1m", offsetof(struct config, default_timeout_ns), 60 * CF_SECOND},
     {"--default-timeout=1.5s", offsetof(struct config, default_timeout_ns), 1500 * CF_MS},
     {"--max-timeout=1ms", offsetof(struct config, max_timeout_ns), CF_MS},
     {"--max-timeout=3600s", offsetof(struct config, max_timeout_ns), 3600 * CF_SECOND},
@@ -308,6 +320,8 @@ static const struct {
     {"--pool=4 ", "a number from 1 to 10000"},
     {"--pool=0x10", "a number from 1 to 10000"},
     {"--pool=1.5", "a number from 1 to 10000"},
+    {"--pool= 4", "a number from 1 to 10000"},
+    {"--pool=+4", "a number from 1 to 10000"},
     {"--pool=9223372036854775808", "a number from 1 to 10000"},
     {"--pool=18446744073709551617", "a number from 1 to 10000"},
     {"--loops=-1", "a number from 0 to 256"},
@@ -333,12 +347,19 @@ static const struct {
     {"--grace=1us", "250ms, 5s or 1m"},
     {"--grace=nans", "250ms, 5s or 1m"},
     {"--grace=infs", "250ms, 5s or 1m"},
+    {"--grace= 5s", "250ms, 5s or 1m"},
+    {"--grace=+5s", "250ms, 5s or 1m"},
+    {"--grace=0x5s", "250ms, 5s or 1m"},
+    {"--grace=5e2ms", "250ms, 5s or 1m"},
+    {"--grace=.s", "250ms, 5s or 1m"},
     {"--grace=-infs", "250ms, 5s or 1m"},
     {"--grace=1e400s", "250ms, 5s or 1m"},
     {"--demo=yes", "1 or 0"},
     {"--demo=2", "1 or 0"},
     {"--demo=TRUE", "1 or 0"},
     {"--half-close=01", "1 or 0"},
+    {"--listen=\"[::1]:1\"", "without quotes around it"},
+    {"--listen='[::1]:1'", "without quotes around it"},
     {"--cancel=", "auto, control or pqcancel"},
     {"--cancel=Auto", "auto, control or pqcancel"},
     {"--cancel=control,pqcancel", "auto, control or pqcancel"},
@@ -375,6 +396,26 @@ START_TEST(load_names_bad_variable)
 }
 END_TEST
 
+/* It would be cut for every request, and nobody told. */
+START_TEST(load_refuses_default_timeout_above_max)
+{
+    ck_assert_int_eq(setenv("CURFEW_DEFAULT_TIMEOUT", "90s", 1), 0);
+    expect(load(NULL, NULL, NULL), CONFIG_BAD);
+    ck_assert_str_eq(err.msg, "CURFEW_DEFAULT_TIMEOUT=\"90s\": should be no longer than "
+                              "--max-timeout, 60s");
+    expect(load("--max-timeout=90s", NULL, NULL), CONFIG_OK);
+    ck_assert_int_eq(config.default_timeout_ns, 90 * CF_SECOND);
+}
+END_TEST
+
+START_TEST(load_cuts_default_timeout_that_nobody_chose)
+{
+    expect(load("--max-timeout=250ms", NULL, NULL), CONFIG_OK);
+    ck_assert_int_eq(config.default_timeout_ns, 250 * CF_MS);
+    ck_assert_int_eq(config.max_timeout_ns, 250 * CF_MS);
+}
+END_TEST
+
 START_TEST(load_refuses_more_loops_than_pool)
 {
     expect(load("--loops=5", "--pool=4", NULL), CONFIG_BAD);
@@ -404,6 +445,8 @@ static const struct {
     {{"--pool"}, "--pool needs a value: connections to PostgreSQL for queries, in all"},
     {{"--demo", "--listen"}, "--listen needs a value: address and port of the API"},
     {{"--listen", "--pool", "4"}, "--listen needs a value: address and port of the API"},
+    {{"--config"}, "--config needs a value: a file of settings"},
+    {{"--configs=a"}, "unknown flag --configs: --help lists them"},
 };
 
 START_TEST(load_refuses_misuse)
@@ -572,6 +615,7 @@ Suite *suite_config(void)
     tcase_add_test(source, load_reads_every_variable);
     tcase_add_loop_test(source, load_reads_every_flag, 0, 2);
     tcase_add_test(source, load_flag_wins_over_variable);
+    tcase_add_test(source, load_flag_wins_over_bad_variable);
     tcase_add_test(source, load_last_flag_wins);
     tcase_add_test(source, load_value_may_hold_an_equals_sign);
     tcase_add_test(source, load_switch_alone_means_1);
@@ -585,6 +629,8 @@ Suite *suite_config(void)
     tcase_add_loop_test(value, load_refuses_bad_value, 0, LENGTH(bad));
     tcase_add_loop_test(value, load_names_bad_variable, 0, N_SETTINGS);
     tcase_add_test(value, load_refuses_more_loops_than_pool);
+    tcase_add_test(value, load_refuses_default_timeout_above_max);
+    tcase_add_test(value, load_cuts_default_timeout_that_nobody_chose);
     suite_add_tcase(suite, value);
 
     tcase_add_checked_fixture(usage, setup, setup);
