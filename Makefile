@@ -8,7 +8,7 @@
 
 # Settings
 
-MODE   ?= release    # release, debug, asan, tsan, race (release that can take its fences down)
+MODE   ?= release    # release, debug, asan, tsan, fuzz, race (release that can take its fences down)
 FIBER  ?= auto       # auto: assembly where there is some; ucontext: everywhere
 WERROR ?= -Werror    # packagers: WERROR=
 V      ?= 0
@@ -21,12 +21,16 @@ CFLAGS_debug   := -O0 -g3
 CFLAGS_asan    := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
                   -fno-sanitize-recover=all
 CFLAGS_tsan    := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
+CFLAGS_fuzz    := -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined \
+                  -fno-sanitize-recover=all -DCF_FUZZ
 CC_tsan        := clang
+CC_fuzz        := clang
 LDFLAGS_asan   := -fsanitize=address,undefined
 LDFLAGS_tsan   := -fsanitize=thread
+LDFLAGS_fuzz   := -fsanitize=fuzzer,address,undefined
 
 ifeq ($(CFLAGS_$(MODE)),)
-$(error MODE=$(MODE): not one of release, debug, asan, tsan, race)
+$(error MODE=$(MODE): not one of release, debug, asan, tsan, fuzz, race)
 endif
 ifeq ($(filter auto ucontext,$(FIBER)),)
 $(error FIBER=$(FIBER): not one of auto, ucontext)
@@ -86,7 +90,7 @@ BINS     := $(KINDS:%=test-%) $(patsubst bench/%.c,bench-%,$(wildcard bench/*.c)
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: all bins $(BINS) help deps deps-test deps-tools run test test-long $(KINDS) asan tsan \
-        valgrind lint fmt fmt-check check-headers check-readme check-symbols check-hardening \
+        valgrind fuzz lint fmt fmt-check check-headers check-readme check-symbols check-hardening \
         readme bench race pg-url pg-stop clean FORCE
 
 # $(call say,VERB,object) prints a line; Q hides the command. With V=1 it is the other way round.
@@ -145,16 +149,24 @@ $(filter $(B)/bench-%,$(BINS:%=$(B)/%)): $(B)/bench-%: $(B)/obj/bench/%.o $(LIB)
 
 # One binary for each kind of test. tests/lib is compiled for each, with the kind's own suites.h;
 # tests/lib/fault.c, where allocations are made to fail, stands between our calls and malloc.
+# The inputs of fuzzing are unit tests as well.
 comma := ,
+PARTS_unit := fuzz
 WRAP  := $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc)
 define test_rules
 $(B)/obj-$(1)/%.o: %.c Makefile $(B)/flags
-	$$(call compile,-Itests/$(1) -Itests/lib $$(CHECK_CFLAGS) -Wno-missing-prototypes)
-$(B)/test-$(1): $(patsubst %.c,$(B)/obj-$(1)/%.o,$(wildcard tests/lib/*.c tests/$(1)/*.c)) \
+	$$(call compile,$(addprefix -Itests/,$(1) lib $(PARTS_$(1))) $$(CHECK_CFLAGS) -Wno-missing-prototypes)
+$(B)/test-$(1): $(patsubst %.c,$(B)/obj-$(1)/%.o,$(foreach part,lib $(1) $(PARTS_$(1)),$(wildcard tests/$(part)/*.c))) \
 		$(SVC_LIB) $(LIB) $(B)/files
 	$$(call link,$$(WRAP) $$(CHECK_LIBS))
 endef
 $(foreach kind,$(KINDS),$(eval $(call test_rules,$(kind))))
+
+# A target of fuzzing is a program of clang's libFuzzer, and a part of the unit tests.
+$(B)/obj-fuzz/%.o: %.c Makefile $(B)/flags
+	$(call compile,-Wno-missing-prototypes)
+$(B)/fuzz-%: $(B)/obj-fuzz/tests/fuzz/%.o $(B)/obj-fuzz/tests/fuzz/kit.o $(SVC_LIB) $(LIB)
+	$(call link)
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 
@@ -206,6 +218,13 @@ VALGRIND ?= valgrind --quiet --error-exitcode=99 --leak-check=full --show-leak-k
 valgrind: deps-tools ## unit tests under valgrind, in one process
 	+@$(MAKE_ALL) MODE=debug test-unit
 	@CK_FORK=no CK_EXCLUDE_TAGS=fork $(VALGRIND) build/debug/test-unit
+
+FUZZ_SECONDS ?= 600
+FUZZ_TARGET  ?= $(filter-out kit,$(basename $(notdir $(wildcard tests/fuzz/*.c))))
+
+fuzz: deps-tools ## search for inputs that break a promise (FUZZ_TARGET=all, FUZZ_SECONDS=600 each)
+	+@$(MAKE_ALL) MODE=fuzz $(FUZZ_TARGET:%=build/fuzz/fuzz-%)
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run.sh build/fuzz $(FUZZ_TARGET)
 
 ROUNDS      ?= 500
 RACE_ROUNDS ?= 100000

@@ -29,6 +29,7 @@
     X(arena)                                                                                       \
     X(config)                                                                                      \
     X(config_file)                                                                                 \
+    X(corpus)                                                                                      \
     X(log)                                                                                         \
     X(cpus)                                                                                        \
     X(page)                                                                                        \
