@@ -10,10 +10,12 @@
 
 MODE   ?= release    # release, debug, asan, tsan, fuzz, race (release that can take its fences down)
 FIBER  ?= auto       # auto: assembly where there is some; ucontext: everywhere
+ARCH   ?=            # arm64: for another machine, with what `make deps-arm64` has fetched
 WERROR ?= -Werror    # packagers: WERROR=
 V      ?= 0
 MODE   := $(strip $(MODE))
 FIBER  := $(strip $(FIBER))
+ARCH   := $(strip $(ARCH))
 
 CFLAGS_release = -O2 -g -U_FORTIFY_SOURCE $(HARDENING)
 CFLAGS_race    = $(CFLAGS_release) -DCF_FENCE_TEST
@@ -35,13 +37,26 @@ endif
 ifeq ($(filter auto ucontext,$(FIBER)),)
 $(error FIBER=$(FIBER): not one of auto, ucontext)
 endif
+ifneq ($(filter-out arm64,$(ARCH)),)
+$(error ARCH=$(ARCH): not arm64, nor empty)
+endif
 ifeq ($(origin CC),default)
 CC := $(or $(CC_$(MODE)),gcc)
 endif
 
-B := build/$(MODE)$(if $(filter ucontext,$(FIBER)),-ucontext)
+B := build/$(MODE)$(if $(filter ucontext,$(FIBER)),-ucontext)$(ARCH:%=-%)
 
 PKG_CONFIG ?= pkg-config
+
+SYSROOT := build/sysroot-arm64
+ifeq ($(ARCH),arm64)
+CC         := aarch64-linux-gnu-gcc --sysroot=$(abspath $(SYSROOT))
+AR         := aarch64-linux-gnu-ar
+EMULATOR   := qemu-aarch64-static -L $(SYSROOT)
+PKG_CONFIG := PKG_CONFIG_SYSROOT_DIR=$(SYSROOT) \
+              PKG_CONFIG_LIBDIR=$(SYSROOT)/usr/lib/aarch64-linux-gnu/pkgconfig $(PKG_CONFIG)
+endif
+
 PACKAGES   := libmicrohttpd libpq jansson libuv
 
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wold-style-definition \
@@ -89,9 +104,9 @@ BINS     := $(KINDS:%=test-%) $(patsubst bench/%.c,bench-%,$(wildcard bench/*.c)
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all bins $(BINS) help deps deps-test deps-tools run test test-long $(KINDS) asan tsan \
-        valgrind fuzz lint fmt fmt-check check-headers check-readme check-symbols check-hardening \
-        readme bench race pg-url pg-stop clean FORCE
+.PHONY: all bins $(BINS) help deps deps-test deps-tools deps-arm64 run test test-long $(KINDS) \
+        unit-arm64 asan tsan valgrind fuzz lint fmt fmt-check check-headers check-readme check-symbols \
+        check-hardening readme bench race pg-url pg-stop clean FORCE
 
 # $(call say,VERB,object) prints a line; Q hides the command. With V=1 it is the other way round.
 ifeq ($(V),1)
@@ -193,7 +208,7 @@ test-long: ## the same with every stress test at its full size
 # Sanitizers slow a test down. clang's of version 14 and gcc's of version 12 stumble over the
 # widest address randomization, so it is off where the system lets us.
 TSAN_SUPP    := $(patsubst %,:suppressions=%,$(abspath $(wildcard tests/tsan.supp)))
-RUN_ENV       = CK_TIMEOUT_MULTIPLIER=$${CK_TIMEOUT_MULTIPLIER:-$(if $(ENV_$(MODE)),5,1)} \
+RUN_ENV       = CK_TIMEOUT_MULTIPLIER=$${CK_TIMEOUT_MULTIPLIER:-$(if $(ENV_$(MODE))$(EMULATOR),5,1)} \
                 CF_TEST_BIN=$(abspath $(B)/curfewd) $(ENV_$(MODE))
 SAME_LAYOUT   = $$(setarch -R true 2>/dev/null && echo setarch -R)
 ENV_asan      = ASAN_OPTIONS=$${ASAN_OPTIONS:-detect_stack_use_after_return=0} \
@@ -201,7 +216,12 @@ ENV_asan      = ASAN_OPTIONS=$${ASAN_OPTIONS:-detect_stack_use_after_return=0} \
 ENV_tsan      = TSAN_OPTIONS=$${TSAN_OPTIONS:-second_deadlock_stack=1$(TSAN_SUPP)} $(SAME_LAYOUT)
 
 unit: $(B)/test-unit ## unit tests: no network, no database (MODE=)
-	@env $(RUN_ENV) $<
+	@env $(RUN_ENV) $(EMULATOR) $<
+
+# Without those that ask the kernel for limits and figures, of which qemu has its own.
+unit-arm64: deps-arm64 ## unit tests on arm64, by qemu
+	+@$(MAKE_ALL) ARCH=arm64 test-unit
+	@CK_EXCLUDE_TAGS=kernel $(MAKE) --no-print-directory ARCH=arm64 unit
 
 integration: $(B)/test-integration $(B)/curfewd ## the library against a real PostgreSQL (MODE=)
 e2e: $(B)/test-e2e $(B)/curfewd ## the built service over real sockets (MODE=)
@@ -305,6 +325,7 @@ DEBS_run   := gcc libc6-dev pkg-config libmicrohttpd-dev libpq-dev libjansson-de
               uthash-dev postgresql
 DEBS_test  := check curl
 DEBS_tools := clang clang-tidy clang-format valgrind
+DEBS_arm64 := gcc-aarch64-linux-gnu qemu-user-static
 HAS_run    := command -v gcc && command -v psql && $(PKG_CONFIG) --exists $(PACKAGES) && \
               echo "\#include <uthash.h>" | gcc -E - && \
               { [ -n "$$DATABASE_URL$$PGHOST$$PG_BINDIR" ] || command -v initdb || \
@@ -312,6 +333,7 @@ HAS_run    := command -v gcc && command -v psql && $(PKG_CONFIG) --exists $(PACK
 HAS_test   := command -v curl && $(PKG_CONFIG) --exists check
 HAS_tools  := for tool in $(DEBS_tools); do command -v $$tool || exit; done && \
               test -e "$$(clang --print-file-name=libclang_rt.tsan-$$(uname -m).a)"
+HAS_arm64  := command -v aarch64-linux-gnu-gcc && command -v qemu-aarch64-static
 # The sanitizers' runtime has the version of clang in its name.
 DEB_RT     := libclang-rt-$$(apt-cache depends clang 2>/dev/null | \
               sed -n "s/.*Depends: clang-//p" | grep . || echo 14)-dev
@@ -336,6 +358,12 @@ deps-test: ## the same for `make test`
 	$(call need,$(HAS_run) && $(HAS_test),$(DEBS_run) $(DEBS_test))
 deps-tools: ## the same for sanitizers, valgrind and lint
 	$(call need,$(HAS_run) && $(HAS_test) && $(HAS_tools),$(DEBS_run) $(DEBS_test) $(DEBS_tools) $(DEB_RT))
+
+deps-arm64: ## the same for `make unit-arm64`, and the libraries, which go to build/
+	$(call need,$(HAS_arm64),$(DEBS_arm64))
+	@[ -e $(SYSROOT)/complete ] || { echo "  APT   $(SYSROOT)"; \
+		tests/sysroot.sh $(SYSROOT) arm64 $(filter-out pkg-config postgresql gcc,$(DEBS_run)) check && \
+		touch $(SYSROOT)/complete; }
 
 clean: ## remove what was built; the cluster in var/ stays
 	rm -rf build
