@@ -8,12 +8,14 @@
 
 # Settings
 
-MODE   ?= release    # release, debug, asan, tsan, race (release that can take its fences down)
+MODE   ?= release    # release, debug, asan, tsan, fuzz, race (release that can take its fences down)
 FIBER  ?= auto       # auto: assembly where there is some; ucontext: everywhere
+ARCH   ?=            # arm64: for another machine, with what `make deps-arm64` has fetched
 WERROR ?= -Werror    # packagers: WERROR=
 V      ?= 0
 MODE   := $(strip $(MODE))
 FIBER  := $(strip $(FIBER))
+ARCH   := $(strip $(ARCH))
 
 CFLAGS_release = -O2 -g -U_FORTIFY_SOURCE $(HARDENING)
 CFLAGS_race    = $(CFLAGS_release) -DCF_FENCE_TEST
@@ -21,23 +23,40 @@ CFLAGS_debug   := -O0 -g3
 CFLAGS_asan    := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
                   -fno-sanitize-recover=all
 CFLAGS_tsan    := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
+CFLAGS_fuzz    := -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined \
+                  -fno-sanitize-recover=all -DCF_FUZZ
 CC_tsan        := clang
+CC_fuzz        := clang
 LDFLAGS_asan   := -fsanitize=address,undefined
 LDFLAGS_tsan   := -fsanitize=thread
+LDFLAGS_fuzz   := -fsanitize=fuzzer,address,undefined
 
 ifeq ($(CFLAGS_$(MODE)),)
-$(error MODE=$(MODE): not one of release, debug, asan, tsan, race)
+$(error MODE=$(MODE): not one of release, debug, asan, tsan, fuzz, race)
 endif
 ifeq ($(filter auto ucontext,$(FIBER)),)
 $(error FIBER=$(FIBER): not one of auto, ucontext)
+endif
+ifneq ($(filter-out arm64,$(ARCH)),)
+$(error ARCH=$(ARCH): not arm64, nor empty)
 endif
 ifeq ($(origin CC),default)
 CC := $(or $(CC_$(MODE)),gcc)
 endif
 
-B := build/$(MODE)$(if $(filter ucontext,$(FIBER)),-ucontext)
+B := build/$(MODE)$(if $(filter ucontext,$(FIBER)),-ucontext)$(ARCH:%=-%)
 
 PKG_CONFIG ?= pkg-config
+
+SYSROOT := build/sysroot-arm64
+ifeq ($(ARCH),arm64)
+CC         := aarch64-linux-gnu-gcc --sysroot=$(abspath $(SYSROOT))
+AR         := aarch64-linux-gnu-ar
+EMULATOR   := qemu-aarch64-static -L $(SYSROOT)
+PKG_CONFIG := PKG_CONFIG_SYSROOT_DIR=$(SYSROOT) \
+              PKG_CONFIG_LIBDIR=$(SYSROOT)/usr/lib/aarch64-linux-gnu/pkgconfig $(PKG_CONFIG)
+endif
+
 PACKAGES   := libmicrohttpd libpq jansson libuv libcurl
 
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wold-style-definition \
@@ -87,10 +106,10 @@ BINS     := $(KINDS:%=test-%) $(patsubst bench/%.c,bench-%,$(wildcard bench/*.c)
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all bins $(BINS) help deps deps-test deps-tools deps-list run test test-long test-trixie \
-        $(KINDS) $(FAULTS:%=test-%) asan tsan \
-        valgrind lint fmt fmt-check check-headers check-readme check-symbols check-hardening \
-        examples bench race pg-url pg-stop clean FORCE
+.PHONY: all bins $(BINS) help deps deps-test deps-tools deps-arm64 deps-list run test test-long \
+        test-trixie $(KINDS) $(FAULTS:%=test-%) unit-arm64 asan tsan valgrind fuzz lint fmt fmt-check \
+        check-headers check-readme check-symbols check-hardening readme examples bench race pg-url \
+        pg-stop clean FORCE
 
 # $(call say,VERB,object) prints a line; Q hides the command. With V=1 it is the other way round.
 ifeq ($(V),1)
@@ -151,13 +170,15 @@ $(EXAMPLES:%=$(B)/%): $(B)/example-%: $(B)/obj/examples/%.o $(LIB)
 # One binary for each kind of test. tests/lib is compiled for each, with the kind's own suites.h;
 # tests/lib/fault.c, where allocations are made to fail, stands between our calls and malloc, and
 # tests/lib/rwlocks.c, which counts, between them and the locks.
+# The inputs of fuzzing are unit tests as well.
 comma := ,
+PARTS_unit := fuzz
 WRAP  := $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc pthread_rwlock_rdlock \
          pthread_rwlock_wrlock)
 define test_rules
 $(B)/obj-$(1)/%.o: %.c Makefile $(B)/flags
-	$$(call compile,-Itests/$(1) -Itests/lib $$(CHECK_CFLAGS) -Wno-missing-prototypes)
-$(B)/test-$(1): $(patsubst %.c,$(B)/obj-$(1)/%.o,$(wildcard tests/lib/*.c tests/$(1)/*.c)) \
+	$$(call compile,$(addprefix -Itests/,$(1) lib $(PARTS_$(1))) $$(CHECK_CFLAGS) -Wno-missing-prototypes)
+$(B)/test-$(1): $(patsubst %.c,$(B)/obj-$(1)/%.o,$(foreach part,lib $(1) $(PARTS_$(1)),$(wildcard tests/$(part)/*.c))) \
 		$(SVC_LIB) $(LIB) $(B)/files
 	$$(call link,$$(WRAP) $$(CHECK_LIBS))
 endef
@@ -168,6 +189,12 @@ $(B)/nth.so: tests/alloc/preload/nth.c tests/alloc/nth.h Makefile $(B)/flags
 	$(call say,LINK,$@)
 	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE $(WARNINGS) $(WERROR) -O2 -g -fPIC -shared \
 		-fvisibility=hidden -fno-builtin -Wno-missing-prototypes -pthread -o $@ $<
+
+# A target of fuzzing is a program of clang's libFuzzer, and a part of the unit tests.
+$(B)/obj-fuzz/%.o: %.c Makefile $(B)/flags
+	$(call compile,-Wno-missing-prototypes)
+$(B)/fuzz-%: $(B)/obj-fuzz/tests/fuzz/%.o $(B)/obj-fuzz/tests/fuzz/kit.o $(SVC_LIB) $(LIB)
+	$(call link)
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 
@@ -198,7 +225,7 @@ test-trixie: ## the same on Debian 13, in var/trixie (root, debootstrap)
 # Sanitizers slow a test down. clang's of version 14 and gcc's of version 12 stumble over the
 # widest address randomization, so it is off where the system lets us.
 TSAN_SUPP    := $(patsubst %,:suppressions=%,$(abspath $(wildcard tests/tsan.supp)))
-RUN_ENV       = CK_TIMEOUT_MULTIPLIER=$${CK_TIMEOUT_MULTIPLIER:-$(if $(ENV_$(MODE)),5,1)} \
+RUN_ENV       = CK_TIMEOUT_MULTIPLIER=$${CK_TIMEOUT_MULTIPLIER:-$(if $(ENV_$(MODE))$(EMULATOR),5,1)} \
                 CF_TEST_BIN=$(abspath $(B)/curfewd) $(ENV_$(MODE))
 SAME_LAYOUT   = $$(setarch -R true 2>/dev/null && echo setarch -R)
 ENV_asan      = ASAN_OPTIONS=$${ASAN_OPTIONS:-detect_stack_use_after_return=0} \
@@ -206,7 +233,12 @@ ENV_asan      = ASAN_OPTIONS=$${ASAN_OPTIONS:-detect_stack_use_after_return=0} \
 ENV_tsan      = TSAN_OPTIONS=$${TSAN_OPTIONS:-second_deadlock_stack=1$(TSAN_SUPP)} $(SAME_LAYOUT)
 
 unit: $(B)/test-unit ## unit tests: no network, no database (MODE=)
-	@env $(RUN_ENV) $<
+	@env $(RUN_ENV) $(EMULATOR) $<
+
+# Without those that ask the kernel for limits and figures, of which qemu has its own.
+unit-arm64: deps-arm64 ## unit tests on arm64, by qemu
+	+@$(MAKE_ALL) ARCH=arm64 test-unit
+	@CK_EXCLUDE_TAGS=kernel $(MAKE) --no-print-directory ARCH=arm64 unit
 
 integration: $(B)/test-integration $(B)/curfewd ## the library against a real PostgreSQL (MODE=)
 e2e: $(B)/test-e2e $(B)/curfewd ## the built service over real sockets (MODE=)
@@ -233,6 +265,13 @@ VALGRIND ?= valgrind --quiet --error-exitcode=99 --leak-check=full --show-leak-k
 valgrind: deps-tools ## unit tests under valgrind, in one process
 	+@$(MAKE_ALL) MODE=debug test-unit
 	@CK_FORK=no CK_EXCLUDE_TAGS=fork $(VALGRIND) build/debug/test-unit
+
+FUZZ_SECONDS ?= 600
+FUZZ_TARGET  ?= $(filter-out kit,$(basename $(notdir $(wildcard tests/fuzz/*.c))))
+
+fuzz: deps-tools ## search for inputs that break a promise (FUZZ_TARGET=all, FUZZ_SECONDS=600 each)
+	+@$(MAKE_ALL) MODE=fuzz $(FUZZ_TARGET:%=build/fuzz/fuzz-%)
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run.sh build/fuzz $(FUZZ_TARGET)
 
 ROUNDS      ?= 500
 RACE_CANCELS ?= 100000
@@ -287,9 +326,17 @@ check-headers: ## each public header compiles on its own, as C11 and as C++
 		echo "#include <$$header>" | $$as -Wall -Wextra -Werror -fsyntax-only -Iinclude $(PKG_CFLAGS) - \
 			|| exit 1; done; done
 
-check-readme: ## the README's example compiles
+$(B)/help: $(B)/curfewd
+	@$< --help >$@
+
+check-readme: $(B)/help ## the README's example compiles, its settings are those of --help
 	@sed -n '/^```c$$/,/^```$$/{ /^```/d; p }' README.md | \
 		gcc -std=c11 -x c -Wall -Wextra -Werror -Wno-missing-field-initializers -fsyntax-only -Iinclude -
+	@sed -n '/^\$$ curfewd --help$$/,/^```$$/{ //d; p }' README.md | \
+		diff -u --label README.md --label 'curfewd --help (make readme)' - $(B)/help >&2
+
+readme: $(B)/help ## bring the README's settings up to date
+	@sed -i -e '/^\$$ curfewd --help$$/,/^```$$/{ //!d }' -e '/^\$$ curfewd --help$$/r $(B)/help' README.md
 
 check-symbols: $(LIB) ## the library exports cf_ names only, and hides cf__ names
 	@readelf --syms --wide $(LIB) | awk '\
@@ -310,6 +357,7 @@ DEBS_run   := gcc libc6-dev pkg-config libmicrohttpd-dev libpq-dev libjansson-de
               uthash-dev libcurl4-openssl-dev postgresql
 DEBS_test  := check curl openssl pgbouncer
 DEBS_tools := clang clang-tidy clang-format valgrind
+DEBS_arm64 := gcc-aarch64-linux-gnu qemu-user-static
 HAS_run    := command -v gcc && command -v psql && $(PKG_CONFIG) --exists $(PACKAGES) && \
               echo "\#include <uthash.h>" | gcc -E - && \
               { [ -n "$$DATABASE_URL$$PGHOST$$PG_BINDIR" ] || command -v initdb || \
@@ -318,6 +366,7 @@ HAS_test   := command -v curl && command -v openssl && $(PKG_CONFIG) --exists ch
               PATH=$$PATH:/usr/sbin command -v pgbouncer
 HAS_tools  := for tool in $(DEBS_tools); do command -v $$tool || exit; done && \
               test -e "$$(clang --print-file-name=libclang_rt.tsan-$$(uname -m).a)"
+HAS_arm64  := command -v aarch64-linux-gnu-gcc && command -v qemu-aarch64-static
 # The sanitizers' runtime has the version of clang in its name.
 DEB_RT     := libclang-rt-$$(apt-cache depends clang 2>/dev/null | \
               sed -n "s/.*Depends: clang-//p" | grep . || echo 14)-dev
@@ -345,6 +394,12 @@ deps-tools: ## the same for sanitizers, valgrind and lint
 
 deps-list: # for tests/trixie.sh
 	@echo $(DEBS_run) $(DEBS_test)
+
+deps-arm64: ## the same for `make unit-arm64`, and the libraries, which go to build/
+	$(call need,$(HAS_arm64),$(DEBS_arm64))
+	@[ -e $(SYSROOT)/complete ] || { echo "  APT   $(SYSROOT)"; \
+		tests/sysroot.sh $(SYSROOT) arm64 $(filter-out pkg-config postgresql gcc,$(DEBS_run)) check && \
+		touch $(SYSROOT)/complete; }
 
 clean: ## remove what was built; the cluster in var/ stays
 	rm -rf build

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* One table makes the defaults, the parsing and --help: see config.h. */
+/* One table makes the defaults, the parsing, --help and --dump-config: see config.h. */
 #include "curfewd/config.h"
 
 #include <errno.h>
@@ -7,11 +7,15 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+#include "curfewd/config_file.h"
 
 /* Constants and types */
 
 enum type {
     TYPE_STRING,
+    TYPE_SECRET, /* Also by its variable's name and _FILE: a file that holds it. */
     TYPE_COUNT,
     TYPE_DURATION,
     TYPE_SIZE,
@@ -46,7 +50,7 @@ static const struct option options[] = {
      "address and port of the API"},
     {"admin", "CURFEW_ADMIN", TYPE_STRING, FIELD(admin), "127.0.0.1:8081", 0, 0,
      "address and port of the admin listener"},
-    {NULL, "DATABASE_URL", TYPE_STRING, FIELD(database_url), "", 0, 0,
+    {NULL, "DATABASE_URL", TYPE_SECRET, FIELD(database_url), "", 0, 0,
      "libpq URL or conninfo; without it, the PG* variables"},
     {"pool", "CURFEW_POOL", TYPE_COUNT, FIELD(pool), "16", 1, 10000,
      "connections to PostgreSQL for queries, in all"},
@@ -93,12 +97,22 @@ static const struct option options[] = {
      "of all request bodies in memory; more get 503"},
     {"half-close", "CURFEW_HALF_CLOSE", TYPE_BOOL, FIELD(half_close), "0", 0, 0,
      "serve a client that has shut down its sending side"},
+    {"core-dumps", "CURFEW_CORE_DUMPS", TYPE_BOOL, FIELD(core_dumps), "0", 0, 0,
+     "dump core when it crashes, with the secrets that are in it"},
     {"demo", "CURFEW_DEMO", TYPE_BOOL, FIELD(demo), "0", 0, 0, "serve /v1/sleep"},
 };
 
 #define N_OPTIONS (sizeof(options) / sizeof(options[0]))
 
-/* Internal helpers */
+_Static_assert(N_OPTIONS <= CONFIG_SETTINGS_MAX, "config.h has room for every setting");
+
+/* "a/long/path:65536: CURFEW_SETTING" */
+#define WHERE_SIZE 192
+
+#define FILE_SUFFIX "_FILE"
+#define MASK "********"
+
+/* Internal helpers: values */
 
 static void *field(struct config *config, const struct option *option)
 {
@@ -144,7 +158,8 @@ static enum cf_code parse_count(const struct option *option, const char *where, 
 
     errno = 0;
     value = strtoll(text, &end, 10);
-    if (errno != 0 || end == text || *end != '\0' || value < option->min || value > option->max) {
+    if (errno != 0 || end == text || *end != '\0' || strchr(" \t\n\v\f\r+", text[0]) != NULL ||
+        value < option->min || value > option->max) {
         (void)snprintf(right, sizeof(right), "a number from %" PRId64 " to %" PRId64, option->min,
                        option->max);
         return bad(where, text, right, err);
@@ -189,8 +204,9 @@ static enum cf_code parse_duration(const struct option *option, const char *wher
     char right[96];
     char *end;
     double value = strtod(text, &end);
+    bool is_decimal = end != text && strspn(text, "0123456789.") == (size_t)(end - text);
 
-    for (size_t i = 0; end != text && i < sizeof(units) / sizeof(units[0]); i++) {
+    for (size_t i = 0; is_decimal && i < sizeof(units) / sizeof(units[0]); i++) {
         double ns = value * (double)units[i].ns;
 
         if (strcmp(end, units[i].name) == 0 && ns >= (double)option->min &&
@@ -202,6 +218,29 @@ static enum cf_code parse_duration(const struct option *option, const char *wher
     (void)snprintf(right, sizeof(right),
                    "a duration such as 250ms, 5s or 1m, from %" PRId64 "ms to %" PRId64 "s",
                    option->min / CF_MS, option->max / CF_SECOND);
+    return bad(where, text, right, err);
+}
+
+/* Quotes are part of the value wherever it comes from, but for systemd, and are never meant. */
+static bool is_quoted(const char *text)
+{
+    size_t length = strlen(text);
+
+    return length >= 2 && (text[0] == '"' || text[0] == '\'') && text[length - 1] == text[0];
+}
+
+static enum cf_code parse_string(const struct option *option, const char *where, const char *text,
+                                 const char **out, struct cf_err *err)
+{
+    static const char right[] = "one line, without quotes around it or control characters";
+
+    if (!is_quoted(text) && !config_has_control(text)) {
+        *out = text;
+        return CF_OK;
+    }
+    if (option->type == TYPE_SECRET) {
+        return cf_err_set(err, CF_EINVAL, "%s: should be %s", where, right);
+    }
     return bad(where, text, right, err);
 }
 
@@ -239,8 +278,8 @@ static enum cf_code set(struct config *config, const struct option *option, cons
 {
     switch (option->type) {
     case TYPE_STRING:
-        *(const char **)field(config, option) = text;
-        return CF_OK;
+    case TYPE_SECRET:
+        return parse_string(option, where, text, field(config, option), err);
     case TYPE_COUNT:
         return parse_count(option, where, text, field(config, option), err);
     case TYPE_DURATION:
@@ -255,6 +294,8 @@ static enum cf_code set(struct config *config, const struct option *option, cons
     return cf_err_set(err, CF_EINTERNAL, "option of unknown type");
 }
 
+/* Internal helpers: where values come from */
+
 static const struct option *find_flag(const char *name, size_t length)
 {
     for (size_t i = 0; i < N_OPTIONS; i++) {
@@ -266,51 +307,381 @@ static const struct option *find_flag(const char *name, size_t length)
     return NULL;
 }
 
-static enum cf_code load_environment(struct config *config, struct cf_err *err)
+/* The option of that variable; *out_is_path: of the file that holds it. */
+static const struct option *find_variable(const char *name, bool *out_is_path)
 {
     for (size_t i = 0; i < N_OPTIONS; i++) {
-        const char *text = getenv(options[i].env);
-        enum cf_code code;
+        size_t length = strlen(options[i].env);
 
-        code = text != NULL ? set(config, &options[i], options[i].env, text, err)
-                            : set(config, &options[i], options[i].env, options[i].fallback, err);
-        if (code != CF_OK) {
-            return code;
+        if (strncmp(name, options[i].env, length) == 0 &&
+            (name[length] == '\0' ||
+             (options[i].type == TYPE_SECRET && strcmp(name + length, FILE_SUFFIX) == 0))) {
+            *out_is_path = name[length] != '\0';
+            return &options[i];
         }
+    }
+    return NULL;
+}
+
+static struct config_value *value_of(struct config *config, const struct option *option)
+{
+    return &config->values[option - options];
+}
+
+/* Take a value, unless there is one of a door that wins. In the same door the last one counts, but a
+ * secret and its file are two answers to one question. */
+static enum cf_code offer(struct config *config, const struct option *option,
+                          struct config_value value, struct cf_err *err)
+{
+    struct config_value *current = value_of(config, option);
+
+    if (option->type == TYPE_SECRET && value.door == current->door &&
+        value.is_path != current->is_path) {
+        return cf_err_set(err, CF_EINVAL, "%s and %s%s are both set: should be one of them",
+                          option->env, option->env, FILE_SUFFIX);
+    }
+    if (value.door >= current->door) {
+        *current = value;
     }
     return CF_OK;
 }
 
-/* One argument, "--name=value" or "--name value"; *i is moved past what was used. */
-static enum config_outcome load_flag(int argc, char **argv, int *i, struct config *config,
-                                     struct cf_err *err)
+static void offer_defaults(struct config *config)
+{
+    for (size_t i = 0; i < N_OPTIONS; i++) {
+        config->values[i] = (struct config_value){.text = options[i].fallback};
+    }
+}
+
+/* Of a secret's variables an empty one is none, as when compose passes on what is not set. */
+static enum cf_code offer_environment(struct config *config, struct cf_err *err)
+{
+    enum cf_code code = CF_OK;
+
+    for (size_t i = 0; code == CF_OK && i < N_OPTIONS; i++) {
+        struct config_value value = {.text = getenv(options[i].env), .door = CONFIG_ENVIRONMENT};
+        bool is_secret = options[i].type == TYPE_SECRET;
+        char name[64];
+
+        if (value.text != NULL && (!is_secret || value.text[0] != '\0')) {
+            code = offer(config, &options[i], value, err);
+        }
+        (void)snprintf(name, sizeof(name), "%s%s", options[i].env, FILE_SUFFIX);
+        value.text = is_secret ? getenv(name) : NULL;
+        value.is_path = true;
+        if (code == CF_OK && value.text != NULL && value.text[0] != '\0') {
+            code = offer(config, &options[i], value, err);
+        }
+    }
+    return code;
+}
+
+/* Whether it is a variable of libpq's, by its form. */
+static bool is_libpq(const char *name, size_t length)
+{
+    return length > 2 && strncmp(name, "PG", 2) == 0 &&
+           strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == length;
+}
+
+static enum cf_code offer_line(struct config *config, const struct config_line *line,
+                               unsigned number, struct cf_err *err)
+{
+    struct config_value value = {.text = line->value, .door = CONFIG_FILE, .line = number};
+    const struct option *option = find_variable(line->key, &value.is_path);
+    char quoted[QUOTED_SIZE];
+
+    if (option != NULL) {
+        return offer(config, option, value, err);
+    }
+    if (!is_libpq(line->key, strlen(line->key))) {
+        return cf_err_set(err, CF_EINVAL, "unknown setting %s: --help lists them",
+                          quote(line->key, strlen(line->key), quoted));
+    }
+    if (config_has_control(line->value)) {
+        return cf_err_set(err, CF_EINVAL, "%s: should be without control characters", line->key);
+    }
+    return setenv(line->key, line->value, 0) == 0
+               ? CF_OK
+               : cf_err_set(err, CF_ENOMEM, "no memory for %s", line->key);
+}
+
+/* Have the configuration own the text of a file. */
+static enum cf_code keep_text(struct config *config, const char *path, char **out,
+                              struct cf_err *err)
+{
+    struct config_text *text;
+    enum cf_code code = config_file_read(path, &text, err);
+
+    if (code != CF_OK) {
+        return code;
+    }
+    text->next = config->texts;
+    config->texts = text;
+    *out = text->data;
+    return CF_OK;
+}
+
+static enum cf_code offer_file(struct config *config, struct cf_err *err)
+{
+    char quoted[QUOTED_SIZE];
+    const char *name = quote(config->file, strlen(config->file), quoted);
+    struct config_lines lines = {.rest = NULL};
+    struct config_line line;
+    enum cf_code code = keep_text(config, config->file, &lines.rest, err);
+
+    if (code != CF_OK) {
+        return cf_err_wrap(err, code, "--config %s", name);
+    }
+    do {
+        code = config_file_next(&lines, &line, err);
+        if (code == CF_OK && line.key != NULL) {
+            code = offer_line(config, &line, lines.number, err);
+        }
+    } while (code == CF_OK && line.key != NULL);
+    return code == CF_OK ? CF_OK : cf_err_wrap(err, code, "%s:%u", name, lines.number);
+}
+
+/* The value of a flag: "--name=value" or "--name value", where *i is moved past what was used. A
+ * flag of 0 or 1 stands alone for 1. NULL: there is none. */
+static const char *flag_value(int argc, char **argv, int *i, bool is_switch)
+{
+    const char *equals = strchr(argv[*i], '=');
+
+    if (equals != NULL) {
+        return equals + 1;
+    }
+    if (is_switch) {
+        return "1";
+    }
+    *i += 1;
+    return *i < argc && strncmp(argv[*i], "--", 2) != 0 ? argv[*i] : NULL;
+}
+
+static enum cf_code offer_flag(int argc, char **argv, int *i, struct config *config,
+                               struct cf_err *err)
 {
     const char *name = argv[*i] + 2;
-    const char *equals = strchr(name, '=');
-    size_t length = equals != NULL ? (size_t)(equals - name) : strlen(name);
+    size_t length = strcspn(name, "=");
+    bool is_file = length == strlen("config") && strncmp(name, "config", length) == 0;
     const struct option *option = find_flag(name, length);
-    const char *value = equals != NULL ? equals + 1 : NULL;
+    struct config_value value = {.door = CONFIG_FLAG};
     char quoted[QUOTED_SIZE];
-    char where[64];
 
-    if (option == NULL) {
+    if (option == NULL && !is_file) {
         /* Without its value: that of a --database-url, which is none of ours, holds a password. */
-        (void)cf_err_set(err, CF_EINVAL, "unknown flag --%s: --help lists them",
-                         quote(name, length, quoted));
-        return CONFIG_USAGE;
+        return cf_err_set(err, CF_EINVAL, "unknown flag --%s: --help lists them",
+                          quote(name, length, quoted));
     }
-    if (value == NULL && option->type == TYPE_BOOL) {
-        value = "1";
-    } else if (value == NULL) {
-        *i += 1;
-        value = *i < argc && strncmp(argv[*i], "--", 2) != 0 ? argv[*i] : NULL;
+    value.text = flag_value(argc, argv, i, option != NULL && option->type == TYPE_BOOL);
+    if (value.text == NULL) {
+        return cf_err_set(err, CF_EINVAL, "--%.*s needs a value: %s", (int)length, name,
+                          option != NULL ? option->help : "a file of settings");
     }
-    if (value == NULL) {
-        (void)cf_err_set(err, CF_EINVAL, "--%s needs a value: %s", option->flag, option->help);
-        return CONFIG_USAGE;
+    if (option != NULL) {
+        return offer(config, option, value, err);
     }
-    (void)snprintf(where, sizeof(where), "--%s", option->flag);
-    return set(config, option, where, value, err) == CF_OK ? CONFIG_OK : CONFIG_BAD;
+    config->file = value.text;
+    return CF_OK;
+}
+
+static enum cf_code offer_flags(int argc, char **argv, struct config *config, bool *out_dump,
+                                struct cf_err *err)
+{
+    enum cf_code code = CF_OK;
+
+    for (int i = 1; code == CF_OK && i < argc; i++) {
+        char quoted[QUOTED_SIZE];
+
+        if (strcmp(argv[i], "--dump-config") == 0) {
+            *out_dump = true;
+        } else if (strncmp(argv[i], "--", 2) == 0) {
+            code = offer_flag(argc, argv, &i, config, err);
+        } else {
+            code = cf_err_set(err, CF_EINVAL, "unexpected argument \"%s\": --help says more",
+                              quote(argv[i], strlen(argv[i]), quoted));
+        }
+    }
+    return code;
+}
+
+/* Internal helpers: what they come to */
+
+/* How an error names a setting: by the door that its value came through. */
+static const char *name_of(const struct config *config, size_t i, char out[WHERE_SIZE])
+{
+    const struct config_value *value = &config->values[i];
+    const char *suffix = value->is_path ? FILE_SUFFIX : "";
+    char quoted[QUOTED_SIZE];
+
+    if (value->door == CONFIG_FLAG) {
+        (void)snprintf(out, WHERE_SIZE, "--%s", options[i].flag);
+    } else if (value->door == CONFIG_FILE) {
+        (void)snprintf(out, WHERE_SIZE, "%s:%u: %s%s",
+                       quote(config->file, strlen(config->file), quoted), value->line,
+                       options[i].env, suffix);
+    } else {
+        (void)snprintf(out, WHERE_SIZE, "%s%s", options[i].env, suffix);
+    }
+    return out;
+}
+
+/* Read what a secret's file holds: everything but the newline at its end. */
+static enum cf_code read_secret(struct config *config, size_t i, const char **out,
+                                struct cf_err *err)
+{
+    const char *path = config->values[i].text;
+    char where[WHERE_SIZE];
+    char quoted[QUOTED_SIZE];
+    char *text;
+    enum cf_code code = keep_text(config, path, &text, err);
+
+    if (code != CF_OK) {
+        return cf_err_wrap(err, code, "%s %s", name_of(config, i, where),
+                           quote(path, strlen(path), quoted));
+    }
+    text[strcspn(text, "\r\n")] = '\0';
+    *out = text;
+    return CF_OK;
+}
+
+static enum cf_code set_all(struct config *config, struct cf_err *err)
+{
+    enum cf_code code = CF_OK;
+
+    for (size_t i = 0; code == CF_OK && i < N_OPTIONS; i++) {
+        const char *text = config->values[i].text;
+        char where[WHERE_SIZE];
+
+        if (config->values[i].is_path) {
+            code = read_secret(config, i, &text, err);
+        }
+        if (code == CF_OK) {
+            code = set(config, &options[i], name_of(config, i, where), text, err);
+        }
+    }
+    return code;
+}
+
+static size_t index_of(size_t offset)
+{
+    size_t i = 0;
+
+    while (options[i].offset != offset) {
+        i++;
+    }
+    return i;
+}
+
+/* What each may be alone, and not together. A default that nobody chose follows the cap that
+ * somebody did. */
+/* A default timeout that nobody chose follows a lower cap; one that was chosen is not cut silently. */
+static enum cf_code check_default_timeout(struct config *config, struct cf_err *err)
+{
+    size_t at = index_of(FIELD(default_timeout_ns));
+    const struct config_value *cap = &config->values[index_of(FIELD(max_timeout_ns))];
+    char where[WHERE_SIZE];
+    char right[96];
+    char quoted[QUOTED_SIZE];
+
+    if (config->default_timeout_ns <= config->max_timeout_ns) {
+        return CF_OK;
+    }
+    if (config->values[at].door == CONFIG_DEFAULT) {
+        config->values[at].text = cap->text;
+        config->default_timeout_ns = config->max_timeout_ns;
+        return CF_OK;
+    }
+    (void)snprintf(right, sizeof(right), "no longer than --max-timeout, %s",
+                   quote(cap->text, strlen(cap->text), quoted));
+    return bad(name_of(config, at, where), config->values[at].text, right, err);
+}
+
+static enum cf_code check_together(struct config *config, struct cf_err *err)
+{
+    if (config->body_size > config->bodies_size) {
+        return cf_err_set(err, CF_EINVAL,
+                          "a body size of %" PRId64 " bytes does not fit into %" PRId64
+                          " bytes for all bodies",
+                          config->body_size, config->bodies_size);
+    }
+    if (config->loops > config->pool) {
+        return cf_err_set(err, CF_EINVAL,
+                          "%" PRId64
+                          " loops need a pool of at least as many connections, not %" PRId64,
+                          config->loops, config->pool);
+    }
+    return check_default_timeout(config, err);
+}
+
+static enum cf_code load_values(struct config *config, struct cf_err *err)
+{
+    enum cf_code code = config->file != NULL ? offer_file(config, err) : CF_OK;
+
+    if (code == CF_OK) {
+        code = offer_environment(config, err);
+    }
+    if (code == CF_OK) {
+        code = set_all(config, err);
+    }
+    return code == CF_OK ? check_together(config, err) : code;
+}
+
+/* Internal helpers: dump */
+
+static const char *name_of_door(const struct config *config, size_t i, char out[WHERE_SIZE])
+{
+    const struct config_value *value = &config->values[i];
+    char quoted[QUOTED_SIZE];
+
+    switch (value->door) {
+    case CONFIG_DEFAULT:
+        return value->text == options[i].fallback ? "default" : "default, cut to --max-timeout";
+    case CONFIG_FILE:
+        (void)snprintf(out, WHERE_SIZE, "%s:%u", quote(config->file, strlen(config->file), quoted),
+                       value->line);
+        return out;
+    case CONFIG_ENVIRONMENT:
+        return "environment";
+    case CONFIG_FLAG:
+        return "command line";
+    }
+    return "";
+}
+
+/* What libpq will find in the environment: it is a part of the configuration too. */
+static void dump_libpq(FILE *file)
+{
+    for (char **at = environ; *at != NULL; at++) {
+        size_t length = strcspn(*at, "=");
+
+        if (!is_libpq(*at, length) || (*at)[length] == '\0') {
+            continue;
+        }
+        if (strncmp(*at, "PGPASSWORD=", strlen("PGPASSWORD=")) == 0 || config_has_control(*at)) {
+            (void)fprintf(file, "\n# libpq's (environment)\n#%.*s=%s\n", (int)length, *at, MASK);
+        } else {
+            (void)fprintf(file, "\n# libpq's (environment)\n%s\n", *at);
+        }
+    }
+}
+
+/* Flags that are no settings. */
+static void print_actions(FILE *file)
+{
+    static const struct {
+        const char *flag;
+        const char *help;
+    } actions[] = {
+        {"--config FILE", "read settings from a file"},
+        {"--dump-config", "print every setting with its value, secrets masked, for --config"},
+        {"--help", "print this"},
+        {"--version", "print the versions of the service and its libraries"},
+    };
+
+    for (size_t i = 0; i < sizeof(actions) / sizeof(actions[0]); i++) {
+        (void)fprintf(file, "  %-73s %s\n", actions[i].flag, actions[i].help);
+    }
+    (void)fprintf(file, "\n");
 }
 
 /* Operations */
@@ -318,6 +689,7 @@ static enum config_outcome load_flag(int argc, char **argv, int *i, struct confi
 enum config_outcome config_load(int argc, char **argv, struct config *out, struct cf_err *err)
 {
     struct config config = {.listen = NULL};
+    bool dump = false;
 
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
@@ -327,39 +699,46 @@ enum config_outcome config_load(int argc, char **argv, struct config *out, struc
             return CONFIG_VERSION;
         }
     }
-    if (load_environment(&config, err) != CF_OK) {
-        return CONFIG_BAD;
+    offer_defaults(&config);
+    if (offer_flags(argc, argv, &config, &dump, err) != CF_OK) {
+        return CONFIG_USAGE;
     }
-    for (int i = 1; i < argc; i++) {
-        enum config_outcome outcome;
-        char quoted[QUOTED_SIZE];
-
-        if (strncmp(argv[i], "--", 2) != 0) {
-            (void)cf_err_set(err, CF_EINVAL, "unexpected argument \"%s\": --help says more",
-                             quote(argv[i], strlen(argv[i]), quoted));
-            return CONFIG_USAGE;
-        }
-        outcome = load_flag(argc, argv, &i, &config, err);
-        if (outcome != CONFIG_OK) {
-            return outcome;
-        }
-    }
-    if (config.body_size > config.bodies_size) {
-        (void)cf_err_set(err, CF_EINVAL,
-                         "a body size of %" PRId64 " bytes does not fit into %" PRId64
-                         " bytes for all bodies",
-                         config.body_size, config.bodies_size);
-        return CONFIG_BAD;
-    }
-    if (config.loops > config.pool) {
-        (void)cf_err_set(err, CF_EINVAL,
-                         "%" PRId64
-                         " loops need a pool of at least as many connections, not %" PRId64,
-                         config.loops, config.pool);
+    if (load_values(&config, err) != CF_OK) {
+        config_free(&config);
         return CONFIG_BAD;
     }
     *out = config;
-    return CONFIG_OK;
+    return dump ? CONFIG_DUMP : CONFIG_OK;
+}
+
+void config_free(struct config *config)
+{
+    while (config->texts != NULL) {
+        struct config_text *text = config->texts;
+
+        config->texts = text->next;
+        free(text);
+    }
+}
+
+void config_dump(const struct config *config, FILE *file)
+{
+    (void)fprintf(file, "# Every setting of curfewd, where its value comes from, and the value;\n"
+                        "# what is secret is masked, and so commented out. A file for --config.\n");
+    for (size_t i = 0; i < N_OPTIONS; i++) {
+        const struct config_value *value = &config->values[i];
+        bool is_secret = options[i].type == TYPE_SECRET && !value->is_path;
+        char where[WHERE_SIZE];
+
+        (void)fprintf(file, "\n# %s (%s)\n", options[i].help, name_of_door(config, i, where));
+        if (is_secret) {
+            (void)fprintf(file, "#%s=%s\n", options[i].env, value->text[0] != '\0' ? MASK : "");
+        } else {
+            (void)fprintf(file, "%s%s=%s\n", options[i].env, value->is_path ? FILE_SUFFIX : "",
+                          value->text);
+        }
+    }
+    dump_libpq(file);
 }
 
 void config_print_help(FILE *file)
@@ -379,11 +758,17 @@ void config_print_help(FILE *file)
         }
         (void)fprintf(file, "  %-25s %-30s %-16s %s\n", flag, option->env, option->fallback,
                       option->help);
+        if (option->type == TYPE_SECRET) {
+            (void)fprintf(file, "  %-25s %s%-*s %-16s %s\n", "", option->env,
+                          30 - (int)strlen(option->env), FILE_SUFFIX, "", "a file that holds it");
+        }
     }
-    (void)fprintf(file, "  %-73s %s\n  %-73s %s\n\n", "--help", "print this", "--version",
-                  "print the versions of the service and its libraries");
+    print_actions(file);
     (void)fprintf(
-        file, "A flag wins over its environment variable. A flag of 0 or 1 stands alone for 1,\n"
-              "or takes its value behind an equals sign: --demo, --demo=0.\n\n"
-              "Exit status: 0 clean, 1 failed, 2 wrong usage, 78 wrong configuration.\n");
+        file,
+        "A flag wins over its environment variable, that over the file, that over the default.\n"
+        "A flag of 0 or 1 stands alone for 1, or takes its value behind an equals sign:\n"
+        "--demo, --demo=0. The file has lines of VARIABLE=VALUE, as docker's --env-file and\n"
+        "systemd's EnvironmentFile have, and may have libpq's PG* variables as well.\n\n"
+        "Exit status: 0 clean, 1 failed, 2 wrong usage, 78 wrong configuration.\n");
 }

@@ -1,14 +1,39 @@
 /* SPDX-License-Identifier: MIT */
-/* The service's configuration: flag, else environment variable, else default, from one table. */
+/* The service's configuration: flag, else environment variable, else --config's file, else default,
+ * from one table.
+ *
+ * Only the value that wins is looked at: a flag helps against a bad variable. */
 #ifndef CURFEWD_CONFIG_H
 #define CURFEWD_CONFIG_H
 
+#include <stdbool.h>
 #include <stdio.h>
 
 #include <curfew/err.h>
 #include <curfew/pg.h>
 
-/* Constant after config_load(). Strings are static, of argv or of the environment. */
+/* Settings that the table may have. */
+#define CONFIG_SETTINGS_MAX 64
+
+struct config_text;
+
+/* Where a value came from; each wins over those before. */
+enum config_door {
+    CONFIG_DEFAULT,
+    CONFIG_FILE,
+    CONFIG_ENVIRONMENT,
+    CONFIG_FLAG,
+};
+
+/* A value as it was given. */
+struct config_value {
+    const char *text; /* The path, if it is one. */
+    enum config_door door;
+    unsigned line; /* In --config's file. */
+    bool is_path;  /* Of a file that holds the value. */
+};
+
+/* Constant after config_load(). Strings are static, of argv, of the environment or of `texts`. */
 struct config {
     const char *listen;
     const char *admin;
@@ -35,19 +60,31 @@ struct config {
     int64_t body_size;
     int64_t bodies_size;
     bool half_close;
+    bool core_dumps;
     bool demo;
+
+    struct config_value values[CONFIG_SETTINGS_MAX]; /* In the order of the table. */
+    const char *file;                                /* --config's, or NULL. */
+    struct config_text *texts;                       /* Owned: config_free(). */
 };
 
 enum config_outcome {
     CONFIG_OK,
     CONFIG_HELP,    /* --help: print it and leave with 0. */
     CONFIG_VERSION, /* --version: the same. */
+    CONFIG_DUMP,    /* --dump-config: the same; *out is as with OK. */
     CONFIG_USAGE,   /* A flag is wrong: exit status 2. */
     CONFIG_BAD,     /* A value is wrong: exit status 78. */
 };
 
-/* Read flags and environment into *out. On USAGE and BAD `err` says what is wrong and what is right. */
+/* Read flags, environment and --config's file into *out, and libpq's PG* variables that the file has
+ * into the environment, if they are not there. On USAGE and BAD `err` says what is wrong and what is
+ * right, and *out is untouched. Ownership: the caller owns what *out holds, config_free(). */
 enum config_outcome config_load(int argc, char **argv, struct config *out, struct cf_err *err);
+void config_free(struct config *config);
+
+/* Print every setting with its value, secrets masked, and where it came from: a file for --config. */
+void config_dump(const struct config *config, FILE *file);
 
 void config_print_help(FILE *file);
 

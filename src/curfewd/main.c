@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -74,6 +75,17 @@ static void open_standard_descriptors(void)
     if (fd >= 0) {
         (void)close(fd);
     }
+}
+
+/* A core holds the database's password and what clients have sent. A core that is piped to a program
+ * knows no limit of size, but asks whether the process is dumpable; what cannot be forbidden is as
+ * the system has it. */
+static void forbid_core_dumps(void)
+{
+    const struct rlimit none = {0, 0};
+
+    (void)setrlimit(RLIMIT_CORE, &none);
+    (void)prctl(PR_SET_DUMPABLE, 0);
 }
 
 static size_t choose_loops(const struct config *config)
@@ -364,7 +376,7 @@ static int complain(enum exit_status status, const struct cf_err *err)
     return (int)status;
 }
 
-/* What was asked for, --help or --version, has to arrive. Returns the exit status. */
+/* What was asked for, such as --help, has to arrive. Returns the exit status. */
 static int flush_output(void)
 {
     struct cf_err err;
@@ -381,6 +393,9 @@ static int serve(struct service *service)
     struct cf_err err;
     sigset_t signals;
 
+    if (!service->config.core_dumps) {
+        forbid_core_dumps();
+    }
     block_signals(&signals);
     prepare_descriptors(&service->config);
     if (log_start(STDOUT_FILENO, &err) != CF_OK) {
@@ -411,6 +426,10 @@ int main(int argc, char **argv)
     switch (config_load(argc, argv, &service.config, &err)) {
     case CONFIG_OK:
         status = serve(&service);
+        break;
+    case CONFIG_DUMP:
+        config_dump(&service.config, stdout);
+        status = flush_output();
         break;
     case CONFIG_HELP:
         config_print_help(stdout);

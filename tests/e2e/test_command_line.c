@@ -4,9 +4,12 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -143,6 +146,138 @@ START_TEST(flag_wins_over_environment)
 }
 END_TEST
 
+START_TEST(flag_wins_over_bad_setting)
+{
+    service_run(ARGS("--pool=3", "--dump-config"), ARGS("CURFEW_POOL=many"), &run);
+    ck_assert_msg(run.status == 0, "%s", run.err);
+    ck_assert_ptr_nonnull(strstr(run.out, "(command line)\nCURFEW_POOL=3\n"));
+}
+END_TEST
+
+START_TEST(default_timeout_above_max_is_refused)
+{
+    service_run(NULL, ARGS("CURFEW_DEFAULT_TIMEOUT=2s", "CURFEW_MAX_TIMEOUT=1s"), &run);
+    expect_complaint(78,
+                     "CURFEW_DEFAULT_TIMEOUT=\"2s\": should be no longer than --max-timeout, 1s");
+}
+END_TEST
+
+/* file */
+
+/* A file in memory that a child can read by its path, which stays valid. */
+static const char *file_of(const char *text)
+{
+    static char path[64];
+    int fd = memfd_create("config", 0);
+
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+    (void)snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)getpid(), fd);
+    return path;
+}
+
+START_TEST(bad_line_of_file_is_named)
+{
+    service_run(ARGS("--config", file_of("CURFEW_POOL=4\nCURFEW_BOOL=4\n")), NULL, &run);
+    expect_complaint(78, ":2: unknown setting CURFEW_BOOL: --help lists them");
+    service_run(ARGS("--config=/nowhere"), NULL, &run);
+    expect_complaint(78, "--config /nowhere: cannot open it: No such file or directory");
+}
+END_TEST
+
+static void cut_comments(char *text)
+{
+    char *to = text;
+
+    for (char *at = text; *at != '\0';) {
+        size_t size = strcspn(at, "\n") + 1;
+
+        if (*at != '#') {
+            memmove(to, at, size);
+            to += size;
+        }
+        at += size;
+    }
+    *to = '\0';
+}
+
+START_TEST(dump_can_be_used_as_file)
+{
+    static struct service_run again;
+
+    service_run(ARGS("--dump-config", "--pool=3"),
+                ARGS("CURFEW_HEAD_TIMEOUT=2s", "DATABASE_URL=postgresql://u:sesame@h/d"), &run);
+    ck_assert_msg(run.status == 0, "%s", run.err);
+    ck_assert_ptr_null(strstr(run.out, "sesame"));
+    service_run(ARGS("--config", file_of(run.out), "--dump-config"), NULL, &again);
+    ck_assert_msg(again.status == 0, "%s", again.err);
+    cut_comments(run.out);
+    cut_comments(again.out);
+    ck_assert_ptr_nonnull(strstr(run.out, "CURFEW_POOL=3\n"));
+    ck_assert_str_eq(run.out, again.out);
+}
+END_TEST
+
+/* secrets */
+
+/* The owner of a process's files in /proc is root if it leaves no core and nobody may look into its
+ * memory, and else its user: so it runs as nobody if we are root. */
+static struct service *start_with_cores(const char *setting)
+{
+    const char *const *wrapper = geteuid() == 0 ? ARGS("setpriv", "--reuid=65534", "--clear-groups",
+                                                       "prlimit", "--core=0:unlimited")
+                                                : ARGS("prlimit", "--core=0:unlimited");
+
+    return service_start_under(wrapper, NULL, ARGS(setting));
+}
+
+static uid_t owner_of_memory(pid_t pid)
+{
+    struct stat stat_of;
+    char path[64];
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/mem", (int)pid);
+    ck_assert_int_eq(stat(path, &stat_of), 0);
+    return stat_of.st_uid;
+}
+
+/* The soft and the hard limit, "0 0". */
+static void core_limit_of(pid_t pid, char out[64])
+{
+    char path[64];
+    char line[256];
+    FILE *file;
+    char soft[24] = "";
+    char hard[24] = "";
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/limits", (int)pid);
+    file = fopen(path, "re");
+    ck_assert_ptr_nonnull(file);
+    while (fgets(line, sizeof(line), file) != NULL) {
+        if (sscanf(line, "Max core file size %23s %23s", soft, hard) == 2) {
+            break;
+        }
+    }
+    (void)fclose(file);
+    (void)snprintf(out, 64, "%s %s", soft, hard);
+}
+
+START_TEST(core_is_dumped_only_if_asked_for)
+{
+    struct service *service = start_with_cores("CURFEW_CORE_DUMPS=0");
+    char limit[64];
+
+    ck_assert_uint_eq(owner_of_memory(service->pid), 0);
+    core_limit_of(service->pid, limit);
+    ck_assert_str_eq(limit, "0 0");
+
+    service = start_with_cores("CURFEW_CORE_DUMPS=1");
+    ck_assert_uint_ne(owner_of_memory(service->pid), 0);
+    core_limit_of(service->pid, limit);
+    ck_assert_str_eq(limit, "0 unlimited");
+}
+END_TEST
+
 /* descriptors */
 
 /* Start it with a standard output of our own, or with none of the three. */
@@ -274,6 +409,8 @@ Suite *suite_command_line(void)
     Suite *suite = suite_create("command_line");
     TCase *flags = tcase_create("flags");
     TCase *environment = tcase_create("environment");
+    TCase *file = tcase_create("file");
+    TCase *secrets = tcase_create("secrets");
     TCase *descriptors = tcase_create("descriptors");
     TCase *port = tcase_create("port");
 
@@ -288,8 +425,20 @@ Suite *suite_command_line(void)
                         sizeof(bad_settings) / sizeof(bad_settings[0]));
     tcase_add_test(environment, password_of_bad_url_is_not_repeated);
     tcase_add_test(environment, flag_wins_over_environment);
+    tcase_add_test(environment, flag_wins_over_bad_setting);
+    tcase_add_test(environment, default_timeout_above_max_is_refused);
     tcase_set_timeout(environment, 15);
     suite_add_tcase(suite, environment);
+
+    tcase_add_test(file, bad_line_of_file_is_named);
+    tcase_add_test(file, dump_can_be_used_as_file);
+    tcase_set_timeout(file, 15);
+    suite_add_tcase(suite, file);
+
+    tcase_add_checked_fixture(secrets, NULL, teardown);
+    tcase_add_test(secrets, core_is_dumped_only_if_asked_for);
+    tcase_set_timeout(secrets, 30);
+    suite_add_tcase(suite, secrets);
 
     tcase_add_test(descriptors, closed_descriptors_are_not_reused);
     tcase_add_test(descriptors, output_that_cannot_be_written_is_a_failure);

@@ -45,6 +45,8 @@
     X(quota)                                                                                       \
     X(arena)                                                                                       \
     X(config)                                                                                      \
+    X(config_file)                                                                                 \
+    X(corpus)                                                                                      \
     X(log)                                                                                         \
     X(cpus)                                                                                        \
     X(page)                                                                                        \

@@ -40,6 +40,7 @@ static const struct {
     {"--body-size", "CURFEW_BODY_SIZE", "1m", "0"},
     {"--bodies-size", "CURFEW_BODIES_SIZE", "64m", "64g"},
     {"--half-close", "CURFEW_HALF_CLOSE", "0", "yes"},
+    {"--core-dumps", "CURFEW_CORE_DUMPS", "0", "no"},
     {"--demo", "CURFEW_DEMO", "0", "2"},
 };
 
@@ -136,6 +137,7 @@ START_TEST(load_of_nothing_gives_defaults)
     ck_assert_int_eq(config.body_size, 1024 * 1024);
     ck_assert_int_eq(config.bodies_size, 64 * 1024 * 1024);
     ck_assert(!config.half_close);
+    ck_assert(!config.core_dumps);
     ck_assert(!config.demo);
 }
 END_TEST
@@ -168,6 +170,7 @@ static void expect_others(void)
     ck_assert_int_eq(config.body_size, 2 * 1024 * 1024);
     ck_assert_int_eq(config.bodies_size, 3 * 1024 * 1024);
     ck_assert(config.half_close);
+    ck_assert(config.core_dumps);
     ck_assert(config.demo);
 }
 
@@ -180,7 +183,7 @@ static const char *const others[N_SETTINGS] = {
     "9",       "10",          "10.0.0.0/8",
     "curfew",  "5000",        "4k",
     "50",      "2m",          "3072k",
-    "1",       "true",
+    "1",       "1",           "true",
 };
 
 static bool is_switch(const char *flag)
@@ -230,6 +233,15 @@ START_TEST(load_flag_wins_over_variable)
     expect(load("--pool=4", "--demo=0", NULL), CONFIG_OK);
     ck_assert_int_eq(config.pool, 4);
     ck_assert(!config.demo);
+}
+END_TEST
+
+/* What loses is not looked at. */
+START_TEST(load_flag_wins_over_bad_variable)
+{
+    ck_assert_int_eq(setenv("CURFEW_POOL", "many", 1), 0);
+    expect(load("--pool=5", NULL, NULL), CONFIG_OK);
+    ck_assert_int_eq(config.pool, 5);
 }
 END_TEST
 
@@ -283,7 +295,7 @@ static const struct {
     {"--connections=1", offsetof(struct config, connections), 1},
     {"--connections=1000000", offsetof(struct config, connections), 1000000},
     {"--default-timeout=1ms", offsetof(struct config, default_timeout_ns), CF_MS},
-    {"--default-timeout=60m", offsetof(struct config, default_timeout_ns), 3600 * CF_SECOND},
+    {"--default-timeout=1m", offsetof(struct config, default_timeout_ns), 60 * CF_SECOND},
     {"--default-timeout=1.5s", offsetof(struct config, default_timeout_ns), 1500 * CF_MS},
     {"--max-timeout=1ms", offsetof(struct config, max_timeout_ns), CF_MS},
     {"--max-timeout=3600s", offsetof(struct config, max_timeout_ns), 3600 * CF_SECOND},
@@ -350,6 +362,8 @@ static const struct {
     {"--pool=4 ", "a number from 1 to 10000"},
     {"--pool=0x10", "a number from 1 to 10000"},
     {"--pool=1.5", "a number from 1 to 10000"},
+    {"--pool= 4", "a number from 1 to 10000"},
+    {"--pool=+4", "a number from 1 to 10000"},
     {"--pool=9223372036854775808", "a number from 1 to 10000"},
     {"--pool=18446744073709551617", "a number from 1 to 10000"},
     {"--loops=-1", "a number from 0 to 256"},
@@ -375,6 +389,11 @@ static const struct {
     {"--grace=1us", "250ms, 5s or 1m"},
     {"--grace=nans", "250ms, 5s or 1m"},
     {"--grace=infs", "250ms, 5s or 1m"},
+    {"--grace= 5s", "250ms, 5s or 1m"},
+    {"--grace=+5s", "250ms, 5s or 1m"},
+    {"--grace=0x5s", "250ms, 5s or 1m"},
+    {"--grace=5e2ms", "250ms, 5s or 1m"},
+    {"--grace=.s", "250ms, 5s or 1m"},
     {"--grace=-infs", "250ms, 5s or 1m"},
     {"--grace=1e400s", "250ms, 5s or 1m"},
     {"--head-size=4095", "from 4096 to 30720 bytes"},
@@ -389,6 +408,8 @@ static const struct {
     {"--demo=2", "1 or 0"},
     {"--demo=TRUE", "1 or 0"},
     {"--half-close=01", "1 or 0"},
+    {"--listen=\"[::1]:1\"", "without quotes around it"},
+    {"--listen='[::1]:1'", "without quotes around it"},
     {"--cancel=", "auto, control, async or pqcancel"},
     {"--cancel=Auto", "auto, control, async or pqcancel"},
     {"--cancel=control,pqcancel", "auto, control, async or pqcancel"},
@@ -422,6 +443,26 @@ START_TEST(load_names_bad_variable)
     (void)snprintf(named, sizeof(named), "%s=\"%s\": should be ", settings[_i].env,
                    settings[_i].bad);
     ck_assert_msg(strncmp(err.msg, named, strlen(named)) == 0, "not \"%s...\": %s", named, err.msg);
+}
+END_TEST
+
+/* It would be cut for every request, and nobody told. */
+START_TEST(load_refuses_default_timeout_above_max)
+{
+    ck_assert_int_eq(setenv("CURFEW_DEFAULT_TIMEOUT", "90s", 1), 0);
+    expect(load(NULL, NULL, NULL), CONFIG_BAD);
+    ck_assert_str_eq(err.msg, "CURFEW_DEFAULT_TIMEOUT=\"90s\": should be no longer than "
+                              "--max-timeout, 60s");
+    expect(load("--max-timeout=90s", NULL, NULL), CONFIG_OK);
+    ck_assert_int_eq(config.default_timeout_ns, 90 * CF_SECOND);
+}
+END_TEST
+
+START_TEST(load_cuts_default_timeout_that_nobody_chose)
+{
+    expect(load("--max-timeout=250ms", NULL, NULL), CONFIG_OK);
+    ck_assert_int_eq(config.default_timeout_ns, 250 * CF_MS);
+    ck_assert_int_eq(config.max_timeout_ns, 250 * CF_MS);
 }
 END_TEST
 
@@ -462,6 +503,8 @@ static const struct {
     {{"--pool"}, "--pool needs a value: connections to PostgreSQL for queries, in all"},
     {{"--demo", "--listen"}, "--listen needs a value: address and port of the API"},
     {{"--listen", "--pool", "4"}, "--listen needs a value: address and port of the API"},
+    {{"--config"}, "--config needs a value: a file of settings"},
+    {{"--configs=a"}, "unknown flag --configs: --help lists them"},
 };
 
 START_TEST(load_refuses_misuse)
@@ -630,6 +673,7 @@ Suite *suite_config(void)
     tcase_add_test(source, load_reads_every_variable);
     tcase_add_loop_test(source, load_reads_every_flag, 0, 2);
     tcase_add_test(source, load_flag_wins_over_variable);
+    tcase_add_test(source, load_flag_wins_over_bad_variable);
     tcase_add_test(source, load_last_flag_wins);
     tcase_add_test(source, load_value_may_hold_an_equals_sign);
     tcase_add_test(source, load_switch_alone_means_1);
@@ -644,6 +688,8 @@ Suite *suite_config(void)
     tcase_add_loop_test(value, load_names_bad_variable, 0, N_SETTINGS);
     tcase_add_test(value, load_refuses_more_loops_than_pool);
     tcase_add_test(value, load_refuses_a_body_larger_than_all);
+    tcase_add_test(value, load_refuses_default_timeout_above_max);
+    tcase_add_test(value, load_cuts_default_timeout_that_nobody_chose);
     suite_add_tcase(suite, value);
 
     tcase_add_checked_fixture(usage, setup, setup);

@@ -724,8 +724,13 @@ Suite *suite_fiber(void)
     tcase_add_checked_fixture(tc, setup_loop, end_loop);
     tcase_add_test(tc, pool_gives_the_stack_of_an_ended_fiber_to_the_next);
     tcase_add_test(tc, pool_gives_the_last_stack_first);
-    tcase_add_test(tc, pool_keeps_as_many_stacks_as_it_was_told);
     tcase_add_test(tc, pool_hands_out_a_stack_as_if_it_were_new);
+    suite_add_tcase(suite, tc);
+
+    tc = tcase_create("pool"); /* Of its own kernel: see tests/README.md. */
+    tcase_set_tags(tc, "kernel");
+    tcase_add_checked_fixture(tc, setup_loop, end_loop);
+    tcase_add_test(tc, pool_keeps_as_many_stacks_as_it_was_told);
     suite_add_tcase(suite, tc);
 
     tc = tcase_create("many");

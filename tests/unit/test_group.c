@@ -599,6 +599,11 @@ Suite *suite_group(void)
     tcase_add_loop_test(tc, go_blocks_the_signals_of_its_tasks, 0, PLACES);
     tcase_add_loop_test(tc, go_from_tasks_is_waited_for, 0, PLACES);
     tcase_add_loop_test(tc, go_out_of_memory, 0, 2 * PLACES);
+    suite_add_tcase(suite, tc);
+
+    tc = tcase_create("go"); /* Of its own kernel: see tests/README.md. */
+    tcase_set_tags(tc, "kernel");
+    tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_loop_test(tc, go_without_room_for_a_stack, 0, PLACES);
     suite_add_tcase(suite, tc);
 

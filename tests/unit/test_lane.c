@@ -782,8 +782,13 @@ Suite *suite_lane(void)
     tcase_add_loop_test(tc, run_out_of_memory, 0, PLACES);
     tcase_add_loop_test(tc, run_limit_reached, 0, PLACES);
     tcase_add_loop_test(tc, run_without_a_queue, 0, PLACES);
-    tcase_add_test(tc, run_without_threads_is_unavailable);
     tcase_add_test(tc, run_does_not_hold_the_loop);
+    suite_add_tcase(suite, tc);
+
+    tc = tcase_create("run"); /* Of its own kernel: see tests/README.md. */
+    tcase_set_tags(tc, "kernel");
+    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_test(tc, run_without_threads_is_unavailable);
     suite_add_tcase(suite, tc);
 
     tc = tcase_create("race");

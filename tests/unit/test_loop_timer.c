@@ -535,6 +535,11 @@ Suite *suite_loop_timer(void)
     tcase_add_test(tc, defer_off_the_loops_runs_on_the_timer_thread);
     tcase_add_test(tc, defer_that_was_stopped_does_not_run);
     tcase_add_test(tc, defer_runs_all_before_the_loop_ends);
+    suite_add_tcase(suite, tc);
+
+    tc = tcase_create("defer"); /* Of its own kernel: see tests/README.md. */
+    tcase_set_tags(tc, "kernel");
+    tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, defer_out_of_memory_waits_for_a_stack);
     suite_add_tcase(suite, tc);
 

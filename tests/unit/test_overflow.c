@@ -101,7 +101,7 @@ Suite *suite_overflow(void)
     Suite *suite = suite_create("overflow");
     TCase *report = tcase_create("report_overflow");
 
-    tcase_set_tags(report, "fork");
+    tcase_set_tags(report, "fork kernel");
     if (!is_sanitized()) {
         tcase_add_test(report, report_overflow_names_the_fault_before_the_process_dies);
         tcase_add_test(report, report_overflow_leaves_another_fault_alone);
