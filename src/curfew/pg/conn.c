@@ -69,6 +69,23 @@ static void flush(struct cf__pg_conn *conn)
     cf__watch_events(conn->watch, UV_READABLE | (left > 0 ? UV_WRITABLE : 0));
 }
 
+/* Nobody here listens, but a server could fill our memory with these. */
+static void drop_notifications(PGconn *pq)
+{
+    PGnotify *notification;
+
+    while ((notification = PQnotifies(pq)) != NULL) {
+        PQfreemem(notification);
+    }
+}
+
+/* Whether an answer is there that nobody takes, because a cancel is waited for first. What comes
+ * behind it has to stay in the socket: libpq's buffer has no limit. */
+static bool is_full(struct cf__pg_conn *conn)
+{
+    return conn->section.pending && conn->reader == NULL && !PQisBusy(conn->pq);
+}
+
 static void on_socket(void *arg, int status, int events)
 {
     struct cf__pg_conn *conn = arg;
@@ -76,10 +93,16 @@ static void on_socket(void *arg, int status, int events)
     if ((events & UV_WRITABLE) != 0) {
         flush(conn);
     }
+    if (status == 0 && is_full(conn)) {
+        conn->is_paused = true; /* Until cf__pg_conn_pump() has taken it. */
+        cf__watch_events(conn->watch, 0);
+        return;
+    }
     /* Whatever libuv says of it: libpq reads what is left, and what is wrong with it. */
     if (!PQconsumeInput(conn->pq) || status != 0) {
         conn->broken = true;
     }
+    drop_notifications(conn->pq);
     if (conn->broken) {
         cf__watch_events(conn->watch, 0); /* Its readiness would turn the loop for ever. */
     }
@@ -598,6 +621,10 @@ bool cf__pg_conn_pump(struct cf__pg_conn *conn)
         if (cf_now_ns() >= until_ns) {
             break;
         }
+    }
+    if (conn->is_paused && !conn->broken) {
+        conn->is_paused = false;
+        flush(conn);
     }
     return !conn->section.pending;
 }

@@ -45,6 +45,7 @@ struct cf__pg_conn {
     PGcancel *cancel;        /* Taken at connect; NULL while a job of the lane has it. */
     struct cf__wait *reader; /* Who waits for an answer, or NULL. */
     bool broken;             /* The socket has ended: only closing is left. */
+    bool is_paused;          /* Its input stays in the socket; see is_full(). */
     int backend_pid;
     bool is_direct; /* The server's pid is the one libpq knows: no pooler between. */
     char identity[CF__PG_IDENTITY_SIZE];
