@@ -70,6 +70,7 @@ LINK     = $(CC) -pthread -Wl,--as-needed -Wl,-z,relro,-z,now,-z,noexecstack $(L
 # Sources and what is made of them
 
 KINDS   := unit integration e2e
+FAULT    = $(B)/test-fault
 HEADERS := $(wildcard include/curfew/*.h)
 LIB_SRC := $(wildcard src/curfew/*/*.c src/curfew/*/*.S)
 SVC_SRC := $(wildcard src/curfewd/*.c src/curfewd/*/*.c)
@@ -87,7 +88,7 @@ BINS     := $(KINDS:%=test-%) $(patsubst bench/%.c,bench-%,$(wildcard bench/*.c)
 .SUFFIXES:
 .PHONY: all bins $(BINS) help deps deps-test deps-tools run test test-long $(KINDS) asan tsan \
         valgrind lint fmt fmt-check check-headers check-readme check-symbols check-hardening \
-        bench race pg-url pg-stop clean FORCE
+        bench race test-fault deps-fault pg-url pg-stop clean FORCE
 
 # $(call say,VERB,object) prints a line; Q hides the command. With V=1 it is the other way round.
 ifeq ($(V),1)
@@ -102,7 +103,7 @@ endif
 
 all: $(LIB) $(B)/curfewd ## build the library and the service (MODE=, FIBER=, V=1, WERROR=)
 
-bins: all $(BINS)
+bins: all $(BINS) $(FAULT)
 $(BINS): %: $(B)/% ; @:
 
 # These two change when what they hold does, and what depends on them is made again.
@@ -154,7 +155,7 @@ $(B)/test-$(1): $(patsubst %.c,$(B)/obj-$(1)/%.o,$(wildcard tests/lib/*.c tests/
 		$(SVC_LIB) $(LIB) $(B)/files
 	$$(call link,$$(WRAP) $$(CHECK_LIBS))
 endef
-$(foreach kind,$(KINDS),$(eval $(call test_rules,$(kind))))
+$(foreach kind,$(KINDS) fault,$(eval $(call test_rules,$(kind))))
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 
@@ -195,6 +196,11 @@ integration: $(B)/test-integration $(B)/curfewd ## the library against a real Po
 e2e: $(B)/test-e2e $(B)/curfewd ## the built service over real sockets (MODE=)
 integration e2e:
 	@DATABASE_URL=$${CF_TEST_PG_URL:-$$DATABASE_URL} $(CLUSTER) run env $(RUN_ENV) $<
+
+# Not one of `make test`: it takes three minutes, most of them waiting for what is broken.
+test-fault: deps-fault ## the service while PostgreSQL, the network or the machine fail (MODE=)
+	+@$(MAKE_ALL) $(FAULT) $(B)/curfewd
+	@DATABASE_URL=$${CF_TEST_PG_URL:-$$DATABASE_URL} $(CLUSTER) run env $(RUN_ENV) $(FAULT)
 
 asan tsan: deps-tools ## unit tests under gcc's ASan and UBSan; under clang's TSan
 	+@$(MAKE_ALL) MODE=$@ unit
@@ -277,12 +283,14 @@ check-hardening: $(B)/curfewd ## the service is PIE, full RELRO, NX, with canari
 DEBS_run   := gcc libc6-dev pkg-config libmicrohttpd-dev libpq-dev libjansson-dev libuv1-dev \
               uthash-dev postgresql
 DEBS_test  := check curl
+DEBS_fault := faketime
 DEBS_tools := clang clang-tidy clang-format valgrind
 HAS_run    := command -v gcc && command -v psql && $(PKG_CONFIG) --exists $(PACKAGES) && \
               echo "\#include <uthash.h>" | gcc -E - && \
               { [ -n "$$DATABASE_URL$$PGHOST$$PG_BINDIR" ] || command -v initdb || \
                 ls /usr/lib/postgresql/*/bin/initdb; }
 HAS_test   := command -v curl && $(PKG_CONFIG) --exists check
+HAS_fault  := command -v faketime
 HAS_tools  := for tool in $(DEBS_tools); do command -v $$tool || exit; done && \
               test -e "$$(clang --print-file-name=libclang_rt.tsan-$$(uname -m).a)"
 # The sanitizers' runtime has the version of clang in its name.
@@ -307,6 +315,8 @@ deps: ## install what building and running need, if anything is missing (apt)
 	$(call need,$(HAS_run),$(DEBS_run))
 deps-test: ## the same for `make test`
 	$(call need,$(HAS_run) && $(HAS_test),$(DEBS_run) $(DEBS_test))
+deps-fault: ## the same for `make test-fault`
+	$(call need,$(HAS_run) && $(HAS_test) && $(HAS_fault),$(DEBS_run) $(DEBS_test) $(DEBS_fault))
 deps-tools: ## the same for sanitizers, valgrind and lint
 	$(call need,$(HAS_run) && $(HAS_test) && $(HAS_tools),$(DEBS_run) $(DEBS_test) $(DEBS_tools) $(DEB_RT))
 

@@ -119,6 +119,7 @@ static void meet_cancel(struct relay *relay, struct relay_pair *pair)
     } else if (relay->faults.cancels == RELAY_CANCELS_DROP && pair->server >= 0) {
         (void)close(pair->server);
         pair->server = -1;
+        pair->dropped = true;
     }
 }
 
@@ -262,8 +263,13 @@ static void set_faults(struct relay *relay)
 {
     relay->faults = relay->next_faults;
     for (size_t i = 0; i < atomic_load(&relay->accepted); i++) {
-        relay->pairs[i].up.passed = 0;
-        relay->pairs[i].down.passed = 0;
+        struct relay_pair *pair = &relay->pairs[i];
+
+        pair->up.passed = 0;
+        pair->down.passed = 0;
+        if (pair->dropped && relay->faults.cancels != RELAY_CANCELS_DROP) {
+            reset_pair(relay, pair);
+        }
     }
 }
 

@@ -49,7 +49,7 @@ struct relay_fault {
 
 enum relay_cancels {
     RELAY_CANCELS_PASS,
-    RELAY_CANCELS_DROP,  /* Whoever cancels is never answered. */
+    RELAY_CANCELS_DROP,  /* Whoever cancels is not answered, and reset when this is over. */
     RELAY_CANCELS_DELAY, /* They wait for cancel_delay_ns. */
 };
 
@@ -82,7 +82,8 @@ struct relay_pair {
     int client; /* -1: closed. */
     int server; /* -1: none. */
     bool held;
-    bool fresh; /* Has not said anything. */
+    bool fresh;   /* Has not said anything. */
+    bool dropped; /* It cancelled. */
     struct relay_pipe up;
     struct relay_pipe down;
 };
