@@ -3,6 +3,7 @@
 #ifndef SUITES_H
 #define SUITES_H
 
-#define SUITES(X) X(garbage) X(login) X(names) X(network) X(pool) X(rows) X(server)
+#define SUITES(X)                                                                                  \
+    X(garbage) X(login) X(names) X(network) X(pool) X(process) X(rows) X(server) X(soak)
 
 #endif
