@@ -17,10 +17,6 @@
 /* How often a thread that waits looks whether it is to stop. */
 #define LOOK_US 20000
 
-/* Between two helpings of what has no end: as fast as a network, not as fast as this machine, whose
- * cores the service needs too. */
-#define PAUSE_US 1000
-
 #define MESSAGE_MAX 65536
 #define SSL_REQUEST 80877103
 #define CANCEL_REQUEST 80877102
@@ -97,7 +93,7 @@ static bool play(struct session *session)
         if (!put(session, act->bytes, act->size)) {
             return false;
         }
-        (void)usleep(act->for_ever ? PAUSE_US : 0);
+        (void)usleep(act->pause_us);
     } while (act->for_ever);
     while (!act->closes && get(session, &byte, 1)) {
     }

@@ -31,8 +31,9 @@ struct fake_act {
     enum fake_at at;
     const char *bytes;
     size_t size;
-    bool for_ever; /* Again and again, a thousand times a second. */
-    bool closes;   /* And then the end. Else silence. */
+    bool for_ever;     /* Again and again, */
+    unsigned pause_us; /* with this between. */
+    bool closes;       /* And then the end. Else silence. */
 };
 
 struct fake {
