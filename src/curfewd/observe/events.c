@@ -69,7 +69,7 @@ static bool take_failure(const struct cf_err *err, uint64_t *out_unsaid)
     (void)pthread_mutex_lock(&failure.mu);
     is_new = now_ns >= failure.again_at_ns || strcmp(failure.msg, err->msg) != 0;
     if (is_new) {
-        (void)strcpy(failure.msg, err->msg);
+        memcpy(failure.msg, err->msg, sizeof(failure.msg));
         failure.again_at_ns = now_ns + REPEAT_NS;
         *out_unsaid = failure.unsaid;
         failure.unsaid = 0;
