@@ -58,6 +58,26 @@ static void wake(struct cf__pg_conn *conn)
     }
 }
 
+/* When libpq finds a connection broken it closes the socket, and the next that is opened gets its
+ * number. So the watch has to end before anybody else runs: when it ended later it would take that
+ * one's place in the loop's epoll along. */
+static void watch_no_more(struct cf__pg_conn *conn)
+{
+    if (conn->watch != NULL && PQsocket(conn->pq) < 0) {
+        cf__watch_close(conn->watch);
+        conn->watch = NULL;
+        conn->broken = true;
+    }
+}
+
+static void watch_events(struct cf__pg_conn *conn, int events)
+{
+    watch_no_more(conn);
+    if (conn->watch != NULL) {
+        cf__watch_events(conn->watch, events);
+    }
+}
+
 /* Write what libpq holds, and be told when the socket takes more. */
 static void flush(struct cf__pg_conn *conn)
 {
@@ -66,7 +86,7 @@ static void flush(struct cf__pg_conn *conn)
     if (left < 0) {
         conn->broken = true;
     }
-    cf__watch_events(conn->watch, UV_READABLE | (left > 0 ? UV_WRITABLE : 0));
+    watch_events(conn, UV_READABLE | (left > 0 ? UV_WRITABLE : 0));
 }
 
 /* Nobody here listens, but a server could fill our memory with these. */
@@ -95,7 +115,7 @@ static void on_socket(void *arg, int status, int events)
     }
     if (status == 0 && is_full(conn)) {
         conn->is_paused = true; /* Until cf__pg_conn_pump() has taken it. */
-        cf__watch_events(conn->watch, 0);
+        watch_events(conn, 0);
         return;
     }
     /* Whatever libuv says of it: libpq reads what is left, and what is wrong with it. */
@@ -103,8 +123,9 @@ static void on_socket(void *arg, int status, int events)
         conn->broken = true;
     }
     drop_notifications(conn->pq);
+    watch_no_more(conn);
     if (conn->broken) {
-        cf__watch_events(conn->watch, 0); /* Its readiness would turn the loop for ever. */
+        watch_events(conn, 0); /* Its readiness would turn the loop for ever. */
     }
     if (conn->reader != NULL) {
         if (conn->broken || !PQisBusy(conn->pq)) {
@@ -622,6 +643,7 @@ bool cf__pg_conn_pump(struct cf__pg_conn *conn)
             break;
         }
     }
+    watch_no_more(conn);
     if (conn->is_paused && !conn->broken) {
         conn->is_paused = false;
         flush(conn);
