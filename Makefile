@@ -89,7 +89,7 @@ LINK     = $(CC) -pthread -Wl,--as-needed -Wl,-z,relro,-z,now,-z,noexecstack $(L
 # Sources and what is made of them
 
 KINDS   := unit integration e2e
-FAULTS  := alloc# Kinds that `make test` leaves out: they take long.
+FAULTS  := alloc fault # Kinds that `make test` leaves out: they take long.
 HEADERS := $(wildcard include/curfew/*.h)
 LIB_SRC := $(wildcard src/curfew/*/*.c src/curfew/*/*.S)
 SVC_SRC := $(wildcard src/curfewd/*.c src/curfewd/*/*.c)
@@ -106,7 +106,7 @@ BINS     := $(KINDS:%=test-%) $(patsubst bench/%.c,bench-%,$(wildcard bench/*.c)
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all bins $(BINS) help deps deps-test deps-tools deps-arm64 deps-list run test test-long \
+.PHONY: all bins $(BINS) help deps deps-test deps-tools deps-arm64 deps-fault deps-list run test test-long \
         test-trixie $(KINDS) $(FAULTS:%=test-%) unit-arm64 asan tsan valgrind fuzz lint fmt fmt-check \
         check-headers check-readme check-symbols check-hardening readme examples bench race pg-url \
         pg-stop clean FORCE
@@ -249,6 +249,10 @@ test-alloc: $(B)/test-alloc $(B)/curfewd $(B)/nth.so ## the service when its n-t
 	@DATABASE_URL=$${CF_TEST_PG_URL:-$$DATABASE_URL} $(CLUSTER) run env $(RUN_ENV) \
 		CF_TEST_NTH=$(abspath $(B)/nth.so) $<
 
+# Most of its three minutes it waits for what is broken.
+test-fault: deps-fault $(B)/test-fault $(B)/curfewd ## the service while PostgreSQL, network or machine fail
+	@DATABASE_URL=$${CF_TEST_PG_URL:-$$DATABASE_URL} $(CLUSTER) run env $(RUN_ENV) $(B)/test-fault
+
 examples: $(EXAMPLES) ## run each example, and compare what it prints with examples/expected
 	@failed=; for name in $(EXAMPLES:example-%=%); do \
 		out=$$(env $(RUN_ENV) $(B)/example-$$name) || failed="$$failed $$name"; \
@@ -356,6 +360,7 @@ check-hardening: $(B)/curfewd ## the service is PIE, full RELRO, NX, with canari
 DEBS_run   := gcc libc6-dev pkg-config libmicrohttpd-dev libpq-dev libjansson-dev libuv1-dev \
               uthash-dev libcurl4-openssl-dev postgresql
 DEBS_test  := check curl openssl pgbouncer
+DEBS_fault := faketime
 DEBS_tools := clang clang-tidy clang-format valgrind
 DEBS_arm64 := gcc-aarch64-linux-gnu qemu-user-static
 HAS_run    := command -v gcc && command -v psql && $(PKG_CONFIG) --exists $(PACKAGES) && \
@@ -364,6 +369,7 @@ HAS_run    := command -v gcc && command -v psql && $(PKG_CONFIG) --exists $(PACK
                 ls /usr/lib/postgresql/*/bin/initdb; }
 HAS_test   := command -v curl && command -v openssl && $(PKG_CONFIG) --exists check && \
               PATH=$$PATH:/usr/sbin command -v pgbouncer
+HAS_fault  := command -v faketime
 HAS_tools  := for tool in $(DEBS_tools); do command -v $$tool || exit; done && \
               test -e "$$(clang --print-file-name=libclang_rt.tsan-$$(uname -m).a)"
 HAS_arm64  := command -v aarch64-linux-gnu-gcc && command -v qemu-aarch64-static
@@ -389,6 +395,8 @@ deps: ## install what building and running need, if anything is missing (apt)
 	$(call need,$(HAS_run),$(DEBS_run))
 deps-test: ## the same for `make test`
 	$(call need,$(HAS_run) && $(HAS_test),$(DEBS_run) $(DEBS_test))
+deps-fault: ## the same for `make test-fault`
+	$(call need,$(HAS_run) && $(HAS_test) && $(HAS_fault),$(DEBS_run) $(DEBS_test) $(DEBS_fault))
 deps-tools: ## the same for sanitizers, valgrind and lint
 	$(call need,$(HAS_run) && $(HAS_test) && $(HAS_tools),$(DEBS_run) $(DEBS_test) $(DEBS_tools) $(DEB_RT))
 

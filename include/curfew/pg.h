@@ -123,6 +123,11 @@ struct cf_pg_options {
 struct cf_pg_stmt {
     const char *name; /* Unique in the process; the prepared statement's name. */
     const char *sql;  /* One statement. */
+
+    /* What its columns are read as, a letter each: i integers, t texts, z times. A result that is
+     * something else, because the table was changed or the server sends nonsense, is then
+     * CF_EINTERNAL. NULL: whoever reads it knows. */
+    const char *columns;
 };
 
 enum cf_pg_type {

@@ -40,6 +40,9 @@
 #define DESCRIPTORS 16
 #define DESCRIPTORS_PER_LOOP 10
 
+/* Between attempts to connect: five seconds after the server is back, all must be well again. */
+#define BACKOFF_MAX_NS (3 * CF_SECOND)
+
 #define HURRY_NS (CF_SECOND / 2)     /* Between the second signal and the end. */
 #define LOG_FLUSH_NS (CF_SECOND / 2) /* For a reader of the log that is slow at the end. */
 
@@ -164,6 +167,7 @@ static enum cf_code start_database(struct service *service, struct cf_err *err)
         .waiters_max = (size_t)(config->waiters > 0 ? config->waiters : config->in_flight),
         .cancel = (enum cf_pg_cancel_way)config->cancel,
         .statement_timeout_ns = config->max_timeout_ns + 5 * CF_SECOND,
+        .backoff_max_ns = BACKOFF_MAX_NS,
         .on_event = events_log_pg,
     };
     enum cf_code code =

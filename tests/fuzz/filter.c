@@ -29,6 +29,9 @@ struct faults {
     bool is_bad_timeout;
 };
 
+static const struct cf_http_options limits = {
+    .head_size_max = (size_t)14 * 1024, .fields_max = 100, .target_size_max = (size_t)8 * 1024};
+
 static enum MHD_Result look(void *arg, enum MHD_ValueKind kind, const char *name, size_t size,
                             const char *value, size_t value_size)
 {
@@ -84,7 +87,7 @@ static void check_head(struct MHD_Connection *mhd, const char *method, const cha
     FUZZ_CHECK((code != CF_OK) == faults.is_bad_timeout);
     FUZZ_CHECK(head->deadline.timeout_ns >= 0);
     if (refusal != NULL && refusal->kind == CF__PROBLEM_HEAD_TOO_LARGE) {
-        FUZZ_CHECK(head->size > CF__HEAD_SIZE_MAX);
+        FUZZ_CHECK(head->size > limits.head_size_max || head->n_fields > limits.fields_max);
         return;
     }
     is_bad = faults.is_bad_field || faults.n_hosts > 1 || faults.n_lengths > 1 ||
@@ -110,6 +113,7 @@ static enum MHD_Result access_request(void *arg, struct MHD_Connection *mhd, con
     if (*state == NULL) {
         *state = &seen;
         code = cf__head_read(&head, mhd, method, version, BODY_MAX, &err);
+        cf__head_limit(&head, &limits, 0);
         check_head(mhd, method, version, &head, code);
         if (cf__head_refusal(&head) == NULL) {
             return MHD_YES;

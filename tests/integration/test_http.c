@@ -2114,6 +2114,31 @@ START_TEST(stop_closes_idle_connections_at_once)
 }
 END_TEST
 
+/* Its next request may be on its way when the stop begins. */
+START_TEST(stop_serves_once_more_who_was_just_answered)
+{
+    struct client *client = dial();
+    struct stopping stopping;
+
+    for (int i = 0; i < 2; i++) {
+        struct reply reply;
+
+        ask(client, "GET", "/hello", "");
+        reply = next_reply(client);
+        ck_assert_int_eq(reply.status, 200);
+        free_reply(&reply);
+        if (i == 0) {
+            begin_stop(&stopping, 10 * CF_SECOND);
+            wait_refused();
+        }
+    }
+    ck_assert(is_closed(client));
+    end_stop(&stopping);
+    ck_assert_int_lt(stopping.took_ns, AT_ONCE_NS);
+    hang_up(client);
+}
+END_TEST
+
 START_TEST(stop_serves_what_the_kernel_has_accepted)
 {
     struct client *clients[100];
@@ -2326,6 +2351,7 @@ static void add_stop(Suite *suite)
     tcase_add_test(tc, stop_sends_a_success_that_came_after_the_cut);
     tcase_add_test(tc, stop_can_be_hurried);
     tcase_add_test(tc, stop_closes_idle_connections_at_once);
+    tcase_add_test(tc, stop_serves_once_more_who_was_just_answered);
     tcase_add_test(tc, stop_serves_what_the_kernel_has_accepted);
     tcase_add_test(tc, stop_does_not_wait_for_a_client_that_does_not_read);
     tcase_add_test(tc, stop_under_load_fails_nobody_who_was_connected);

@@ -790,10 +790,10 @@ static const struct {
     struct cf_pg_stmt stmt;
     bool discards; /* There is no way on to the Sync. */
 } no_queries[] = {
-    {{"faults_copy_out", "COPY " SCHEMA ".parent TO STDOUT"}, true},
-    {{"faults_copy_in", "COPY " SCHEMA ".parent FROM STDIN"}, true},
-    {{"faults_empty", ""}, false},
-    {{"faults_comment", "/* nothing */"}, false},
+    {{.name = "faults_copy_out", .sql = "COPY " SCHEMA ".parent TO STDOUT"}, true},
+    {{.name = "faults_copy_in", .sql = "COPY " SCHEMA ".parent FROM STDIN"}, true},
+    {{.name = "faults_empty", .sql = ""}, false},
+    {{.name = "faults_comment", .sql = "/* nothing */"}, false},
 };
 
 START_TEST(what_is_no_query_is_refused)

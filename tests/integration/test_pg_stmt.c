@@ -92,6 +92,38 @@ START_TEST(null_first_leaves_the_type_open)
 }
 END_TEST
 
+static const struct {
+    struct cf_pg_stmt stmt;
+    const char *says; /* NULL: nothing is wrong. */
+} columns[] = {
+    {{.name = "columns_right", .sql = "SELECT 1, 'a'::text, now()", .columns = "itz"}, NULL},
+    {{.name = "columns_null", .sql = "SELECT NULL::int8", .columns = "i"}, NULL},
+    {{.name = "columns_none", .sql = "SELECT 1 WHERE false", .columns = "i"}, NULL},
+    {{.name = "columns_many", .sql = "SELECT 1, 2", .columns = "i"}, "has 2 columns, not 1"},
+    {{.name = "columns_few", .sql = "SELECT 1", .columns = "ii"}, "has 1 columns, not 2"},
+    {{.name = "columns_type", .sql = "SELECT 1, 2.5", .columns = "ii"}, "column 2 is of type 1700"},
+    {{.name = "columns_text", .sql = "SELECT 'a'::text", .columns = "z"}, "column 1 is of type 25"},
+};
+
+/* What came is not what is read: that is said before anybody reads it. */
+START_TEST(statement_with_other_columns_than_it_says_fails)
+{
+    int pid = backend_pid();
+    struct job job;
+
+    job_init(&job, &columns[_i].stmt);
+    job_run(&job);
+    if (columns[_i].says == NULL) {
+        ck_assert_int_eq(job.code, CF_OK);
+    } else {
+        ck_assert_int_eq(job.code, CF_EINTERNAL);
+        ck_assert_ptr_nonnull(strstr(job.err.msg, columns[_i].says));
+    }
+    job_fini(&job);
+    ck_assert_int_eq(backend_pid(), pid);
+}
+END_TEST
+
 START_TEST(statement_wrong_fails_and_harms_nobody)
 {
     static const struct cf_pg_stmt wrong = {.name = "wrong", .sql = "SELEC 1"};
@@ -300,6 +332,7 @@ Suite *suite_pg_stmt(void)
     tcase_add_test(tc, statement_is_prepared_once_a_connection);
     tcase_add_test(tc, statements_hundred_are_all_prepared);
     tcase_add_test(tc, null_first_leaves_the_type_open);
+    tcase_add_loop_test(tc, statement_with_other_columns_than_it_says_fails, 0, N(columns));
     tcase_add_test(tc, statement_wrong_fails_and_harms_nobody);
     tcase_add_test(tc, statement_that_failed_to_prepare_can_be_prepared_later);
     tcase_add_test(tc, statement_that_failed_succeeds_later);

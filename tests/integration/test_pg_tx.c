@@ -20,15 +20,17 @@ static const char schema[] =
     "CREATE CONSTRAINT TRIGGER late AFTER INSERT ON tx_test.slow DEFERRABLE INITIALLY DEFERRED"
     " FOR EACH ROW EXECUTE FUNCTION tx_test.sleep();";
 
-static const struct cf_pg_stmt insert = {"tx_insert", "INSERT INTO tx_test.t (id) VALUES ($1)"};
-static const struct cf_pg_stmt insert_below = {"tx_insert_below",
-                                               "INSERT INTO tx_test.t (id, up) VALUES ($1, $2)"};
+static const struct cf_pg_stmt insert = {.name = "tx_insert",
+                                         .sql = "INSERT INTO tx_test.t (id) VALUES ($1)"};
+static const struct cf_pg_stmt insert_below = {
+    .name = "tx_insert_below", .sql = "INSERT INTO tx_test.t (id, up) VALUES ($1, $2)"};
 /* Its COMMIT sleeps for so long. */
-static const struct cf_pg_stmt insert_slow = {"tx_insert_slow",
-                                              "INSERT INTO tx_test.slow VALUES ($1)"};
+static const struct cf_pg_stmt insert_slow = {.name = "tx_insert_slow",
+                                              .sql = "INSERT INTO tx_test.slow VALUES ($1)"};
 static const struct cf_pg_stmt isolation = {
-    "tx_isolation", "SELECT current_setting('transaction_isolation') || ' ' ||"
-                    " current_setting('transaction_read_only')"};
+    .name = "tx_isolation",
+    .sql = "SELECT current_setting('transaction_isolation') || ' ' ||"
+           " current_setting('transaction_read_only')"};
 
 /* What runs on the loop, and what came of it. */
 struct script {

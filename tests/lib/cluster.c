@@ -157,6 +157,16 @@ static void signal_all(const struct cluster *cluster, int number)
     (void)closedir(proc);
 }
 
+/* A test that failed left its server behind, dead or about to be. */
+static void clear_away(const struct cluster *cluster)
+{
+    char path[PATH_MAX];
+
+    signal_all(cluster, SIGKILL);
+    (void)snprintf(path, sizeof(path), "%s/data/postmaster.pid", cluster->dir);
+    (void)unlink(path);
+}
+
 /* Internal helpers: making */
 
 /* True if a server could listen there. */
@@ -174,8 +184,8 @@ static bool is_free(uint16_t port)
     return free;
 }
 
-/* Below 32768, where the kernel takes none for outgoing connections while the server is down. */
-static uint16_t choose_port(void)
+/* The kernel takes none of these for outgoing connections while the server is down. */
+uint16_t cluster_choose_port(void)
 {
     unsigned number;
 
@@ -239,7 +249,7 @@ void cluster_create(struct cluster *cluster)
     int status;
     pid_t pid;
 
-    *cluster = (struct cluster){.port = choose_port()};
+    *cluster = (struct cluster){.port = cluster_choose_port()};
     strcpy(cluster->dir, "/tmp/curfew-e2e-XXXXXX");
     ck_assert_ptr_nonnull(mkdtemp(cluster->dir));
     ck_assert(user == NULL || chown(cluster->dir, user->pw_uid, user->pw_gid) == 0);
@@ -307,6 +317,7 @@ void cluster_start(struct cluster *cluster)
     int64_t until_ns = cf_now_ns() + START_NS;
 
     ck_assert_int_eq(cluster->pid, 0);
+    clear_away(cluster);
     cluster->pid = spawn(cluster, "postgres", (const char *[]){"-D", "data", NULL});
     while (PQping(cluster->url) != PQPING_OK) {
         if (waitpid(cluster->pid, NULL, WNOHANG) == cluster->pid || cf_now_ns() > until_ns) {

@@ -48,4 +48,7 @@ void cluster_stop(struct cluster *cluster, int number);
 void cluster_freeze(const struct cluster *cluster, bool all);
 void cluster_thaw(const struct cluster *cluster);
 
+/* A free port below 32768, for a server that has to know it beforehand. */
+uint16_t cluster_choose_port(void);
+
 #endif

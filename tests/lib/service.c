@@ -3,6 +3,7 @@
 #include "service.h"
 
 #include <check.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -410,6 +411,44 @@ json_t *service_find_line(struct service *service, const char *key, const char *
     return wanted.line;
 }
 
+struct tally {
+    const char *key;
+    const char *value;
+    size_t n;
+};
+
+static bool count_line(json_t *line, void *arg)
+{
+    struct tally *tally = arg;
+    const char *value = json_string_value(json_object_get(line, tally->key));
+
+    tally->n += value != NULL && strcmp(value, tally->value) == 0;
+    return false;
+}
+
+size_t service_count_lines(struct service *service, const char *key, const char *value)
+{
+    struct tally tally = {key, value, 0};
+
+    (void)each_line(service, count_line, &tally);
+    return tally.n;
+}
+
+bool service_has_said(struct service *service, const char *text)
+{
+    const int fds[] = {service->out_fd, service->err_fd};
+    bool said = false;
+
+    for (size_t i = 0; i < 2; i++) {
+        size_t size;
+        char *all = read_all(fds[i], &size);
+
+        said = said || memmem(all, size, text, strlen(text)) != NULL;
+        free(all);
+    }
+    return said;
+}
+
 struct list {
     char *out;
     size_t size;
@@ -451,4 +490,32 @@ size_t service_rss_bytes(struct service *service)
     ck_assert_int_eq(fscanf(file, "%*d %ld", &pages), 1);
     (void)fclose(file);
     return (size_t)(pages * sysconf(_SC_PAGESIZE));
+}
+
+/* Entries of a directory of the process in /proc. */
+static size_t count_entries(const struct service *service, const char *name)
+{
+    char path[64];
+    struct dirent *entry;
+    size_t n = 0;
+    DIR *dir;
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/%s", service->pid, name);
+    dir = opendir(path);
+    ck_assert_ptr_nonnull(dir);
+    while ((entry = readdir(dir)) != NULL) {
+        n += entry->d_name[0] != '.';
+    }
+    (void)closedir(dir);
+    return n;
+}
+
+size_t service_fds(struct service *service)
+{
+    return count_entries(service, "fd");
+}
+
+size_t service_threads(struct service *service)
+{
+    return count_entries(service, "task");
 }

@@ -87,10 +87,18 @@ void service_read_err(const struct service *service, char *out, size_t size);
 json_t *service_find_line(struct service *service, const char *key, const char *value,
                           int64_t timeout_ns);
 
+/* How many of its log lines have this member. */
+size_t service_count_lines(struct service *service, const char *key, const char *value);
+
+/* Whether it has said this anywhere, in its log or on its standard error. */
+bool service_has_said(struct service *service, const char *text);
+
 /* Its database backends, by the log, as an array literal: "{1,2,3}". */
 void service_backends(struct service *service, char *out, size_t size);
 
-/* Resident memory. */
+/* Resident memory, open descriptors, threads. */
 size_t service_rss_bytes(struct service *service);
+size_t service_fds(struct service *service);
+size_t service_threads(struct service *service);
 
 #endif

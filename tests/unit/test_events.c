@@ -240,6 +240,30 @@ START_TEST(log_pg_says_kind_and_what_belongs_to_it)
 }
 END_TEST
 
+/* A server that is away is tried again and again: said once, until it was there or says otherwise. */
+START_TEST(log_pg_says_the_same_failure_once)
+{
+    json_t *lines;
+
+    for (int i = 0; i < 10; i++) {
+        event.kind = CF_PG_EVENT_CONNECT_FAILED;
+        (void)cf_err_set(&event.err, CF_EUNAVAIL, i < 8 ? "refused" : "no such role");
+        events_log_pg(NULL, &event);
+        if (i == 5) {
+            event = (struct cf_pg_event){.kind = CF_PG_EVENT_CONNECTED};
+            events_log_pg(NULL, &event);
+        }
+    }
+    lines = log_lines_stop();
+    ck_assert_uint_eq(json_array_size(lines), 4);
+    ck_assert_int_eq(log_lines_i64(log_lines_at(lines, 0), "unsaid"), 0);
+    ck_assert_str_eq(log_lines_str(log_lines_at(lines, 1), "event"), "connected");
+    ck_assert_int_eq(log_lines_i64(log_lines_at(lines, 2), "unsaid"), 5);
+    ck_assert_int_eq(log_lines_i64(log_lines_at(lines, 3), "unsaid"), 1);
+    json_decref(lines);
+}
+END_TEST
+
 Suite *suite_events(void)
 {
     Suite *suite = suite_create("events");
@@ -258,6 +282,7 @@ Suite *suite_events(void)
 
     tcase_add_checked_fixture(log_pg, setup, NULL);
     tcase_add_loop_test(log_pg, log_pg_says_kind_and_what_belongs_to_it, 0, LENGTH(kinds));
+    tcase_add_test(log_pg, log_pg_says_the_same_failure_once);
     suite_add_tcase(suite, log_pg);
     return suite;
 }

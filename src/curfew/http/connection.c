@@ -25,6 +25,8 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include <curfew/clock.h>
+
 #include "curfew/http/server_private.h"
 
 /* Events taken at once. */
@@ -124,8 +126,13 @@ static bool is_over(const struct cf__connection *connection)
     if (connection->at_end || shard->phase == CF__CUTTING) {
         return is_waiting;
     }
-    /* A client that has just connected is given time for its first request. */
-    return shard->phase == CF__STOPPING && is_idle && (connection->served || shard->patience_over);
+    if (shard->phase != CF__STOPPING || !is_idle) {
+        return false;
+    }
+    /* A client that has just connected, or just read its last reply, is given time to ask: what is on
+     * its way to us now would be lost. The reply to that says that it was the last. */
+    return shard->patience_over ||
+           (connection->served_ns != 0 && cf_now_ns() - connection->served_ns >= CF__PATIENCE_NS);
 }
 
 /* Life cycle */

@@ -465,7 +465,7 @@ void cf__exchange_completed(void *arg, struct MHD_Connection *mhd, void **contex
     }
     *context = NULL;
     connection = http->connection;
-    connection->served = true;
+    connection->served_ns = cf_now_ns();
     if (http->head_seen && http->stage == CF__READING) {
         /* libmicrohttpd found the body malformed and said so itself, or waited too long for it. */
         info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_HTTP_STATUS);

@@ -64,6 +64,9 @@ enum cf__phase {
     CF__CUTTING,  /* The grace is over: only what runs is still waited for. */
 };
 
+/* While stopping: what a client that has connected, or was answered, is given for its next request. */
+#define CF__PATIENCE_NS (250 * CF_MS)
+
 struct cf__shard {
     /* Constant after open, as are these. Aligned, so that no two loops write to one cache line. */
     alignas(64) struct cf_http_server *server;
@@ -91,7 +94,7 @@ struct cf__shard {
 
     enum cf__phase phase;
     uv_timer_t stop_timer; /* Ends the patience with clients that are new, then the flush. */
-    bool patience_over;    /* Connections that never sent anything are closed too. */
+    bool patience_over;    /* Connections that may be about to send something are closed too. */
     bool flushing;         /* Cutting, and all handlers have ended. */
     bool flush_over;       /* Replies that are not sent by now will not be. */
     size_t open_handles;   /* While closing: libuv handles that are not closed yet. */
@@ -116,7 +119,7 @@ struct cf__connection {
     struct cf_http *http; /* The request that has begun and is not complete, or NULL. */
     bool at_end;          /* The client will send nothing more. */
     bool gone;            /* The client wants nothing more. */
-    bool served;          /* A request was completed. */
+    int64_t served_ns;    /* When its last request was completed; 0: none was. */
     bool dismissed;       /* It was told to go: what still comes is not taken for a request. */
     uint64_t n_begun;     /* Requests whose first line has come. */
     int64_t answered_ns;  /* When the last reply was ready; 0: there was none. */

@@ -50,10 +50,7 @@
  * 4,096. */
 #define ACCEPT_RUNS_MAX 512
 
-/* While stopping: what a client that has connected is given for its first request... */
-#define PATIENCE_MS 250
-
-/* ...and what the last replies are given to be sent. */
+/* While stopping, what the last replies are given to be sent. */
 #define FLUSH_MS 500
 
 /* Internal helpers: turns */
@@ -191,7 +188,7 @@ static void stop(struct cf__message *message)
     (void)close(shard->listen_fd);
     shard->listen_fd = -1;
     cf__connections_leaving(shard);
-    (void)uv_timer_start(&shard->stop_timer, on_patience_over, PATIENCE_MS, 0);
+    (void)uv_timer_start(&shard->stop_timer, on_patience_over, CF__PATIENCE_NS / CF_MS, 0);
 }
 
 static void cut(struct cf__message *message)

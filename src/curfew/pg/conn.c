@@ -58,6 +58,26 @@ static void wake(struct cf__pg_conn *conn)
     }
 }
 
+/* When libpq finds a connection broken it closes the socket, and the next that is opened gets its
+ * number. So the watch has to end before anybody else runs: when it ended later it would take that
+ * one's place in the loop's epoll along. */
+static void watch_no_more(struct cf__pg_conn *conn)
+{
+    if (conn->watch != NULL && PQsocket(conn->pq) < 0) {
+        cf__watch_close(conn->watch);
+        conn->watch = NULL;
+        conn->broken = true;
+    }
+}
+
+static void watch_events(struct cf__pg_conn *conn, int events)
+{
+    watch_no_more(conn);
+    if (conn->watch != NULL) {
+        cf__watch_events(conn->watch, events);
+    }
+}
+
 /* Write what libpq holds, and be told when the socket takes more. */
 static void flush(struct cf__pg_conn *conn)
 {
@@ -66,7 +86,24 @@ static void flush(struct cf__pg_conn *conn)
     if (left < 0) {
         conn->broken = true;
     }
-    cf__watch_events(conn->watch, UV_READABLE | (left > 0 ? UV_WRITABLE : 0));
+    watch_events(conn, UV_READABLE | (left > 0 ? UV_WRITABLE : 0));
+}
+
+/* Nobody here listens, but a server could fill our memory with these. */
+static void drop_notifications(PGconn *pq)
+{
+    PGnotify *notification;
+
+    while ((notification = PQnotifies(pq)) != NULL) {
+        PQfreemem(notification);
+    }
+}
+
+/* Whether an answer is there that nobody takes, because a cancel is waited for first. What comes
+ * behind it has to stay in the socket: libpq's buffer has no limit. */
+static bool is_full(struct cf__pg_conn *conn)
+{
+    return conn->section.pending && conn->reader == NULL && !PQisBusy(conn->pq);
 }
 
 /* libpq that has no memory for the answer to a Sync drops it, notes so in its text of errors, and is
@@ -106,13 +143,20 @@ static void on_socket(void *arg, int status, int events)
     if ((events & UV_WRITABLE) != 0) {
         flush(conn);
     }
+    if (status == 0 && is_full(conn)) {
+        conn->is_paused = true; /* Until cf__pg_conn_pump() has taken it. */
+        watch_events(conn, 0);
+        return;
+    }
     /* Whatever libuv says of it: libpq reads what is left, and what is wrong with it. */
     if (!PQconsumeInput(conn->pq) || status != 0) {
         conn->broken = true;
     }
+    drop_notifications(conn->pq);
     is_ready = !is_busy(conn); /* On an idle session too: see take_notice(). */
+    watch_no_more(conn);
     if (conn->broken) {
-        cf__watch_events(conn->watch, 0); /* Its readiness would turn the loop for ever. */
+        watch_events(conn, 0); /* Its readiness would turn the loop for ever. */
     }
     if (conn->reader != NULL) {
         if (is_ready || conn->broken) {
@@ -630,6 +674,11 @@ bool cf__pg_conn_pump(struct cf__pg_conn *conn)
         if (cf_now_ns() >= until_ns) {
             break;
         }
+    }
+    watch_no_more(conn);
+    if (conn->is_paused && !conn->broken) {
+        conn->is_paused = false;
+        flush(conn);
     }
     return !conn->section.pending;
 }

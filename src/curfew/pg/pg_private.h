@@ -45,6 +45,7 @@ struct cf__pg_conn {
     PGcancel *cancel;        /* Taken at connect; NULL while a job of the lane has it. */
     struct cf__wait *reader; /* Who waits for an answer, or NULL. */
     bool broken;             /* The socket has ended: only closing is left. */
+    bool is_paused;          /* Its input stays in the socket; see is_full(). */
     int backend_pid;
     bool is_direct; /* The server's pid is the one libpq knows: no pooler between. */
     char identity[CF__PG_IDENTITY_SIZE];
@@ -223,6 +224,10 @@ void cf__pg_slot_move(struct cf__pg_slot *slot, enum cf__pg_slot_state state);
 
 /* The pool of the calling fiber's loop (asserted). */
 struct cf__pg_pool *cf__pg_pool_here(struct cf_pg *pg);
+
+/* CF_OK if every value of a result is what stmt->columns says; else CF_EINTERNAL, and where not. */
+CF_MUST enum cf_code cf__pg_rows_check(const PGresult *result, const struct cf_pg_stmt *stmt,
+                                       struct cf_err *err);
 
 /* Run a statement on a slot that is BUSY. *out_taken, set in every case: `ctx` ended while it ran,
  * and the slot was handed to cf__pg_cancel(). Else it is still the caller's. Blocks: until the rows

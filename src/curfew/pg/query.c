@@ -27,6 +27,7 @@ enum cf_code cf__pg_run(struct cf_ctx *ctx, struct cf__pg_slot *slot, const stru
                         const struct cf_pg_param *params, size_t n_params, PGresult **out,
                         bool *out_taken, struct cf_err *err)
 {
+    PGresult *result = NULL;
     enum cf_code code = cf__pg_conn_send(slot->conn, stmt, params, n_params, err);
 
     *out_taken = false;
@@ -40,7 +41,15 @@ enum cf_code cf__pg_run(struct cf_ctx *ctx, struct cf__pg_slot *slot, const stru
         cf__pg_cancel(slot);
         return cf_err_phase(err, code, "query");
     }
-    code = cf__pg_conn_result(slot->conn, out, err);
+    code = cf__pg_conn_result(slot->conn, &result, err);
+    if (code == CF_OK) {
+        code = cf__pg_rows_check(result, stmt, err);
+    }
+    if (code == CF_OK) {
+        *out = result;
+    } else {
+        PQclear(result);
+    }
     return code == CF_OK ? CF_OK : cf_err_phase(err, code, "query");
 }
 

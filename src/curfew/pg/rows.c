@@ -7,6 +7,7 @@
 
 #include <libpq-fe.h>
 
+#include "curfew/pg/pg_private.h"
 #include "curfew/pg/types.h"
 
 /* Internal helpers */
@@ -46,6 +47,73 @@ static int64_t time_from_wire(int64_t us)
         return us;
     }
     return __builtin_add_overflow(us, EPOCH_2000_US, &unix_us) ? INT64_MAX : unix_us;
+}
+
+/* Whether a column of this type may be read as that. */
+static bool is_read_as(Oid type, char letter)
+{
+    switch (letter) {
+    case 'i':
+        return type == OID_INT8 || type == OID_INT4 || type == OID_INT2;
+    case 't':
+        return type == OID_TEXT || type == OID_VARCHAR || type == OID_NAME || type == OID_BPCHAR ||
+               type == OID_UNKNOWN;
+    default:
+        CF_ASSERT(letter == 'z');
+        return type == OID_TIMESTAMPTZ;
+    }
+}
+
+/* Bytes of a value that is not NULL. 0: as many as it has. */
+static int size_of(Oid type)
+{
+    switch (type) {
+    case OID_INT2:
+        return 2;
+    case OID_INT4:
+        return 4;
+    case OID_INT8:
+    case OID_TIMESTAMPTZ:
+        return 8;
+    default:
+        return 0;
+    }
+}
+
+static bool has_sizes(const PGresult *result, int column)
+{
+    int size = size_of(PQftype(result, column));
+
+    for (int row = 0; size > 0 && row < PQntuples(result); row++) {
+        if (!PQgetisnull(result, row, column) && PQgetlength(result, row, column) != size) {
+            return false;
+        }
+    }
+    return true;
+}
+
+enum cf_code cf__pg_rows_check(const PGresult *result, const struct cf_pg_stmt *stmt,
+                               struct cf_err *err)
+{
+    int n = PQnfields(result);
+
+    if (stmt->columns == NULL) {
+        return CF_OK;
+    }
+    if ((size_t)n != strlen(stmt->columns)) {
+        return cf_err_set(err, CF_EINTERNAL, "%s has %d columns, not %zu", stmt->name, n,
+                          strlen(stmt->columns));
+    }
+    for (int i = 0; i < n; i++) {
+        Oid type = PQftype(result, i);
+
+        if (PQfformat(result, i) != 1 || !is_read_as(type, stmt->columns[i]) ||
+            !has_sizes(result, i)) {
+            return cf_err_set(err, CF_EINTERNAL, "%s: column %d is of type %u, which is not '%c'",
+                              stmt->name, i + 1, type, stmt->columns[i]);
+        }
+    }
+    return CF_OK;
 }
 
 /* Life cycle */
@@ -97,10 +165,8 @@ int64_t cf_pg_get_i64(const struct cf_pg_rows *rows, size_t row, size_t column)
 const char *cf_pg_get_text(const struct cf_pg_rows *rows, size_t row, size_t column)
 {
     const char *bytes = field(rows, row, column);
-    Oid type = PQftype(result_of(rows), (int)column);
 
-    CF_ASSERT(type == OID_TEXT || type == OID_VARCHAR || type == OID_NAME || type == OID_BPCHAR ||
-              type == OID_UNKNOWN);
+    CF_ASSERT(is_read_as(PQftype(result_of(rows), (int)column), 't'));
     return bytes != NULL ? bytes : ""; /* libpq puts a NUL behind every value. */
 }
 

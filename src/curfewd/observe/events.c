@@ -2,9 +2,25 @@
 /* Log lines for what happened: see events.h. Names follow OpenTelemetry's where it has one. */
 #include "curfewd/observe/events.h"
 
+#include <pthread.h>
 #include <string.h>
 
+#include <curfew/clock.h>
+
 #include "curfewd/observe/log.h"
+
+/* Constants and types */
+
+/* A server that is away is tried for as long as it is, by every loop. The same failure is said again
+ * only after this, with how often it has come meanwhile. */
+#define REPEAT_NS (60 * CF_SECOND)
+
+static struct {
+    pthread_mutex_t mu; /* Guards everything below. */
+    char msg[CF_ERR_MSG_SIZE];
+    int64_t again_at_ns;
+    uint64_t unsaid;
+} failure = {.mu = PTHREAD_MUTEX_INITIALIZER};
 
 /* Internal helpers */
 
@@ -42,6 +58,34 @@ static bool is_quiet_probe(const struct cf_http_record *record)
 {
     return record->status < 400 &&
            (strcmp(record->route, "/livez") == 0 || strcmp(record->route, "/readyz") == 0);
+}
+
+/* Whether a failure to connect is worth a line; if so, *out_unsaid is how many like it were not. */
+static bool take_failure(const struct cf_err *err, uint64_t *out_unsaid)
+{
+    int64_t now_ns = cf_now_ns();
+    bool is_new;
+
+    (void)pthread_mutex_lock(&failure.mu);
+    is_new = now_ns >= failure.again_at_ns || strcmp(failure.msg, err->msg) != 0;
+    if (is_new) {
+        memcpy(failure.msg, err->msg, sizeof(failure.msg));
+        failure.again_at_ns = now_ns + REPEAT_NS;
+        *out_unsaid = failure.unsaid;
+        failure.unsaid = 0;
+    } else {
+        failure.unsaid++;
+    }
+    (void)pthread_mutex_unlock(&failure.mu);
+    return is_new;
+}
+
+/* Connected: the next failure is news, whatever it says. */
+static void forget_failure(void)
+{
+    (void)pthread_mutex_lock(&failure.mu);
+    failure.again_at_ns = 0;
+    (void)pthread_mutex_unlock(&failure.mu);
 }
 
 /* Operations */
@@ -82,9 +126,16 @@ void events_log_pg(void *arg, const struct cf_pg_event *event)
 {
     bool bad = event->kind == CF_PG_EVENT_CONNECT_FAILED || event->kind == CF_PG_EVENT_LOST ||
                (event->kind == CF_PG_EVENT_CONNECTED && event->err.code != CF_OK);
+    uint64_t unsaid = 0;
     struct cf_json json;
 
     (void)arg;
+    if (event->kind == CF_PG_EVENT_CONNECT_FAILED && !take_failure(&event->err, &unsaid)) {
+        return;
+    }
+    if (event->kind == CF_PG_EVENT_CONNECTED) {
+        forget_failure();
+    }
     log_begin(&json, bad ? LOG_WARN : LOG_INFO, "postgresql");
     add_str(&json, "event", cf_pg_event_name(event->kind));
     if (event->backend_pid != 0) {
@@ -100,6 +151,8 @@ void events_log_pg(void *arg, const struct cf_pg_event *event)
     }
     if (event->kind == CF_PG_EVENT_CONNECT_FAILED) {
         add_ms(&json, "retry_ms", event->retry_ns);
+        cf_json_key(&json, "unsaid");
+        cf_json_u64(&json, unsaid);
     }
     log_end(&json);
 }

@@ -19,6 +19,7 @@ static const struct cf_pg_stmt metrics = {
            " FROM orders GROUP BY status"
            " UNION ALL SELECT NULL, 0, 0, count(*) FROM users"
            " ORDER BY 1 NULLS LAST",
+    .columns = "tiii",
 };
 
 enum {
@@ -29,6 +30,7 @@ enum {
 static const struct cf_pg_stmt user_metrics = {
     .name = "user_metrics",
     .sql = "SELECT count(*), coalesce(sum(total_cents), 0)::bigint FROM orders WHERE user_id = $1",
+    .columns = "ii",
 };
 
 static const struct cf_pg_stmt sleep_for = {

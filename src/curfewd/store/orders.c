@@ -16,28 +16,33 @@ enum {
 };
 
 #define ORDER_COLUMNS "id, user_id, status, total_cents, created_at"
+#define ORDER_TYPES "iitiz"
 #define NEWEST_FIRST " ORDER BY created_at DESC, id DESC LIMIT "
 
 static const struct cf_pg_stmt newest_orders = {
     .name = "newest_orders",
     .sql = "SELECT " ORDER_COLUMNS " FROM orders" NEWEST_FIRST "$1",
+    .columns = ORDER_TYPES,
 };
 
 static const struct cf_pg_stmt orders_after = {
     .name = "orders_after",
     .sql = "SELECT " ORDER_COLUMNS " FROM orders WHERE (created_at, id) <"
            " (SELECT created_at, id FROM orders WHERE id = $1)" NEWEST_FIRST "$2",
+    .columns = ORDER_TYPES,
 };
 
 static const struct cf_pg_stmt orders_of_user = {
     .name = "orders_of_user",
     .sql = "SELECT " ORDER_COLUMNS " FROM orders WHERE user_id = $1" NEWEST_FIRST "$2",
+    .columns = ORDER_TYPES,
 };
 
 static const struct cf_pg_stmt orders_of_user_after = {
     .name = "orders_of_user_after",
     .sql = "SELECT " ORDER_COLUMNS " FROM orders WHERE user_id = $1 AND (created_at, id) <"
            " (SELECT created_at, id FROM orders WHERE id = $2 AND user_id = $1)" NEWEST_FIRST "$3",
+    .columns = ORDER_TYPES,
 };
 
 enum cf_code store_newest_orders(struct cf_ctx *ctx, struct cf_pg *pg, int64_t limit,

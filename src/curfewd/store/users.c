@@ -12,20 +12,24 @@ enum {
 };
 
 #define USER_COLUMNS "id, email, name, created_at"
+#define USER_TYPES "ittz"
 
 static const struct cf_pg_stmt find_user = {
     .name = "find_user",
     .sql = "SELECT " USER_COLUMNS " FROM users WHERE id = $1",
+    .columns = USER_TYPES,
 };
 
 static const struct cf_pg_stmt newest_users = {
     .name = "newest_users",
     .sql = "SELECT " USER_COLUMNS " FROM users ORDER BY created_at DESC, id DESC LIMIT $1",
+    .columns = USER_TYPES,
 };
 
 static const struct cf_pg_stmt page_of_users = {
     .name = "page_of_users",
     .sql = "SELECT " USER_COLUMNS " FROM users WHERE id > $1 ORDER BY id LIMIT $2",
+    .columns = USER_TYPES,
 };
 
 enum cf_code store_user(struct cf_ctx *ctx, struct cf_pg *pg, int64_t id, struct cf_pg_rows **out,

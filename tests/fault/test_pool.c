@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT */
+/* There are fewer connections than are wanted: all are in use, or the server grants no more. */
+#include <check.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <curfew/clock.h>
+
+#include "pgview.h"
+#include "recovery.h"
+#include "relay.h"
+
+#define SLEEPING "pg_sleep"
+
+/* Fixture */
+
+static struct cluster cluster;
+static struct relay relay;
+static struct service *service;
+static struct baseline baseline;
+
+static void create(void)
+{
+    cluster_create(&cluster);
+}
+
+static void destroy(void)
+{
+    cluster_destroy(&cluster);
+}
+
+static int to_cluster(size_t number)
+{
+    (void)number;
+    return cluster.port;
+}
+
+static void start(const char *const *env)
+{
+    char url[300];
+
+    cluster_start(&cluster);
+    relay_start(&relay, to_cluster);
+    url_through(url, sizeof(url), &cluster, relay.port);
+    service = service_start_ready(url, env);
+    baseline_take(&baseline, service, cluster.url);
+}
+
+static void teardown(void)
+{
+    service_stop_all();
+    client_free_all();
+    relay_stop(&relay);
+    cluster_stop(&cluster, SIGINT);
+}
+
+/* exhausted */
+
+#define QUEUE 20
+
+/* A pool of one, held by a statement of a second: what waits is served in its order, but for who
+ * left, and who would be too many is told so. */
+START_TEST(exhausted_pool_queues_in_order_sheds_the_rest_and_serves_what_needs_none)
+{
+    struct asked holder;
+    struct asked asked[QUEUE];
+    struct reply *reply;
+    int64_t last_ns = 0;
+
+    start((const char *[]){"CURFEW_POOL=1", "CURFEW_LOOPS=1", "CURFEW_IN_FLIGHT=20", NULL});
+    holder = ask(service, "/v1/sleep?seconds=1&timeout=5s");
+    (void)wait_backend(cluster.url, SLEEPING);
+    for (int i = 0; i < QUEUE - 1; i++) {
+        asked[i] =
+            ask(service, i % 5 == 4 ? "/v1/users/1?timeout=100ms" : "/v1/users/1?timeout=5s");
+        pause_ms(2);
+    }
+    (void)close(asked[0].fd);
+    for (int i = 4; i < QUEUE - 1; i += 5) {
+        reply = answer(asked[i]);
+        ck_assert_int_eq(reply->status, 504);
+        ck_assert_str_eq(reply_str(reply, "phase"), "pool");
+        expect_refused(reply, 100 * CF_MS);
+    }
+    ck_assert_int_eq(client_get(service->admin_port, "/livez", NULL)->status, 200);
+    ck_assert_int_eq(client_get(service->api_port, "/version", NULL)->status, 200);
+    ck_assert_int_eq(client_get(service->api_port, "/v1/users/x", NULL)->status, 400);
+    for (int i = 0; i < 4; i++) { /* In place of those four. */
+        asked[i == 0 ? 0 : 5 * i - 1] = ask(service, "/v1/users/1?timeout=5s");
+    }
+    pause_ms(50);
+    reply = client_get(service->api_port, "/v1/users/1", NULL);
+    ck_assert_int_eq(reply->status, 503);
+    ck_assert_ptr_nonnull(reply_header(reply, "Retry-After"));
+    ck_assert_int_eq(answer(holder)->status, 200);
+    for (int i = 1; i < QUEUE - 1; i++) {
+        reply = answer(asked[i]);
+        ck_assert_msg(reply->status == 200, "%d: %d %s", i, reply->status, reply->body);
+        if (i % 5 != 4) {
+            ck_assert_int_ge(reply->done_ns, last_ns);
+            last_ns = reply->done_ns;
+        }
+    }
+    (void)answer(asked[0]);
+    ck_assert_uint_le(atomic_load(&relay.open), 2);
+    expect_recovery(&baseline, "pool exhausted");
+}
+END_TEST
+
+/* refused */
+
+static void restart(void)
+{
+    cluster_stop(&cluster, SIGINT);
+    cluster_start(&cluster);
+}
+
+static void grant_few(void)
+{
+    PGconn *pg = pgview_open(cluster.url);
+
+    pgview_exec(pg, "alter system set max_connections = 6");
+    PQfinish(pg);
+    restart();
+}
+
+/* Not by asking the server: it would have no place for us. */
+static void grant_all(void)
+{
+    char path[128];
+
+    (void)snprintf(path, sizeof(path), "%s/data/postgresql.auto.conf", cluster.dir);
+    ck_assert_int_eq(unlink(path), 0);
+    restart();
+}
+
+/* Thirteen are wanted where six are to be had. */
+START_TEST(too_many_clients_leaves_a_smaller_pool_and_no_storm)
+{
+    size_t accepted;
+    int64_t until_ns;
+    size_t n_served = 0;
+
+    start((const char *[]){"CURFEW_POOL=12", "CURFEW_LOOPS=2", NULL});
+    grant_few();
+    until_ns = cf_now_ns() + 2 * CF_SECOND;
+    while (client_get(service->api_port, "/v1/users/1", NULL)->status != 200) {
+        ck_assert_int_lt(cf_now_ns(), until_ns);
+        pause_ms(10);
+    }
+    pause_ms(300);
+    accepted = atomic_load(&relay.accepted);
+    until_ns = cf_now_ns() + 2 * CF_SECOND;
+    while (cf_now_ns() < until_ns) {
+        struct reply *reply = answer(ask(service, "/v1/dashboard?user_id=1&timeout=1s"));
+
+        n_served += reply->status == 200;
+        if (reply->status != 200) {
+            expect_refused(reply, CF_SECOND);
+        }
+        ck_assert_uint_le(atomic_load(&relay.open), 12 + 1);
+        expect_alive(service);
+    }
+    ck_assert_uint_gt(n_served, 20);
+    ck_assert_uint_le(atomic_load(&relay.accepted) - accepted, 3 * 10);
+    ck_assert(service_has_said(service, "too many clients"));
+    grant_all();
+    expect_recovery(&baseline, "too many clients");
+}
+END_TEST
+
+Suite *suite_pool(void)
+{
+    Suite *suite = suite_create("pool");
+    TCase *tc = tcase_create("pool");
+
+    tcase_add_unchecked_fixture(tc, create, destroy);
+    tcase_add_checked_fixture(tc, NULL, teardown);
+    tcase_add_test(tc, exhausted_pool_queues_in_order_sheds_the_rest_and_serves_what_needs_none);
+    tcase_add_test(tc, too_many_clients_leaves_a_smaller_pool_and_no_storm);
+    tcase_set_timeout(tc, 60);
+    suite_add_tcase(suite, tc);
+    return suite;
+}
