@@ -37,10 +37,12 @@ struct config_value {
 struct config {
     const char *listen;
     const char *admin;
-    const char *database_url; /* "": libpq's PG* variables. */
-    int64_t pool;             /* Connections for queries, of the whole process. */
-    int64_t loops;            /* 0: as many as the machine and the pool bear. */
-    int64_t cancel;           /* enum cf_pg_cancel_way */
+    const char *database_url;    /* "": libpq's PG* variables. */
+    const char *trusted_proxies; /* "": none. */
+    const char *admin_hosts;     /* "": only localhost and addresses. */
+    int64_t pool;                /* Connections for queries, of the whole process. */
+    int64_t loops;               /* 0: as many as the machine and the pool bear. */
+    int64_t cancel;              /* enum cf_pg_cancel_way */
     int64_t default_timeout_ns;
     int64_t max_timeout_ns;
     int64_t grace_ns;
@@ -52,8 +54,6 @@ struct config {
     int64_t waiters; /* Queries that wait for a connection, of a loop. 0: as many as requests. */
     int64_t connections;
     int64_t connections_per_address; /* 0: as many as there are. */
-    const char *trusted_proxies;     /* "": none. */
-    const char *admin_hosts;         /* "": only localhost and addresses. */
     int64_t head_size;
     int64_t target_size;
     int64_t fields;

@@ -188,7 +188,8 @@ static const char *const others[N_SETTINGS] = {
 
 static bool is_switch(const char *flag)
 {
-    return strcmp(flag, "--half-close") == 0 || strcmp(flag, "--demo") == 0;
+    return strcmp(flag, "--half-close") == 0 || strcmp(flag, "--core-dumps") == 0 ||
+           strcmp(flag, "--demo") == 0;
 }
 
 START_TEST(load_reads_every_variable)

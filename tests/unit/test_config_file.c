@@ -327,6 +327,7 @@ START_TEST(dump_is_a_file_of_the_same_settings)
     write_text(secret, "postgresql://u:sesame@host/database\n");
     set("DATABASE_URL_FILE", secret);
     set("CURFEW_LISTEN", "[::1]:1");
+    set("CURFEW_ADMIN_HOSTS", "curfew, curfew.internal");
     write_text(path, "CURFEW_POOL=3\nCURFEW_MAX_TIMEOUT=2s\n");
     load(CONFIG_OK, "--grace=0.5ms", "--demo");
     first = config;
@@ -335,10 +336,13 @@ START_TEST(dump_is_a_file_of_the_same_settings)
 
     (void)unsetenv("DATABASE_URL_FILE");
     (void)unsetenv("CURFEW_LISTEN");
+    (void)unsetenv("CURFEW_ADMIN_HOSTS");
     load_text(CONFIG_OK, text);
     ck_assert_str_eq(config.listen, first.listen);
     ck_assert_str_eq(config.admin, first.admin);
     ck_assert_str_eq(config.database_url, first.database_url);
+    ck_assert_str_eq(config.trusted_proxies, first.trusted_proxies);
+    ck_assert_str_eq(config.admin_hosts, first.admin_hosts);
     ck_assert_int_eq(memcmp(&config.pool, &first.pool, /* All that are numbers. */
                             offsetof(struct config, half_close) - offsetof(struct config, pool)),
                      0);
