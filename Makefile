@@ -268,7 +268,7 @@ VALGRIND ?= valgrind --quiet --error-exitcode=99 --leak-check=full --show-leak-k
 
 valgrind: deps-tools ## unit tests under valgrind, in one process
 	+@$(MAKE_ALL) MODE=debug test-unit
-	@CK_FORK=no CK_EXCLUDE_TAGS=fork $(VALGRIND) build/debug/test-unit
+	@CK_FORK=no CK_EXCLUDE_TAGS='fork stress' $(VALGRIND) build/debug/test-unit
 
 FUZZ_SECONDS ?= 600
 FUZZ_TARGET  ?= $(filter-out kit,$(basename $(notdir $(wildcard tests/fuzz/*.c))))

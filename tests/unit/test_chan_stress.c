@@ -210,6 +210,7 @@ Suite *suite_chan_stress(void)
     Suite *suite = suite_create("chan_stress");
     TCase *tc = tcase_create("all");
 
+    tcase_set_tags(tc, "stress");
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_set_timeout(tc, 100);
     tcase_add_test(tc, everything_at_once_keeps_the_sum);

@@ -576,9 +576,9 @@ START_TEST(pool_keeps_as_many_stacks_as_it_was_told)
     after = mapped_bytes();
     cf_loop_free(small);
 
-    /* What else is mapped meanwhile is small against a stack. */
+    /* What else is mapped meanwhile, or unmapped, is small against a stack. */
     each = (while_all_run - before) / MANY_STACKS;
-    ck_assert_uint_ge(each, options.stack_size);
+    ck_assert_uint_ge(each + options.stack_size / 16, options.stack_size);
     ck_assert_uint_ge(after - before + each / 2, KEPT_STACKS * each);
     ck_assert_uint_le(after - before, KEPT_STACKS * each + each / 2);
 }

@@ -955,6 +955,7 @@ Suite *suite_pipeline(void)
     suite_add_tcase(suite, tc);
 
     tc = tcase_create("stress");
+    tcase_set_tags(tc, "stress");
     tcase_add_checked_fixture(tc, setup, teardown_waits);
     tcase_set_timeout(tc, 100);
     tcase_add_loop_test(tc, pipelines_of_any_shape, 0, PLACES);

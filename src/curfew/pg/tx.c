@@ -27,13 +27,18 @@ struct cf_pg_tx {
 
 /* One a combination, because a statement has no other parameters than values. */
 static const struct cf_pg_stmt begins[][2] = {
-    [CF_PG_READ_COMMITTED] = {{"cf_begin", "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"},
-                              {"cf_begin_ro", "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"}},
-    [CF_PG_REPEATABLE_READ] = {{"cf_begin_rr", "BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE"},
-                               {"cf_begin_rr_ro",
-                                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"}},
-    [CF_PG_SERIALIZABLE] = {{"cf_begin_s", "BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE"},
-                            {"cf_begin_s_ro", "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY"}},
+    [CF_PG_READ_COMMITTED] = {{.name = "cf_begin",
+                               .sql = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"},
+                              {.name = "cf_begin_ro",
+                               .sql = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"}},
+    [CF_PG_REPEATABLE_READ] = {{.name = "cf_begin_rr",
+                                .sql = "BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE"},
+                               {.name = "cf_begin_rr_ro",
+                                .sql = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"}},
+    [CF_PG_SERIALIZABLE] = {{.name = "cf_begin_s",
+                             .sql = "BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE"},
+                            {.name = "cf_begin_s_ro",
+                             .sql = "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY"}},
 };
 
 static const struct cf_pg_stmt commit = {.name = "cf_commit", .sql = "COMMIT"};

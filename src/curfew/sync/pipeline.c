@@ -85,14 +85,17 @@ static void close_up_to(struct stage *stage)
 
 /* Internal helpers: failures */
 
-/* Keep a failure if it is the first. One that is only the end of the group's context, while the
+/* Keep a failure if it is the first, and cancel the other stages with it: before the receiver is told,
+ * who may free the pipeline at once and would then be the cause. One that is only the end of the group's context, while the
  * context above lives, follows from what the group says: a worker could not be started. */
 static void note_failure(struct cf_pipeline *pipeline, const struct cf_err *err)
 {
     struct cf_cause cause;
+    bool is_first;
 
     (void)pthread_mutex_lock(&pipeline->mu);
-    if (!pipeline->failed) {
+    is_first = !pipeline->failed;
+    if (is_first) {
         pipeline->failed = true;
         pipeline->first = *err;
         if (err->code == CF_ECANCELED && cf_ctx_err(pipeline->parent) == CF_OK &&
@@ -102,6 +105,9 @@ static void note_failure(struct cf_pipeline *pipeline, const struct cf_err *err)
         }
     }
     (void)pthread_mutex_unlock(&pipeline->mu);
+    if (is_first) {
+        cf_ctx_cancel_cause(cf_group_ctx(pipeline->group), CF_REASON_SIBLING_FAILED, err);
+    }
     close_link(&pipeline->stages[pipeline->count - 1]);
 }
 
@@ -260,7 +266,7 @@ static enum cf_code run_worker(struct cf_ctx *ctx, void *arg, struct cf_err *err
         }
         note_failure(stage->pipeline, err);
     }
-    return code; /* The group cancels the others. */
+    return code;
 }
 
 /* Internal helpers: building */
