@@ -19,6 +19,7 @@
 
 #include <curfew/clock.h>
 
+#include "curfew/core/err_private.h"
 #include "curfew/sync/flight_private.h"
 #include "curfew/sync/hash.h"
 #include "curfew/sync/shard.h"
@@ -182,7 +183,7 @@ static enum cf_code run_load(struct cf__flight_job *job, struct cf_ctx *ctx, str
         CF_ASSERT(*out != NULL);
         keep(cache, job, &place, *out, NULL, ttl_ns);
     } else {
-        cf__flight_settle(err, code);
+        cf__err_settle(err, code);
         count(&cache->failures);
         keep_failure(cache, job, &place, ctx, err);
     }

@@ -30,6 +30,7 @@
 
 #include <curfew/loop.h>
 
+#include "curfew/core/err_private.h"
 #include "curfew/core/list.h"
 #include "curfew/core/thread.h"
 #include "curfew/runtime/waiting.h"
@@ -230,7 +231,7 @@ static void run_load(void *arg)
         CF_ASSERT(value != NULL);
     } else {
         value = NULL; /* Written only on success. */
-        cf__flight_settle(&err, code);
+        cf__err_settle(&err, code);
     }
     land(call, code, value, &err);
     await_canceler(call);

@@ -33,14 +33,6 @@ enum cf_code cf__flight_do(struct cf_ctx *ctx, struct cf_flight *flight,
 enum cf_code cf__flight_start(struct cf_flight *flight, const struct cf__flight_job *job,
                               struct cf_err *err);
 
-/* Let `err` say what failed, if it does not describe `code`. */
-static inline void cf__flight_settle(struct cf_err *err, enum cf_code code)
-{
-    if (err->code != code) {
-        (void)cf_err_set(err, code, "%s", cf_code_text(code));
-    }
-}
-
 /* As cf_flight_forget(), of every key that `match` says yes to, which is called with the flights'
  * lock held. NULL: of every key. */
 void cf__flight_forget_if(struct cf_flight *flight, bool (*match)(const char *key, void *arg),

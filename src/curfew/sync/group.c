@@ -17,6 +17,7 @@
 
 #include <curfew/loop.h>
 
+#include "curfew/core/err_private.h"
 #include "curfew/core/list.h"
 #include "curfew/core/thread.h"
 #include "curfew/runtime/waiting.h"
@@ -95,9 +96,7 @@ static void run_task(void *arg)
     (void)cf_err_set(&err, CF_OK, "%s", "");
     code = task.fn(task.group->ctx, task.arg, &err);
     if (code != CF_OK) {
-        if (err.code != code) {
-            (void)cf_err_set(&err, code, "%s", cf_code_text(code)); /* It did not say what. */
-        }
+        cf__err_settle(&err, code);
         fail(task.group, &err);
     }
     end_task(task.group);

@@ -14,6 +14,7 @@
 
 #include <pthread.h>
 
+#include "curfew/core/err_private.h"
 #include "curfew/core/list.h"
 #include "curfew/runtime/waiting.h"
 
@@ -156,8 +157,8 @@ static enum cf_code run(struct cf_ctx *ctx, struct cf_once *once, struct cf_once
 
     (void)cf_err_set(&failure, CF_OK, "%s", "");
     code = fn(ctx, arg, &failure);
-    if (code != CF_OK && failure.code != code) {
-        (void)cf_err_set(&failure, code, "%s", cf_code_text(code)); /* It did not say what. */
+    if (code != CF_OK) {
+        cf__err_settle(&failure, code);
     }
     ended = cf_ctx_err(ctx) != CF_OK;
     (void)pthread_mutex_lock(&mu);

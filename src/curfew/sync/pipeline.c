@@ -26,6 +26,8 @@
 #include <curfew/chan.h>
 #include <curfew/group.h>
 
+#include "curfew/core/err_private.h"
+
 /* Constants and types */
 
 struct stage {
@@ -258,9 +260,7 @@ static enum cf_code run_worker(struct cf_ctx *ctx, void *arg, struct cf_err *err
         code = end_worker(ctx, worker, err);
     }
     if (code != CF_OK) {
-        if (err->code != code) {
-            (void)cf_err_set(err, code, "%s", cf_code_text(code)); /* It did not say what. */
-        }
+        cf__err_settle(err, code);
         if (code == CF_ECLOSED) {
             code = cf_err_recode(err, CF_EUNAVAIL); /* To the receiver it would be the end. */
         }
