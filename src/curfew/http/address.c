@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "curfew/http/words.h"
+
 /* How an IPv6 address begins that maps one of IPv4. */
 static const uint8_t MAPPED[12] = {[10] = 0xFF, [11] = 0xFF};
 
@@ -119,38 +121,26 @@ static bool read_network(const char *text, size_t size, struct network *out)
     return true;
 }
 
-static size_t count_words(const char *text)
-{
-    size_t n = 0;
-
-    for (text += strspn(text, SEPARATORS); *text != '\0'; text += strspn(text, SEPARATORS)) {
-        text += strcspn(text, SEPARATORS);
-        n++;
-    }
-    return n;
-}
-
 /* Life cycle */
 
 enum cf_code cf__networks_new(const char *text, struct cf__networks **out, struct cf_err *err)
 {
-    struct cf__networks *networks =
-        calloc(1, sizeof(*networks) + count_words(text) * sizeof(networks->list[0]));
+    struct cf__networks *networks = calloc(
+        1, sizeof(*networks) + cf__words_count(text, SEPARATORS) * sizeof(networks->list[0]));
+    const char *word;
+    size_t size;
 
     if (networks == NULL) {
         return cf_err_set(err, CF_ENOMEM, "no memory for a list of networks");
     }
-    for (text += strspn(text, SEPARATORS); *text != '\0'; text += strspn(text, SEPARATORS)) {
-        size_t size = strcspn(text, SEPARATORS);
-
-        if (!read_network(text, size, &networks->list[networks->n])) {
+    while (cf__words_next(&text, SEPARATORS, &word, &size)) {
+        if (!read_network(word, size, &networks->list[networks->n])) {
             free(networks);
             return cf_err_set(err, CF_EINVAL,
                               "\"%.*s\" is neither an address nor a network such as 10.0.0.0/8",
-                              (int)(size < 64 ? size : 64), text);
+                              (int)(size < 64 ? size : 64), word);
         }
         networks->n++;
-        text += size;
     }
     *out = networks;
     return CF_OK;

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "curfew/http/client_private.h"
+#include "curfew/http/defaults.h"
 
 /* Constants and types */
 
@@ -241,16 +242,6 @@ static bool copy_string(const char **field, const char *value)
     return value == NULL || *field != NULL;
 }
 
-static void default_size(size_t *option, size_t value)
-{
-    *option = *option > 0 ? *option : value;
-}
-
-static void default_ns(int64_t *option, int64_t value)
-{
-    *option = *option > 0 ? *option : value;
-}
-
 static enum cf_code take_options(struct cf_client *client, const struct cf_client_options *given,
                                  struct cf_err *err)
 {
@@ -259,12 +250,12 @@ static enum cf_code take_options(struct cf_client *client, const struct cf_clien
 
     *options = *given;
     options->allow = NULL; /* Read into the rules. */
-    default_size(&options->connections_max, CONNECTIONS_DEFAULT);
-    default_size(&options->host_max, HOST_DEFAULT);
-    default_size(&options->body_size_max, BODY_SIZE_DEFAULT);
-    default_size(&options->head_size_max, HEAD_SIZE_DEFAULT);
-    default_ns(&options->timeout_max_ns, TIMEOUT_DEFAULT_NS);
-    default_ns(&options->connect_timeout_ns, CONNECT_TIMEOUT_DEFAULT_NS);
+    cf__default_size(&options->connections_max, CONNECTIONS_DEFAULT);
+    cf__default_size(&options->host_max, HOST_DEFAULT);
+    cf__default_size(&options->body_size_max, BODY_SIZE_DEFAULT);
+    cf__default_size(&options->head_size_max, HEAD_SIZE_DEFAULT);
+    cf__default_ns(&options->timeout_max_ns, TIMEOUT_DEFAULT_NS);
+    cf__default_ns(&options->connect_timeout_ns, CONNECT_TIMEOUT_DEFAULT_NS);
     options->ca_file = NULL; /* Should the first copy fail, there is nothing to free in it. */
     if (!copy_string(&options->user_agent, user_agent) ||
         !copy_string(&options->ca_file, given->ca_file)) {

@@ -14,6 +14,7 @@
 #include <curfew/clock.h>
 
 #include "curfew/http/client_private.h"
+#include "curfew/http/field.h"
 
 /* Constants and types */
 
@@ -243,28 +244,6 @@ static enum cf_code find_addresses(struct cf_ctx *ctx, struct leg *leg, struct c
 
 /* Internal helpers: headers */
 
-static bool is_token(const char *text)
-{
-    static const char others[] = "!#$%&'*+-.^_`|~";
-    const char *at = text;
-
-    while ((*at >= '0' && *at <= '9') || (*at >= 'a' && *at <= 'z') || (*at >= 'A' && *at <= 'Z') ||
-           (*at != '\0' && strchr(others, *at) != NULL)) {
-        at++;
-    }
-    return at > text && *at == '\0';
-}
-
-static bool is_field_value(const char *text)
-{
-    for (; *text != '\0'; text++) {
-        if (((unsigned char)*text < 0x20 && *text != '\t') || *text == 0x7F) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static bool is_one_of(const char *name, const char *const *names)
 {
     for (; *names != NULL; names++) {
@@ -308,10 +287,10 @@ static enum cf_code add_headers_given(struct leg *leg, bool *out_has_type, struc
     for (size_t i = 0; i < leg->request->n_headers && code == CF_OK; i++) {
         const struct cf_client_header *header = &leg->request->headers[i];
 
-        if (!is_token(header->name) || is_one_of(header->name, ours)) {
+        if (!cf__is_token(header->name, strlen(header->name)) || is_one_of(header->name, ours)) {
             return cf_err_set(err, CF_EINVAL, "\"%.64s\" is no header to send", header->name);
         }
-        if (!is_field_value(header->value)) {
+        if (!cf__is_field_value(header->value, strlen(header->value))) {
             return cf_err_set(err, CF_EINVAL, "the header %.64s has a control character",
                               header->name);
         }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "curfew/http/client_private.h"
+#include "curfew/http/words.h"
 
 /* Constants and types */
 
@@ -152,38 +153,26 @@ static enum cf_code read_rules(const char *text, struct cf__rules *rules, char *
                                struct cf_err *err)
 {
     char *end = networks;
+    const char *word;
+    size_t size;
 
     *end = '\0';
-    for (text += strspn(text, SEPARATORS); *text != '\0'; text += strspn(text, SEPARATORS)) {
-        size_t size = strcspn(text, SEPARATORS);
-
-        if (is_network(text, size)) {
-            memcpy(end, text, size);
+    while (cf__words_next(&text, SEPARATORS, &word, &size)) {
+        if (is_network(word, size)) {
+            memcpy(end, word, size);
             end += size;
             *end++ = ' ';
             *end = '\0';
         } else {
-            enum cf_code code = read_rule(text, size, &rules->list[rules->n], err);
+            enum cf_code code = read_rule(word, size, &rules->list[rules->n], err);
 
             if (code != CF_OK) {
                 return code;
             }
             rules->n++;
         }
-        text += size;
     }
     return CF_OK;
-}
-
-static size_t count_words(const char *text)
-{
-    size_t n = 0;
-
-    for (text += strspn(text, SEPARATORS); *text != '\0'; text += strspn(text, SEPARATORS)) {
-        text += strcspn(text, SEPARATORS);
-        n++;
-    }
-    return n;
 }
 
 /* Internal helpers: asking */
@@ -217,7 +206,7 @@ static bool host_matches(const struct rule *rule, const char *host, size_t size)
 enum cf_code cf__rules_new(const char *text, struct cf__rules **out, struct cf_err *err)
 {
     struct cf__rules *rules =
-        calloc(1, sizeof(*rules) + count_words(text) * sizeof(rules->list[0]));
+        calloc(1, sizeof(*rules) + cf__words_count(text, SEPARATORS) * sizeof(rules->list[0]));
     char *networks = malloc(strlen(text) + 2);
     enum cf_code code;
 

@@ -30,6 +30,7 @@
 
 #include <curfew/clock.h>
 
+#include "curfew/core/err_private.h"
 #include "curfew/http/server_private.h"
 #include "curfew/http/verbatim.h"
 
@@ -83,8 +84,8 @@ static void settle(struct cf_http *http, enum cf_code code)
     reason = http->cause.reason;
     http->code = code;
     http->stage = CF__SETTLED;
-    if (code != CF_OK && http->err.code != code) {
-        (void)cf_err_set(&http->err, code, "%s", cf_code_text(code));
+    if (code != CF_OK) {
+        cf__err_settle(&http->err, code);
     }
     if (code != CF_OK || reason == CF_REASON_DEADLINE || reason == CF_REASON_CLIENT_GONE) {
         refuse(http, cf__problem_of(code, reason), code != CF_OK ? http->err.msg : NULL);

@@ -18,6 +18,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "curfew/http/field.h"
 #include "curfew/http/host.h"
 
 /* What libmicrohttpd notes of a header, or of a cookie, in the memory of the connection. */
@@ -38,33 +39,6 @@ static bool is_named(const char *want, size_t want_size, const char *name, size_
 
 #define IS_NAMED(want) is_named(want, sizeof(want) - 1, name, size)
 
-static bool is_token_char(char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           (c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL);
-}
-
-static bool is_token(const char *text, size_t size)
-{
-    size_t n = 0;
-
-    while (n < size && is_token_char(text[n])) {
-        n++;
-    }
-    return n == size && size > 0;
-}
-
-/* Visible characters, spaces and tabs, and whatever is not ASCII. */
-static bool is_field_value(const char *text, size_t size)
-{
-    size_t n = 0;
-
-    while (n < size && ((unsigned char)text[n] >= ' ' || text[n] == '\t') && text[n] != 0x7F) {
-        n++;
-    }
-    return n == size;
-}
-
 static enum MHD_Result read_header(void *arg, enum MHD_ValueKind kind, const char *name,
                                    size_t size, const char *value, size_t value_size)
 {
@@ -74,8 +48,8 @@ static enum MHD_Result read_header(void *arg, enum MHD_ValueKind kind, const cha
 
     (void)kind;
     value = value != NULL ? value : "";
-    head->has_bad_name = head->has_bad_name || !is_token(name, size);
-    head->has_bad_value = head->has_bad_value || !is_field_value(value, value_size);
+    head->has_bad_name = head->has_bad_name || !cf__is_token(name, size);
+    head->has_bad_value = head->has_bad_value || !cf__is_field_value(value, value_size);
     head->n_fields++;
     if (IS_NAMED("Host")) {
         head->n_hosts++;

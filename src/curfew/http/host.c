@@ -6,6 +6,7 @@
 #include <strings.h>
 
 #include "curfew/http/address.h"
+#include "curfew/http/words.h"
 
 #define SEPARATORS ", \t"
 
@@ -18,13 +19,13 @@ static bool is_named(const char *want, const char *name, size_t size)
 
 static bool is_listed(const char *names, const char *name, size_t size)
 {
-    for (names += strspn(names, SEPARATORS); *names != '\0'; names += strspn(names, SEPARATORS)) {
-        size_t n = strcspn(names, SEPARATORS);
+    const char *word;
+    size_t n;
 
-        if (n == size && strncasecmp(names, name, size) == 0) {
+    while (cf__words_next(&names, SEPARATORS, &word, &n)) {
+        if (n == size && strncasecmp(word, name, size) == 0) {
             return true;
         }
-        names += n;
     }
     return false;
 }

@@ -10,6 +10,7 @@
 
 #include <curfew/wait.h>
 
+#include "curfew/http/defaults.h"
 #include "curfew/http/listen.h"
 #include "curfew/http/server_private.h"
 #include "curfew/http/verbatim.h"
@@ -30,32 +31,22 @@
 
 /* Internal helpers */
 
-static void default_ns(int64_t *option, int64_t value)
-{
-    *option = *option > 0 ? *option : value;
-}
-
-static void default_size(size_t *option, size_t value)
-{
-    *option = *option > 0 ? *option : value;
-}
-
 static void fill_in_defaults(struct cf_http_options *options)
 {
     options->listen = NULL; /* Copied into the sockets. */
-    default_ns(&options->timeout_default_ns, TIMEOUT_DEFAULT_NS);
-    default_ns(&options->timeout_max_ns, TIMEOUT_MAX_DEFAULT_NS);
-    default_ns(&options->idle_timeout_ns, IDLE_TIMEOUT_DEFAULT_NS);
-    default_ns(&options->head_timeout_ns, HEAD_TIMEOUT_DEFAULT_NS);
-    default_ns(&options->body_timeout_ns, BODY_TIMEOUT_DEFAULT_NS);
-    default_ns(&options->send_timeout_ns, SEND_TIMEOUT_DEFAULT_NS);
-    default_size(&options->connections_max, CONNECTIONS_MAX_DEFAULT);
-    default_size(&options->in_flight_max, IN_FLIGHT_MAX_DEFAULT);
-    default_size(&options->head_size_max, HEAD_SIZE_MAX_DEFAULT);
-    default_size(&options->target_size_max, TARGET_SIZE_MAX_DEFAULT);
-    default_size(&options->fields_max, FIELDS_MAX_DEFAULT);
-    default_size(&options->body_size_max, BODY_SIZE_MAX_DEFAULT);
-    default_size(&options->bodies_size_max, BODIES_SIZE_MAX_DEFAULT);
+    cf__default_ns(&options->timeout_default_ns, TIMEOUT_DEFAULT_NS);
+    cf__default_ns(&options->timeout_max_ns, TIMEOUT_MAX_DEFAULT_NS);
+    cf__default_ns(&options->idle_timeout_ns, IDLE_TIMEOUT_DEFAULT_NS);
+    cf__default_ns(&options->head_timeout_ns, HEAD_TIMEOUT_DEFAULT_NS);
+    cf__default_ns(&options->body_timeout_ns, BODY_TIMEOUT_DEFAULT_NS);
+    cf__default_ns(&options->send_timeout_ns, SEND_TIMEOUT_DEFAULT_NS);
+    cf__default_size(&options->connections_max, CONNECTIONS_MAX_DEFAULT);
+    cf__default_size(&options->in_flight_max, IN_FLIGHT_MAX_DEFAULT);
+    cf__default_size(&options->head_size_max, HEAD_SIZE_MAX_DEFAULT);
+    cf__default_size(&options->target_size_max, TARGET_SIZE_MAX_DEFAULT);
+    cf__default_size(&options->fields_max, FIELDS_MAX_DEFAULT);
+    cf__default_size(&options->body_size_max, BODY_SIZE_MAX_DEFAULT);
+    cf__default_size(&options->bodies_size_max, BODIES_SIZE_MAX_DEFAULT);
 }
 
 /* What the options say about clients, and what they are counted by. */
