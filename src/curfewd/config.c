@@ -572,8 +572,6 @@ static size_t index_of(size_t offset)
     return i;
 }
 
-/* What each may be alone, and not together. A default that nobody chose follows the cap that
- * somebody did. */
 /* A default timeout that nobody chose follows a lower cap; one that was chosen is not cut silently. */
 static enum cf_code check_default_timeout(struct config *config, struct cf_err *err)
 {
@@ -596,6 +594,7 @@ static enum cf_code check_default_timeout(struct config *config, struct cf_err *
     return bad(name_of(config, at, where), config->values[at].text, right, err);
 }
 
+/* What each may be alone, and not together. */
 static enum cf_code check_together(struct config *config, struct cf_err *err)
 {
     if (config->body_size > config->bodies_size) {
