@@ -11,12 +11,18 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <curfew/clock.h>
+
 #include "client.h"
 
 /* Constants */
 
 #define ABANDON_MAX_US 3000
 #define REPLY_MAX 65536
+
+/* A server that stops closes a connection on which nothing was asked for so long: what a client of ours,
+ * kept from running by a busy machine, sends later was never accepted. */
+#define IDLE_NS (250 * CF_MS)
 
 /* Internal helpers */
 
@@ -49,11 +55,14 @@ static bool ask_for_one(int fd, unsigned number)
     return send(fd, text, (size_t)n, MSG_NOSIGNAL) == n;
 }
 
-/* Read a whole reply. False: the connection ended before. */
+/* Read a whole reply. False: the connection ended before; `out` is what came. */
 static bool read_reply(int fd, char out[REPLY_MAX])
 {
     size_t size = 0;
     size_t want = 0;
+
+    out[0] = '\0';
+    errno = 0;
 
     while (want == 0 || size < want) {
         ssize_t n = recv(fd, out + size, REPLY_MAX - 1 - size, 0);
@@ -75,41 +84,76 @@ static bool read_reply(int fd, char out[REPLY_MAX])
     return true;
 }
 
-/* One request. False: the connection is of no more use. */
-static bool serve_one(struct load *load, int fd, unsigned number, bool stays)
-{
-    char reply[REPLY_MAX];
+/* A connection, and the last that was done on it. */
+struct kept {
+    int fd;
+    int served;
+    int64_t used_ns;
+};
 
-    if (ask_for_one(fd, number) && !stays) {
+static void note_failure(struct load *load, const struct kept *kept, const char *reply)
+{
+    if (atomic_fetch_add(&load->failed, 1) == 0) {
+        (void)snprintf(load->failure, sizeof(load->failure),
+                       "request %d of its connection, after %.1f ms: %s: \"%.40s\"",
+                       kept->served + 1, (double)(cf_now_ns() - kept->used_ns) / CF_MS,
+                       strerror(errno), reply);
+    }
+}
+
+/* One request. False: the connection is of no more use. */
+static bool serve_one(struct load *load, struct kept *kept, unsigned number, bool stays)
+{
+    int64_t used_ns = kept->used_ns;
+    char reply[REPLY_MAX];
+    bool asked = ask_for_one(kept->fd, number);
+    bool dawdled;
+    bool is_whole;
+
+    kept->used_ns = cf_now_ns();
+    dawdled = kept->used_ns - used_ns >= IDLE_NS;
+    if (asked && !stays) {
         (void)usleep(number % ABANDON_MAX_US);
         (void)atomic_fetch_add(&load->abandoned, 1);
         return false;
     }
-    if (!read_reply(fd, reply) || strncmp(reply, "HTTP/1.1 200 ", 13) != 0) {
-        (void)atomic_fetch_add(&load->failed, 1);
+    is_whole = read_reply(kept->fd, reply);
+    if (!is_whole && reply[0] == '\0' && dawdled) {
+        return false; /* Closed as idle, before it was asked. */
+    }
+    if (!is_whole || strncmp(reply, "HTTP/1.1 200 ", 13) != 0) {
+        note_failure(load, kept, reply);
         return false;
     }
+    kept->served++;
     (void)atomic_fetch_add(&load->served, 1);
     return strcasestr(reply, "connection: close") == NULL;
+}
+
+static struct kept dial(struct load *load)
+{
+    int64_t now_ns = cf_now_ns();
+
+    return (struct kept){.fd = open_client(load), .used_ns = now_ns};
 }
 
 static void *run(void *arg)
 {
     struct load *load = arg;
     unsigned seed = atomic_fetch_add(&load->seeds, 1);
-    int fd = open_client(load);
+    struct kept kept = dial(load);
 
-    while (fd >= 0 && !atomic_load(&load->stopping)) {
+    while (kept.fd >= 0 && !atomic_load(&load->stopping)) {
         unsigned number = (unsigned)rand_r(&seed);
         bool stays = load->abandons == 0 || (unsigned)rand_r(&seed) % load->abandons != 0;
 
-        if (!serve_one(load, fd, number, stays)) {
-            (void)close(fd);
-            fd = open_client(load);
+        if (!serve_one(load, &kept, number, stays)) {
+            (void)close(kept.fd);
+            kept = dial(load);
         }
     }
-    if (fd >= 0) {
-        (void)close(fd);
+    if (kept.fd >= 0) {
+        (void)close(kept.fd);
     }
     return NULL;
 }

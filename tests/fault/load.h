@@ -30,6 +30,7 @@ struct load {
     atomic_size_t served;    /* 200. */
     atomic_size_t abandoned; /* Left at a random moment. */
     atomic_size_t failed;    /* Another status, or a connection that ended without a whole reply. */
+    char failure[160];       /* The first of these, once load_stop() has returned. */
 };
 
 /* One request of `abandons` is abandoned; 0: none. */

@@ -9,6 +9,7 @@
 #include "curfew/http/listen.h"
 
 #include <errno.h>
+#include <linux/filter.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -21,6 +22,11 @@
 
 /* Longest "host:port": a name of DNS, brackets, a port. */
 #define ADDRESS_SIZE 300
+
+/* Of a TCP header. */
+#define TCP_FLAGS_AT 13
+#define TCP_SYN 0x02
+#define TCP_ACK 0x10
 
 /* Internal helpers */
 
@@ -184,4 +190,19 @@ enum cf_code cf__listen(const char *address, size_t n, int *out_fds, uint16_t *o
     }
     *out_port = port_of(&at);
     return CF_OK;
+}
+
+void cf__listen_turn_away(int fd)
+{
+    /* Over the TCP header, as tcpdump's "tcp[13] & (SYN|ACK) == SYN". */
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, TCP_FLAGS_AT),
+        BPF_STMT(BPF_ALU | BPF_AND | BPF_K, TCP_SYN | TCP_ACK),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, TCP_SYN, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+    };
+    struct sock_fprog filter = {.len = sizeof(code) / sizeof(code[0]), .filter = code};
+
+    (void)setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof(filter));
 }

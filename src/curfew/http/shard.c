@@ -11,8 +11,8 @@
  * A stop goes in three steps, each posted by the thread that stops the server and each over when a
  * context says so:
  *
- *     stop    accept what the kernel has queued, close the listening socket, close what is idle;
- *             over when no connection is left (drained)
+ *     stop    have the kernel turn new clients away, accept those who were connecting, close the
+ *             listening socket, close what is idle; over when no connection is left (drained)
  *     cut     after the grace, the root context being cancelled: close what has not become a
  *             request; over as above, or when all handlers have ended and their replies had
  *             FLUSH_MS to go out (drained)
@@ -29,6 +29,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "curfew/http/listen.h"
 #include "curfew/http/server_private.h"
 
 /* Of libmicrohttpd's memory for one connection, beside the head of the request: for the head of the
@@ -49,6 +50,9 @@
 /* Runs to accept what is queued when a stop begins: some ten connections each, and the queue is of
  * 4,096. */
 #define ACCEPT_RUNS_MAX 512
+
+/* While stopping, what a client that was connecting is given to become connected. */
+#define DOOR_MS 5
 
 /* While stopping, what the last replies are given to be sent. */
 #define FLUSH_MS 500
@@ -124,6 +128,9 @@ static void look_for_the_end(struct cf__shard *shard)
         shard->flushing = true;
         (void)uv_timer_start(&shard->stop_timer, on_flush_over, FLUSH_MS, 0);
     }
+    if (shard->listen_fd >= 0) {
+        return; /* Somebody may still come. */
+    }
     if (cf__list_empty(&shard->open) || (shard->flush_over && is_idle)) {
         signal_done(shard->drained);
     }
@@ -159,8 +166,8 @@ static void take_turn(struct cf__hook *hook)
 
 /* Internal helpers: stop */
 
-/* Have the daemon accept those who are connected. Whose handshake is not over when the socket is
- * closed is refused, or reset if only the client thinks that it is. Bounded: they keep coming. */
+/* Have the daemon accept those who are connected. Bounded: where the kernel does not turn others away,
+ * they keep coming. */
 static void accept_queued(struct cf__shard *shard)
 {
     struct pollfd queue = {.fd = shard->listen_fd, .events = POLLIN};
@@ -178,17 +185,31 @@ static void on_patience_over(uv_timer_t *timer)
     cf__connections_leaving(shard);
 }
 
-static void stop(struct cf__message *message)
+/* Nobody comes after this; whoever came may still ask, for a while. */
+static void close_door(struct cf__shard *shard)
 {
-    struct cf__shard *shard = CF__CONTAINER(message, struct cf__shard, stop_message);
-
-    shard->phase = CF__STOPPING;
     accept_queued(shard);
     (void)MHD_quiesce_daemon(shard->daemon);
     (void)close(shard->listen_fd);
     shard->listen_fd = -1;
     cf__connections_leaving(shard);
-    (void)uv_timer_start(&shard->stop_timer, on_patience_over, CF__PATIENCE_NS / CF_MS, 0);
+}
+
+static void on_door_time(uv_timer_t *timer)
+{
+    struct cf__shard *shard = timer->data;
+
+    close_door(shard);
+    (void)uv_timer_start(timer, on_patience_over, CF__PATIENCE_NS / CF_MS, 0);
+}
+
+static void stop(struct cf__message *message)
+{
+    struct cf__shard *shard = CF__CONTAINER(message, struct cf__shard, stop_message);
+
+    shard->phase = CF__STOPPING;
+    cf__listen_turn_away(shard->listen_fd);
+    (void)uv_timer_start(&shard->stop_timer, on_door_time, DOOR_MS, 0);
 }
 
 static void cut(struct cf__message *message)
@@ -197,6 +218,9 @@ static void cut(struct cf__message *message)
 
     shard->phase = CF__CUTTING;
     (void)uv_timer_stop(&shard->stop_timer);
+    if (shard->listen_fd >= 0) {
+        close_door(shard);
+    }
     cf__connections_leaving(shard);
 }
 
