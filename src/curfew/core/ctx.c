@@ -177,13 +177,15 @@ static struct scope *finish(struct scope *scope, struct scope *cause, const stru
                             struct scope *work)
 {
     struct cf__list *node;
-    bool timed;
+    bool prevented;
 
     (void)pthread_mutex_lock(&scope->mu);
     if (atomic_load(&scope->code) != CF_OK) {
         (void)pthread_mutex_unlock(&scope->mu);
         return work;
     }
+    /* Before anybody learns of it, who may be the last on the loop whose timers these are. */
+    prevented = scope->ctx.timed == scope && scope->source->disarm(scope->source, &scope->timer);
     record(scope, cause, ending);
     if (scope->done_fd >= 0) {
         (void)eventfd_write(scope->done_fd, 1); /* Cannot be full: written once. */
@@ -200,10 +202,9 @@ static struct scope *finish(struct scope *scope, struct scope *cause, const stru
         child->next_to_cancel = work;
         work = child;
     }
-    timed = scope->ctx.timed == scope;
     (void)pthread_mutex_unlock(&scope->mu);
 
-    if (timed && scope->source->disarm(scope->source, &scope->timer)) {
+    if (prevented) {
         unref(&scope->ctx); /* The timer's. The caller holds another. */
     }
     return work;
