@@ -428,7 +428,7 @@ static void race_rounds(void *arg)
     struct race *race = arg;
     int64_t until_ns = effort_until_ns();
 
-    for (int round = 1; cf_now_ns() < until_ns; round++) {
+    for (int round = 1; race_goes_on(race, until_ns); round++) {
         struct chan_call call = new_call(racing);
 
         call.ctx = new_ctx();

@@ -391,7 +391,7 @@ static void race_once(void *arg)
     struct race *race = arg;
     int64_t until_ns = effort_until_ns();
 
-    while (cf_now_ns() < until_ns) {
+    while (race_goes_on(race, until_ns)) {
         struct call call = {.ctx = new_ctx()};
         bool has_run;
 

@@ -987,7 +987,7 @@ static void race_rounds(void *arg)
                                       {.fn = pass_on, INTS, .workers = 2}};
     struct cf_pipeline *pipeline = start(stages, 2);
 
-    for (int next = 0; cf_now_ns() < until_ns;) {
+    for (int next = 0; race_goes_on(race, until_ns);) {
         struct cf_ctx *with = new_ctx();
         enum cf_code code = CF_OK;
 
@@ -1159,7 +1159,7 @@ static void run_stress(void *arg)
     int64_t until_ns = effort_stress_until_ns();
     unsigned seed = 3;
 
-    while (cf_now_ns() < until_ns) {
+    while (race_goes_on(race, until_ns)) {
         run_any(race, &seed);
     }
 }

@@ -429,7 +429,7 @@ static void race_acquire(void *arg)
     struct race *race = arg;
     int64_t until_ns = effort_until_ns();
 
-    while (cf_now_ns() < until_ns) {
+    while (race_goes_on(race, until_ns)) {
         struct call call = want(2);
         bool all;
 

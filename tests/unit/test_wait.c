@@ -104,7 +104,7 @@ static void race_sleep(void *arg)
     int64_t until_ns = effort_until_ns();
     unsigned seed = 3;
 
-    while (cf_now_ns() < until_ns) {
+    while (race_goes_on(race, until_ns)) {
         struct call call = {.ctx = new_ctx(), .period_ns = rand_r(&seed) % (200 * CF_US)};
 
         atomic_store(&race->canceler.ctx, call.ctx);
@@ -355,7 +355,7 @@ static void race_wait_done(void *arg)
     struct race *race = arg;
     int64_t until_ns = effort_until_ns();
 
-    while (cf_now_ns() < until_ns) {
+    while (race_goes_on(race, until_ns)) {
         struct call call = {.ctx = new_ctx(), .target = new_ctx()};
 
         atomic_store(&race->canceler.ctx, call.ctx);
@@ -544,7 +544,7 @@ static void race_wait_fd(void *arg)
     struct race *race = arg;
     int64_t until_ns = effort_until_ns();
 
-    while (cf_now_ns() < until_ns) {
+    while (race_goes_on(race, until_ns)) {
         struct call call = endless();
         struct call again = endless();
         char byte;

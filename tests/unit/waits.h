@@ -103,6 +103,10 @@ struct race {
 /* Run `fn(race)` at `place`: it makes its rounds and judges them. Both outcomes have to occur. */
 void check_race(int place, place_fn fn, void (*give)(struct rival *rival));
 
+/* Whether there is another round: until then, and on until both outcomes have occurred, where one
+ * thread hardly ever runs. check_race() has the last word. */
+bool race_goes_on(const struct race *race, int64_t until_ns);
+
 /* Count the outcome of one round; what is neither success nor cancel is wrong. */
 void judge(struct race *race, enum cf_code code, bool success_is_true, struct cf_ctx *of);
 
