@@ -22,19 +22,16 @@ int64_t effort_until_ns(void);
  * needs a time limit above that: EFFORT_STRESS_SECONDS_MAX. */
 int64_t effort_stress_until_ns(void);
 
+/* The same where each call has a race of its own: a second, a minute with CF_TEST_LONG. */
+int64_t effort_brief_stress_until_ns(void);
+
+#define EFFORT_STRESS_SECONDS_MAX 90
+
 /* Whether a race goes on: until `until_ns`, and on a busy machine, where threads do not meet as they
- * should, until all that has to come about is `seen`. Looks at that only when the time is over. */
+ * should, until all that has to come about is `seen`, for so long. Looks at that only then. */
 #define EFFORT_GOES_ON(until_ns, seen)                                                             \
     (cf_now_ns() < (until_ns) || (cf_now_ns() < (until_ns) + EFFORT_PATIENCE_NS && !(seen)))
 
-#define EFFORT_PATIENCE_NS (20 * CF_SECOND)
-
-/* Until when the stress of a module goes on whose calls have races of their own: a second, a minute
- * with CF_TEST_LONG. */
-int64_t effort_brief_stress_until_ns(void);
-
-/* Time limits for tests that go on so. */
-#define EFFORT_RACE_SECONDS_MAX 40
-#define EFFORT_STRESS_SECONDS_MAX 90
+#define EFFORT_PATIENCE_NS (8 * CF_SECOND)
 
 #endif
