@@ -108,8 +108,8 @@ BINS     := $(KINDS:%=test-%) $(patsubst bench/%.c,bench-%,$(wildcard bench/*.c)
 .SUFFIXES:
 .PHONY: all bins $(BINS) help deps deps-test deps-tools deps-arm64 deps-fault deps-list run test test-long \
         test-trixie $(KINDS) $(FAULTS:%=test-%) unit-arm64 asan tsan valgrind fuzz lint fmt fmt-check \
-        check-headers check-readme check-symbols check-hardening readme examples bench race pg-url \
-        pg-stop clean FORCE
+        check-headers check-readme check-guide check-tests check-symbols check-hardening readme examples \
+        bench race pg-url pg-stop clean FORCE
 
 # $(call say,VERB,object) prints a line; Q hides the command. With V=1 it is the other way round.
 ifeq ($(V),1)
@@ -253,11 +253,14 @@ test-alloc: $(B)/test-alloc $(B)/curfewd $(B)/nth.so ## the service when its n-t
 test-fault: deps-fault $(B)/test-fault $(B)/curfewd ## the service while PostgreSQL, network or machine fail
 	@DATABASE_URL=$${CF_TEST_PG_URL:-$$DATABASE_URL} $(CLUSTER) run env $(RUN_ENV) $(B)/test-fault
 
+# Without arguments, by hand, it takes 19 seconds.
+ARGS_fetch := 150 100
+
 examples: $(EXAMPLES) ## run each example, and compare what it prints with examples/expected
-	@failed=; for name in $(EXAMPLES:example-%=%); do \
-		out=$$(env $(RUN_ENV) $(B)/example-$$name) || failed="$$failed $$name"; \
-		echo "$$out" | diff -u examples/expected/$$name.txt - || failed="$$failed $$name"; \
-	done; [ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
+	@failed=; $(foreach name,$(EXAMPLES:example-%=%), \
+		out=$$(env $(RUN_ENV) $(B)/example-$(name) $(ARGS_$(name))) || failed="$$failed $(name)"; \
+		echo "$$out" | diff -u examples/expected/$(name).txt - || failed="$$failed $(name)";) \
+	[ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
 
 asan tsan: deps-tools ## unit tests under gcc's ASan and UBSan; under clang's TSan
 	+@$(MAKE_ALL) MODE=$@ unit
@@ -310,7 +313,7 @@ pg-stop: ## stop that PostgreSQL
 
 lint: deps-tools ## clang-tidy, fmt-check and the checks below
 	+@$(MAKE_ALL) -k $(patsubst %,$(B)/tidy/%.ok,$(filter %.c,$(LIB_SRC) $(SVC_SRC))) \
-		fmt-check check-headers check-readme check-symbols check-hardening
+		fmt-check check-headers check-readme check-guide check-tests check-symbols check-hardening
 
 $(B)/tidy/%.ok: % .clang-tidy Makefile $(HEADERS) $(shell find src -name '*.h' 2>/dev/null)
 	$(call say,TIDY,$<)
@@ -338,6 +341,24 @@ check-readme: $(B)/help ## the README's example compiles, its settings are those
 		gcc -std=c11 -x c -Wall -Wextra -Werror -Wno-missing-field-initializers -fsyntax-only -Iinclude -
 	@sed -n '/^\$$ curfewd --help$$/,/^```$$/{ //d; p }' README.md | \
 		diff -u --label README.md --label 'curfewd --help (make readme)' - $(B)/help >&2
+
+# All C of a chapter is one file, whose lines have the chapter's numbers.
+check-guide: ## the C of docs/guide compiles, and its index has every chapter
+	@for chapter in $(wildcard docs/guide/*.md); do \
+		awk -v name=$$chapter 'BEGIN { printf "# 1 \"%s\"\n", name } /^```/ { c = $$0 == "```c"; print ""; next } \
+			{ print c ? $$0 : "" }' $$chapter | \
+			gcc -std=c11 -x c -Wall -Wextra -Werror -Wno-missing-field-initializers -fsyntax-only -Iinclude - \
+			|| exit 1; \
+		case $$chapter in */README.md) ;; *) grep -q "($${chapter##*/})" docs/guide/README.md || \
+			{ echo "check-guide: $$chapter is not in the index" >&2; exit 1; } ;; esac; done
+
+# A name in a table with two underscores or more, and perhaps a star.
+check-tests: ## the tests that tests/README.md names in its tables are there
+	@mkdir -p $(B)
+	@grep -rhoE 'START_(TEST|ONBOTH)\(\w+' tests --include='*.c' | sed 's/.*(//' >$(B)/tests; \
+	for name in $$(grep '^|' tests/README.md | grep -oE '`[a-z][a-z0-9]*(_[a-z0-9*]+){2,}`' | tr -d '`' | sort -u); do \
+		grep -qx "$$(echo "$$name" | sed 's/\*/.*/')" $(B)/tests || \
+			{ echo "check-tests: no test is called $$name" >&2; bad=1; }; done; [ -z "$$bad" ]
 
 readme: $(B)/help ## bring the README's settings up to date
 	@sed -i -e '/^\$$ curfewd --help$$/,/^```$$/{ //!d }' -e '/^\$$ curfewd --help$$/r $(B)/help' README.md

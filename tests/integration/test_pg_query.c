@@ -3,6 +3,7 @@
  * instant as its success, and without memory. */
 #include "pg_fixture.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -572,6 +573,17 @@ START_TEST(free_null_does_nothing)
 }
 END_TEST
 
+/* A connection belongs to a loop, so a query needs a fiber. */
+START_TEST(query_on_a_plain_thread_asserts)
+{
+    struct cf_pg_param params[] = {cf_pg_f64(0)};
+    struct cf_pg_rows *rows;
+
+    ck_assert_int_eq(
+        cf_pg_query(cf_ctx_background(), fixture.pg, &sleep_stmt, params, 1, &rows, NULL), CF_OK);
+}
+END_TEST
+
 /* Suite */
 
 static TCase *add_case(Suite *suite, const char *name, void (*set_up)(void))
@@ -608,5 +620,8 @@ Suite *suite_pg_query(void)
     tc = add_case(suite, "memory", NULL);
     tcase_add_loop_test(tc, query_out_of_memory_fails_and_the_next_works, 0, N(no_memory));
     tcase_add_test(tc, query_out_of_memory_while_connecting_recovers);
+    tc = add_case(suite, "asserts", setup);
+    tcase_set_tags(tc, "fork");
+    tcase_add_test_raise_signal(tc, query_on_a_plain_thread_asserts, SIGABRT);
     return suite;
 }

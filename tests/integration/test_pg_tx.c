@@ -2,10 +2,12 @@
 /* Transactions: what is committed, what is not, and what nobody can say. */
 #include "pg_fixture.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include <curfew/pg_tx.h>
 
+#include "effort.h"
 #include "fault.h"
 
 /* Fixture */
@@ -123,6 +125,14 @@ static void commit(struct script *s)
     s->ended_ns = cf_now_ns();
 }
 
+/* From now on the script's context has a deadline. */
+static void end_in(int64_t timeout_ns)
+{
+    cf_ctx_free(script.ctx);
+    ck_assert_int_eq(cf_ctx_with_timeout(cf_ctx_background(), timeout_ns, &script.ctx, NULL),
+                     CF_OK);
+}
+
 static int64_t rows_in(const char *table)
 {
     char sql[64];
@@ -178,6 +188,50 @@ START_TEST(begin_canceled_while_waiting_for_a_connection_leaves_the_line)
     ck_assert_uint_eq(fixture_stats().waiting, 0);
     cf_ctx_cancel(holder.ctx);
     job_wait(&holder);
+    job_fini(&holder);
+}
+END_TEST
+
+START_TEST(begin_deadline_while_waiting_for_a_connection_leaves_the_line)
+{
+    struct job holder;
+
+    fixture_open((struct cf_pg_options){.pool_max = 1}, 1);
+    job_init_sleep(&holder, 60);
+    job_start(&holder);
+    (void)fixture_wait_sleeper();
+    end_in(30 * CF_MS);
+    play(begin_only);
+    ck_assert_int_eq(script.begin, CF_EDEADLINE);
+    ck_assert_str_eq(script.err.phase, "pool");
+    ck_assert_int_ge(script.ended_ns, cf_ctx_deadline_ns(script.ctx));
+    ck_assert_uint_eq(fixture_stats().waiting, 0);
+    cf_ctx_cancel(holder.ctx);
+    job_wait(&holder);
+    job_fini(&holder);
+}
+END_TEST
+
+START_TEST(begin_limit_reached_is_refused)
+{
+    struct job holder;
+    struct job waiter;
+
+    fixture_open((struct cf_pg_options){.pool_max = 1, .waiters_max = 1}, 1);
+    job_init_sleep(&holder, 60);
+    job_init_sleep(&waiter, 60);
+    job_start(&holder);
+    (void)fixture_wait_sleeper();
+    job_start(&waiter);
+    WAIT_FOR(fixture_stats().waiting == 1);
+    play(begin_only);
+    ck_assert_int_eq(script.begin, CF_ELIMIT);
+    ck_assert_str_eq(script.err.phase, "pool");
+    cf_ctx_cancel(waiter.ctx);
+    job_wait(&waiter);
+    cf_ctx_cancel(holder.ctx);
+    job_wait(&holder);
+    job_fini(&waiter);
     job_fini(&holder);
 }
 END_TEST
@@ -276,6 +330,109 @@ START_TEST(tx_query_canceled_while_running_returns_at_once_and_rolls_back)
     ck_assert_int_eq(rows_in("t"), 0);
     ck_assert_int_eq(backend_pid(), pid);
     ck_assert_uint_eq(fixture_stats().cancels[CF_PG_EFFECTIVE], 1);
+}
+END_TEST
+
+START_TEST(tx_query_deadline_while_running_returns_at_once_and_rolls_back)
+{
+    int pid;
+
+    fixture_open((struct cf_pg_options){.pool_max = 1}, 1);
+    pid = backend_pid();
+    end_in(bound(300 * CF_MS));
+    play(add_and_sleep);
+    ck_assert_int_eq(script.query, CF_EDEADLINE);
+    ck_assert_int_eq(script.commit, CF_EDEADLINE);
+    ck_assert_int_ge(script.ended_ns, cf_ctx_deadline_ns(script.ctx));
+    ck_assert_int_lt(script.ended_ns, cf_ctx_deadline_ns(script.ctx) + bound(AT_ONCE_NS));
+    fixture_settle();
+    expect_no_open_transaction();
+    ck_assert_int_eq(rows_in("t"), 0);
+    ck_assert_int_eq(backend_pid(), pid);
+}
+END_TEST
+
+static void cancel_and_add(struct script *s)
+{
+    begin(s);
+    cf_ctx_cancel(s->ctx);
+    add(s, 1);
+    commit(s);
+}
+
+START_TEST(tx_query_already_canceled_sends_nothing_and_rolls_back)
+{
+    fixture_open((struct cf_pg_options){.pool_max = 1}, 1);
+    play(cancel_and_add);
+    ck_assert_int_eq(script.begin, CF_OK);
+    ck_assert_int_eq(script.query, CF_ECANCELED);
+    ck_assert_int_eq(script.commit, CF_ECANCELED);
+    fixture_settle();
+    expect_no_open_transaction();
+    ck_assert_int_eq(rows_in("t"), 0);
+    ck_assert_uint_eq(fixture_stats().cancels[CF_PG_EFFECTIVE], 0);
+}
+END_TEST
+
+START_TEST(tx_query_whose_session_ends_fails)
+{
+    fixture_open((struct cf_pg_options){.pool_max = 1}, 1);
+    start(add_and_sleep);
+    fixture_terminate(fixture_wait_sleeper());
+    finish();
+    ck_assert_int_eq(script.query, CF_EUNAVAIL);
+    ck_assert_int_eq(script.commit, CF_EUNAVAIL);
+    (void)backend_pid();
+    ck_assert_int_eq(rows_in("t"), 0);
+}
+END_TEST
+
+/* Transactions whose context ends about when their statement does. */
+struct race {
+    int64_t until_ns;
+    int64_t next; /* What is added. */
+    int64_t committed;
+    int64_t ended;
+};
+
+static struct race race;
+
+static void add_once(struct script *s, unsigned *seed)
+{
+    end_in(rand_r(seed) % (race.ended < race.committed ? 2 * CF_MS : 20 * CF_MS));
+    begin(s);
+    if (s->begin != CF_OK) {
+        ck_assert_int_eq(s->begin, CF_EDEADLINE);
+        race.ended++;
+        return;
+    }
+    add(s, race.next++);
+    commit(s);
+    ck_assert(s->commit == CF_OK || s->commit == CF_EDEADLINE);
+    race.committed += s->commit == CF_OK;
+    race.ended += s->commit != CF_OK;
+}
+
+static void add_again_and_again(struct script *s)
+{
+    unsigned seed = 1;
+
+    while (EFFORT_GOES_ON(race.until_ns, race.committed > 0 && race.ended > 0)) {
+        add_once(s, &seed);
+    }
+}
+
+START_TEST(tx_query_success_races_its_end)
+{
+    race = (struct race){.until_ns = effort_until_ns()};
+    fixture_open((struct cf_pg_options){.pool_max = 1}, 1);
+    (void)backend_pid();
+    play(add_again_and_again);
+    ck_assert_int_gt(race.committed, 0);
+    ck_assert_int_gt(race.ended, 0);
+    fixture_settle();
+    expect_no_open_transaction();
+    ck_assert_int_eq(rows_in("t"), race.committed);
 }
 END_TEST
 
@@ -497,11 +654,17 @@ Suite *suite_pg_tx(void)
 
     tcase_add_test(tcase_begin, begin_already_canceled_touches_nothing);
     tcase_add_test(tcase_begin, begin_canceled_while_waiting_for_a_connection_leaves_the_line);
+    tcase_add_test(tcase_begin, begin_deadline_while_waiting_for_a_connection_leaves_the_line);
+    tcase_add_test(tcase_begin, begin_limit_reached_is_refused);
     tcase_add_loop_test(tcase_begin, begin_with_options_has_them, 0, N(kinds));
     add_case(suite, tcase_begin);
 
     tcase_add_test(tcase_query, tx_query_failing_is_the_failure_of_all_that_follows);
     tcase_add_test(tcase_query, tx_query_canceled_while_running_returns_at_once_and_rolls_back);
+    tcase_add_test(tcase_query, tx_query_deadline_while_running_returns_at_once_and_rolls_back);
+    tcase_add_test(tcase_query, tx_query_already_canceled_sends_nothing_and_rolls_back);
+    tcase_add_test(tcase_query, tx_query_whose_session_ends_fails);
+    tcase_add_test(tcase_query, tx_query_success_races_its_end);
     tcase_add_test(tcase_query, tx_query_writing_in_a_read_only_one_fails);
     add_case(suite, tcase_query);
 

@@ -44,3 +44,8 @@ int64_t effort_stress_until_ns(void)
 {
     return cf_now_ns() + (getenv("CF_TEST_LONG") != NULL ? 60 : 5) * CF_SECOND;
 }
+
+int64_t effort_brief_stress_until_ns(void)
+{
+    return cf_now_ns() + (getenv("CF_TEST_LONG") != NULL ? 60 : 1) * CF_SECOND;
+}

@@ -7,6 +7,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <curfew/clock.h>
+
 /* Whether a sanitizer or valgrind watches this run. */
 bool effort_is_watched(void);
 
@@ -20,6 +22,16 @@ int64_t effort_until_ns(void);
  * needs a time limit above that: EFFORT_STRESS_SECONDS_MAX. */
 int64_t effort_stress_until_ns(void);
 
+/* The same where each call has a race of its own: a second, a minute with CF_TEST_LONG. */
+int64_t effort_brief_stress_until_ns(void);
+
 #define EFFORT_STRESS_SECONDS_MAX 90
+
+/* Whether a race goes on: until `until_ns`, and on a busy machine, where threads do not meet as they
+ * should, until all that has to come about is `seen`, for so long. Looks at that only then. */
+#define EFFORT_GOES_ON(until_ns, seen)                                                             \
+    (cf_now_ns() < (until_ns) || (cf_now_ns() < (until_ns) + EFFORT_PATIENCE_NS && !(seen)))
+
+#define EFFORT_PATIENCE_NS (8 * CF_SECOND)
 
 #endif

@@ -33,6 +33,7 @@
     X(sieve)                                                                                       \
     X(pipeline)                                                                                    \
     X(sem)                                                                                         \
+    X(rwmutex)                                                                                     \
     X(once)                                                                                        \
     X(limiter)                                                                                     \
     X(json)                                                                                        \

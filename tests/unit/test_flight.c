@@ -796,7 +796,8 @@ static void come_and_go(void *arg)
     static const char *const keys[STRESS_KEYS] = {"a", "b", "c"};
     struct stress *stress = arg;
 
-    while (cf_now_ns() < stress->until_ns) {
+    while (EFFORT_GOES_ON(stress->until_ns, atomic_load(&stress->outcomes[0]) > 0 &&
+                                                atomic_load(&stress->outcomes[1]) > 0)) {
         const char *key = keys[roll(stress, STRESS_KEYS)];
         struct cf_value *value = NULL;
         struct cf_err failure;
@@ -831,7 +832,7 @@ static void come_and_go_with_more(void *arg)
 
 START_TEST(do_stress)
 {
-    struct stress stress = {.until_ns = effort_until_ns()};
+    struct stress stress = {.until_ns = effort_brief_stress_until_ns()};
     struct visit visits[STRESS_PLACES];
 
     for (int i = 0; i < STRESS_PLACES; i++) {
@@ -943,7 +944,7 @@ Suite *suite_flight(void)
 
     tc = tcase_create("do");
     tcase_add_checked_fixture(tc, setup, teardown);
-    tcase_set_timeout(tc, 30);
+    tcase_set_timeout(tc, EFFORT_STRESS_SECONDS_MAX);
     tcase_add_loop_test(tc, do_returns_what_the_load_made, 0, PLACES);
     tcase_add_test(tc, do_shares_a_value);
     tcase_add_test(tc, do_shares_an_error);

@@ -533,9 +533,9 @@ static enum cf_code fail_sometimes(struct cf_ctx *ctx, void *arg, struct cf_err 
 static void run_rounds(void *arg)
 {
     struct stress *stress = arg;
-    int64_t until_ns = effort_until_ns();
+    int64_t until_ns = effort_brief_stress_until_ns();
 
-    while (cf_now_ns() < until_ns) {
+    while (EFFORT_GOES_ON(until_ns, stress->rounds_failed > 0 && stress->rounds_fine > 0)) {
         struct cf_group *made;
         struct cf_cause cause;
         struct cf_err failure;
@@ -619,7 +619,7 @@ Suite *suite_group(void)
 
     tc = tcase_create("race");
     tcase_add_checked_fixture(tc, setup, teardown);
-    tcase_set_timeout(tc, 20);
+    tcase_set_timeout(tc, EFFORT_STRESS_SECONDS_MAX);
     tcase_add_loop_test(tc, go_and_fail_race, 0, PLACES);
     suite_add_tcase(suite, tc);
 

@@ -658,7 +658,8 @@ static void blow(void *arg)
     struct storm *storm = arg;
     unsigned seed = (unsigned)cf_now_ns();
 
-    while (cf_now_ns() < storm->until_ns) {
+    while (EFFORT_GOES_ON(storm->until_ns, atomic_load(&storm->given_back) > 0 &&
+                                               atomic_load(&storm->refused) > 0)) {
         struct gust *gust = calloc(1, sizeof(*gust));
         struct cf_ctx *brief;
         enum cf_code code;
@@ -697,7 +698,7 @@ static void blow_on_fibers(void *arg)
 
 START_TEST(run_success_races_cancel)
 {
-    struct storm storm = {.until_ns = effort_until_ns()};
+    struct storm storm = {.until_ns = effort_brief_stress_until_ns()};
     struct visit visits[4];
 
     new_lane(3, 2);
@@ -793,7 +794,7 @@ Suite *suite_lane(void)
 
     tc = tcase_create("race");
     tcase_add_checked_fixture(tc, setup, teardown);
-    tcase_set_timeout(tc, 20);
+    tcase_set_timeout(tc, EFFORT_STRESS_SECONDS_MAX);
     tcase_add_test(tc, run_success_races_cancel);
     suite_add_tcase(suite, tc);
 

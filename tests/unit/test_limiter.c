@@ -1001,7 +1001,8 @@ static void stampede(void *arg, unsigned *seed)
 {
     struct stampede *self = arg;
 
-    while (cf_now_ns() < self->until_ns) {
+    while (EFFORT_GOES_ON(self->until_ns,
+                          atomic_load(&self->passed) > 0 && atomic_load(&self->refused) > 0)) {
         int n = rand_r(seed) % 4;
         struct cf_reservation reservation;
         struct cf_ctx *brief = NULL;

@@ -615,7 +615,8 @@ static void ask_for_some(void *arg, unsigned *seed)
 {
     struct crowded *crowded = arg;
 
-    while (cf_now_ns() < crowded->until_ns) {
+    while (EFFORT_GOES_ON(crowded->until_ns, atomic_load(&crowded->successes) > 0 &&
+                                                 atomic_load(&crowded->failures) > 0)) {
         int64_t n = rand_r(seed) % 8 == 0 ? crowded->size : rand_r(seed) % 3;
         struct cf_ctx *brief = NULL;
         enum cf_code code;

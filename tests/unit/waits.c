@@ -14,9 +14,6 @@
 #include "effort.h"
 #include "fault.h"
 
-/* How much longer than asked for a race may take until both outcomes have occurred. */
-#define BOTH_NS (8 * CF_SECOND)
-
 /* Fixture */
 
 struct cf_ctx *ctx;
@@ -306,9 +303,7 @@ void check_race(int place, place_fn fn, void (*give)(struct rival *rival))
 
 bool race_goes_on(const struct race *race, int64_t until_ns)
 {
-    bool has_both = race->successes > 0 && race->cancels > 0;
-
-    return cf_now_ns() < (has_both ? until_ns : until_ns + BOTH_NS);
+    return EFFORT_GOES_ON(until_ns, race->successes > 0 && race->cancels > 0);
 }
 
 void judge(struct race *race, enum cf_code code, bool success_is_true, struct cf_ctx *of)
