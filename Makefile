@@ -122,7 +122,8 @@ BINS     := $(KINDS:%=test-%) $(patsubst bench/%.c,bench-%,$(wildcard bench/*.c)
 .PHONY: all bins $(BINS) help deps deps-test deps-tools deps-arm64 deps-fault deps-deb deps-list run test test-long \
         test-trixie $(KINDS) $(FAULTS:%=test-%) unit-arm64 asan tsan valgrind fuzz lint fmt fmt-check \
         check-headers check-readme check-symbols check-hardening check-install readme examples bench \
-        race pg-url pg-stop install uninstall deb test-install clean FORCE
+        race pg-url pg-stop install uninstall deb test-install test-docker \
+        clean FORCE
 
 # $(call say,VERB,object) prints a line; Q hides the command. With V=1 it is the other way round.
 ifeq ($(V),1)
@@ -379,6 +380,10 @@ deb: deps-deb ## build the packages curfewd, libcurfew0 and libcurfew-dev, into 
 
 test-install: deb ## install those on a fresh Debian 12, in var/bookworm (root, debootstrap)
 	@tests/install/bookworm.sh
+
+# Minutes, most of them for images.
+test-docker: ## bring docker/compose.yaml up on a docker engine, and use it (docker, docker-compose)
+	@tests/docker/run.sh
 
 # Style
 
