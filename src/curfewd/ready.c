@@ -164,6 +164,7 @@ enum cf_code ready_ask(const char *address, int64_t timeout_ns, struct cf_err *e
         code = cf_ctx_with_timeout(cf_ctx_background(), timeout_ns, &ctx, err);
     }
     if (code == CF_OK) {
+        CF_ASSERT(infos != NULL);
         code = ask(ctx, infos, err);
     }
     cf_ctx_free(ctx);

@@ -61,7 +61,7 @@ use_service() {
     as_service $command >/tmp/service.log 2>&1 &
     service=$!
     within 30 curl -fsS localhost:8080/readyz || die "the service does not get ready"
-    curl -fsS localhost:8080/v1/users | grep -q '"users":\[\]' || die "no list of users"
+    curl -fsS localhost:8080/v1/users | grep -q ':\[\]' || die "no list of users"
     kill "$service"
     wait "$service" || die "the service ended with $?"
     quietly pg_ctlcluster 15 main stop
