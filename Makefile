@@ -13,6 +13,16 @@ FIBER  ?= auto       # auto: assembly where there is some; ucontext: everywhere
 ARCH   ?=            # arm64: for another machine, with what `make deps-arm64` has fetched
 WERROR ?= -Werror    # packagers: WERROR=
 V      ?= 0
+PREFIX ?= /usr/local
+BINDIR     ?= $(PREFIX)/bin
+LIBDIR     ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+DATADIR    ?= $(PREFIX)/share
+MANDIR     ?= $(DATADIR)/man
+
+# Of libcurfew.so: CONTRIBUTING.md says when it changes.
+SOVERSION  := 0
+
 MODE   := $(strip $(MODE))
 FIBER  := $(strip $(FIBER))
 ARCH   := $(strip $(ARCH))
@@ -83,7 +93,7 @@ CHECK_LIBS   = $(call once,CHECK_LIBS,$(shell $(PKG_CONFIG) --libs check))
 INCLUDES = -Iinclude -Isrc -D_GNU_SOURCE $(if $(filter ucontext,$(FIBER)),-DCF_FIBER_UCONTEXT) \
            $(PKG_CFLAGS)
 COMPILE  = $(CC) -std=gnu11 $(INCLUDES) $(WARNINGS) $(WERROR) -fvisibility=hidden -pthread \
-           $(CFLAGS_$(MODE)) $(CPPFLAGS) $(CFLAGS) -MMD -MP
+           $(CFLAGS_$(MODE)) $(PIC) $(CPPFLAGS) $(CFLAGS) -MMD -MP
 LINK     = $(CC) -pthread -Wl,--as-needed -Wl,-z,relro,-z,now,-z,noexecstack $(LDFLAGS_$(MODE)) $(LDFLAGS)
 
 # Sources and what is made of them
@@ -97,6 +107,9 @@ OURS     = $(shell find include src tests bench examples -name '*.[ch]' 2>/dev/n
 
 object   = $(addprefix $(B)/obj/,$(addsuffix .o,$(basename $(1))))
 LIB      := $(B)/libcurfew.a
+VERSION  := $(shell sed -n 's/^\#define CF_VERSION "\(.*\)"/\1/p' include/curfew/base.h)
+SHARED   := $(B)/libcurfew.so.$(VERSION)
+MAN      := $(B)/man/curfewd.1 $(B)/man/curfewd.5
 # The service is a library and a main(), so that unit tests can reach its parts.
 SVC_LIB  := $(B)/libcurfewd.a
 MAIN_OBJ := $(call object,$(filter src/curfewd/main.c,$(SVC_SRC)))
@@ -106,10 +119,10 @@ BINS     := $(KINDS:%=test-%) $(patsubst bench/%.c,bench-%,$(wildcard bench/*.c)
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all bins $(BINS) help deps deps-test deps-tools deps-arm64 deps-fault deps-list run test test-long \
-        test-trixie $(KINDS) $(FAULTS:%=test-%) unit-arm64 asan tsan valgrind fuzz lint fmt fmt-check \
-        check-headers check-readme check-guide check-tests check-symbols check-hardening readme examples \
-        bench race pg-url pg-stop clean FORCE
+.PHONY: all bins $(BINS) help deps deps-test deps-tools deps-arm64 deps-fault deps-deb deps-list run \
+        test test-long test-trixie $(KINDS) $(FAULTS:%=test-%) unit-arm64 asan tsan valgrind fuzz lint fmt fmt-check \
+        check-headers check-readme check-guide check-tests check-symbols check-hardening check-install \
+        readme examples bench race pg-url pg-stop install uninstall deb test-install test-docker clean FORCE
 
 # $(call say,VERB,object) prints a line; Q hides the command. With V=1 it is the other way round.
 ifeq ($(V),1)
@@ -123,12 +136,15 @@ endif
 # Rules
 
 all: $(LIB) $(B)/curfewd $(EXAMPLES) ## build library, service, examples (MODE=, FIBER=, V=1, WERROR=)
+ifeq ($(MODE)$(ARCH),release)
+all: $(SHARED) $(MAN) $(B)/curfew.pc
+endif
 
 bins: all $(BINS) $(FAULTS:%=$(B)/test-%) $(B)/nth.so
 $(BINS): %: $(B)/% ; @:
 
 # These two change when what they hold does, and what depends on them is made again.
-$(B)/flags: HOLDS = $(COMPILE) $(LINK)
+$(B)/flags: HOLDS = $(COMPILE) $(PIC_LIB) $(LINK)
 $(B)/files: HOLDS = $(LIB_SRC) $(SVC_SRC) $(wildcard tests/*/*.c bench/*.c)
 $(B)/flags $(B)/files: FORCE
 	@mkdir -p $(@D)
@@ -139,6 +155,11 @@ $(call say,CC,$<)
 @mkdir -p $(@D)
 $(Q)$(COMPILE) $(1) -c -o $@ $<
 endef
+
+# One object serves both libraries. Without the second flag a function of the interface could be
+# replaced by another one of its name, and would never be inlined.
+PIC_LIB := -fPIC -fno-semantic-interposition
+$(B)/obj/src/curfew/%.o: private PIC := $(PIC_LIB)
 
 define archive
 $(call say,AR,$@)
@@ -158,6 +179,10 @@ $(B)/obj/%.o: %.S Makefile $(B)/flags
 
 $(LIB): $(call object,$(LIB_SRC)) $(B)/files
 	$(archive)
+$(SHARED): $(call object,$(LIB_SRC)) $(B)/files
+	$(call say,LINK,$@)
+	$(Q)$(LINK) -shared -Wl,-soname,libcurfew.so.$(SOVERSION),-Bsymbolic-functions,-z,defs -o $@ \
+		$(filter %.o,$^) $(PKG_LIBS)
 $(SVC_LIB): $(filter-out $(MAIN_OBJ),$(call object,$(SVC_SRC))) $(B)/files
 	$(archive)
 $(B)/curfewd: $(MAIN_OBJ) $(SVC_LIB) $(LIB)
@@ -211,7 +236,7 @@ run: deps ## run the service on a private PostgreSQL, until Ctrl-C (CURFEW_LISTE
 
 test: deps-test ## build and run every test (CK_RUN_SUITE=, CK_RUN_CASE=, CF_TEST_PG_URL=)
 	+@$(MAKE_ALL) bins
-	+@failed=; for kind in $(KINDS) examples; do \
+	+@failed=; for kind in $(KINDS) examples check-install; do \
 		$(MAKE) --no-print-directory $$kind || failed="$$failed $$kind"; \
 	done; [ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
 
@@ -239,6 +264,9 @@ unit: $(B)/test-unit ## unit tests: no network, no database (MODE=)
 unit-arm64: deps-arm64 ## unit tests on arm64, by qemu
 	+@$(MAKE_ALL) ARCH=arm64 test-unit
 	@CK_EXCLUDE_TAGS=kernel $(MAKE) --no-print-directory ARCH=arm64 unit
+
+check-install: $(SHARED) $(MAN) $(B)/curfew.pc ## install into a directory, compile README's example with that
+	@env $(RUN_ENV) tests/install/check.sh
 
 integration: $(B)/test-integration $(B)/curfewd ## the library against a real PostgreSQL (MODE=)
 e2e: $(B)/test-e2e $(B)/curfewd ## the built service over real sockets (MODE=)
@@ -309,6 +337,56 @@ pg-url: deps ## print the URL of the PostgreSQL that run and test use; start it 
 pg-stop: ## stop that PostgreSQL
 	@$(CLUSTER) stop
 
+# Installing
+
+# What takes the place of a name between @ signs in a file whose name ends in .in.
+FILL = sed -e 's|@VERSION@|$(VERSION)|' -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' \
+       -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' -e 's|@PACKAGES@|$(PACKAGES)|'
+
+$(B)/curfew.pc: packaging/curfew.pc.in Makefile FORCE
+	@$(FILL) $< >$@
+$(B)/man/curfewd.1: BY := flag
+$(B)/man/curfewd.5: BY := variable
+$(MAN): $(B)/man/%: docs/man/%.in docs/man/settings.awk $(B)/help Makefile
+	$(call say,MAN,$@)
+	@mkdir -p $(@D)
+	@awk -v by=$(BY) -f docs/man/settings.awk $(B)/help >$@.settings
+	@$(FILL) -e '/^@SETTINGS@$$/{ r $@.settings' -e 'd }' $< >$@
+
+# Where each file goes, for install and uninstall.
+define each_file
+	$(call $(1),755,$(B)/curfewd,$(BINDIR))
+	$(call $(1),644,$(LIB) $(SHARED),$(LIBDIR))
+	$(call $(1),644,$(B)/curfew.pc,$(LIBDIR)/pkgconfig)
+	$(call $(1),644,$(HEADERS),$(INCLUDEDIR)/curfew)
+	$(call $(1),644,$(B)/man/curfewd.1,$(MANDIR)/man1)
+	$(call $(1),644,$(B)/man/curfewd.5,$(MANDIR)/man5)
+	$(call $(1),644,$(wildcard sql/*.sql),$(DATADIR)/curfew/sql)
+endef
+put  = $(Q)install -d $(DESTDIR)$(3) && install -m $(1) $(2) $(DESTDIR)$(3)
+drop = $(Q)rm -f $(addprefix $(DESTDIR)$(3)/,$(notdir $(2)))
+
+install: $(LIB) $(SHARED) $(B)/curfewd $(MAN) $(B)/curfew.pc ## install (PREFIX=/usr/local, DESTDIR=, LIBDIR=, ...)
+	$(call each_file,put)
+	$(Q)ln -sf $(notdir $(SHARED)) $(DESTDIR)$(LIBDIR)/libcurfew.so.$(SOVERSION)
+	$(Q)ln -sf libcurfew.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/libcurfew.so
+
+uninstall: ## remove what install has installed, with the same settings
+	$(call each_file,drop)
+	$(Q)rm -f $(DESTDIR)$(LIBDIR)/libcurfew.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/libcurfew.so
+	$(Q)rmdir $(DESTDIR)$(INCLUDEDIR)/curfew $(DESTDIR)$(DATADIR)/curfew/sql $(DESTDIR)$(DATADIR)/curfew \
+		2>/dev/null || true
+
+deb: deps-deb ## build the packages curfewd, libcurfew0 and libcurfew-dev, into build/deb
+	@packaging/deb.sh
+
+test-install: deb ## install those on a fresh Debian 12, in var/bookworm (root, debootstrap)
+	@tests/install/bookworm.sh
+
+# Minutes, most of them for images.
+test-docker: ## bring docker/compose.yaml up on a docker engine, and use it (docker, docker-compose)
+	@tests/docker/run.sh
+
 # Style
 
 lint: deps-tools ## clang-tidy, fmt-check and the checks below
@@ -363,10 +441,13 @@ check-tests: ## the tests that tests/README.md names in its tables are there
 readme: $(B)/help ## bring the README's settings up to date
 	@sed -i -e '/^\$$ curfewd --help$$/,/^```$$/{ //!d }' -e '/^\$$ curfewd --help$$/r $(B)/help' README.md
 
-check-symbols: $(LIB) ## the library exports cf_ names only, and hides cf__ names
+check-symbols: $(LIB) $(SHARED) ## the libraries export cf_ names only, and hide cf__ names
 	@readelf --syms --wide $(LIB) | awk '\
 		$$5 == "GLOBAL" && $$7 != "UND" && ($$8 !~ /^cf_/ || ($$8 ~ /^cf__/) == ($$6 == "DEFAULT")) \
 		{ print "check-symbols: " $$8 " (" $$6 ")"; bad = 1 } END { exit bad }'
+	@readelf --dyn-syms --wide $(SHARED) | awk '\
+		$$5 ~ /GLOBAL|WEAK/ && $$7 != "UND" { n++; if ($$8 !~ /^cf_[^_]/) \
+		{ print "check-symbols: $(SHARED): " $$8; bad = 1 } } END { exit bad || n == 0 }'
 
 # Every line must be there, and no stack be executable.
 check-hardening: $(B)/curfewd ## the service is PIE, full RELRO, NX, with canaries and fortified calls
@@ -380,17 +461,19 @@ check-hardening: $(B)/curfewd ## the service is PIE, full RELRO, NX, with canari
 
 DEBS_run   := gcc libc6-dev pkg-config libmicrohttpd-dev libpq-dev libjansson-dev libuv1-dev \
               uthash-dev libcurl4-openssl-dev postgresql
-DEBS_test  := check curl openssl pgbouncer
+DEBS_test  := check curl openssl pgbouncer g++
 DEBS_fault := faketime
+DEBS_deb   := debhelper dpkg-dev fakeroot
 DEBS_tools := clang clang-tidy clang-format valgrind
 DEBS_arm64 := gcc-aarch64-linux-gnu qemu-user-static
 HAS_run    := command -v gcc && command -v psql && $(PKG_CONFIG) --exists $(PACKAGES) && \
               echo "\#include <uthash.h>" | gcc -E - && \
               { [ -n "$$DATABASE_URL$$PGHOST$$PG_BINDIR" ] || command -v initdb || \
                 ls /usr/lib/postgresql/*/bin/initdb; }
-HAS_test   := command -v curl && command -v openssl && $(PKG_CONFIG) --exists check && \
+HAS_test   := command -v curl && command -v g++ && command -v openssl && $(PKG_CONFIG) --exists check && \
               PATH=$$PATH:/usr/sbin command -v pgbouncer
 HAS_fault  := command -v faketime
+HAS_deb    := command -v dh && command -v dpkg-buildpackage && command -v fakeroot
 HAS_tools  := for tool in $(DEBS_tools); do command -v $$tool || exit; done && \
               test -e "$$(clang --print-file-name=libclang_rt.tsan-$$(uname -m).a)"
 HAS_arm64  := command -v aarch64-linux-gnu-gcc && command -v qemu-aarch64-static
@@ -418,6 +501,8 @@ deps-test: ## the same for `make test`
 	$(call need,$(HAS_run) && $(HAS_test),$(DEBS_run) $(DEBS_test))
 deps-fault: ## the same for `make test-fault`
 	$(call need,$(HAS_run) && $(HAS_test) && $(HAS_fault),$(DEBS_run) $(DEBS_test) $(DEBS_fault))
+deps-deb: ## the same for `make deb`
+	$(call need,$(HAS_run) && $(HAS_deb),$(DEBS_run) $(DEBS_deb))
 deps-tools: ## the same for sanitizers, valgrind and lint
 	$(call need,$(HAS_run) && $(HAS_test) && $(HAS_tools),$(DEBS_run) $(DEBS_test) $(DEBS_tools) $(DEB_RT))
 

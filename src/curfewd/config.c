@@ -484,8 +484,9 @@ static enum cf_code offer_flag(int argc, char **argv, int *i, struct config *con
     return CF_OK;
 }
 
-static enum cf_code offer_flags(int argc, char **argv, struct config *config, bool *out_dump,
-                                struct cf_err *err)
+/* *out_asked: what to do instead of serving, if anything. */
+static enum cf_code offer_flags(int argc, char **argv, struct config *config,
+                                enum config_outcome *out_asked, struct cf_err *err)
 {
     enum cf_code code = CF_OK;
 
@@ -493,7 +494,9 @@ static enum cf_code offer_flags(int argc, char **argv, struct config *config, bo
         char quoted[QUOTED_SIZE];
 
         if (strcmp(argv[i], "--dump-config") == 0) {
-            *out_dump = true;
+            *out_asked = CONFIG_DUMP;
+        } else if (strcmp(argv[i], "--ready") == 0) {
+            *out_asked = CONFIG_READY;
         } else if (strncmp(argv[i], "--", 2) == 0) {
             code = offer_flag(argc, argv, &i, config, err);
         } else {
@@ -673,6 +676,7 @@ static void print_actions(FILE *file)
     } actions[] = {
         {"--config FILE", "read settings from a file"},
         {"--dump-config", "print every setting with its value, secrets masked, for --config"},
+        {"--ready", "ask the service that runs with these settings whether it is ready"},
         {"--help", "print this"},
         {"--version", "print the versions of the service and its libraries"},
     };
@@ -688,7 +692,7 @@ static void print_actions(FILE *file)
 enum config_outcome config_load(int argc, char **argv, struct config *out, struct cf_err *err)
 {
     struct config config = {.listen = NULL};
-    bool dump = false;
+    enum config_outcome asked = CONFIG_OK;
 
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
@@ -699,7 +703,7 @@ enum config_outcome config_load(int argc, char **argv, struct config *out, struc
         }
     }
     offer_defaults(&config);
-    if (offer_flags(argc, argv, &config, &dump, err) != CF_OK) {
+    if (offer_flags(argc, argv, &config, &asked, err) != CF_OK) {
         return CONFIG_USAGE;
     }
     if (load_values(&config, err) != CF_OK) {
@@ -707,7 +711,7 @@ enum config_outcome config_load(int argc, char **argv, struct config *out, struc
         return CONFIG_BAD;
     }
     *out = config;
-    return dump ? CONFIG_DUMP : CONFIG_OK;
+    return asked;
 }
 
 void config_free(struct config *config)

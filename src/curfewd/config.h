@@ -73,6 +73,7 @@ enum config_outcome {
     CONFIG_HELP,    /* --help: print it and leave with 0. */
     CONFIG_VERSION, /* --version: the same. */
     CONFIG_DUMP,    /* --dump-config: the same; *out is as with OK. */
+    CONFIG_READY,   /* --ready: ask the service that runs with these settings; the same. */
     CONFIG_USAGE,   /* A flag is wrong: exit status 2. */
     CONFIG_BAD,     /* A value is wrong: exit status 78. */
 };

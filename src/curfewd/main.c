@@ -26,6 +26,7 @@
 #include "curfewd/cpus.h"
 #include "curfewd/observe/events.h"
 #include "curfewd/observe/log.h"
+#include "curfewd/ready.h"
 #include "curfewd/reserve.h"
 #include "curfewd/routes/routes.h"
 #include "curfewd/versions.h"
@@ -45,6 +46,7 @@
 
 #define HURRY_NS (CF_SECOND / 2)     /* Between the second signal and the end. */
 #define LOG_FLUSH_NS (CF_SECOND / 2) /* For a reader of the log that is slow at the end. */
+#define READY_NS (2 * CF_SECOND)     /* For the answer to --ready. */
 
 enum exit_status {
     EXIT_CLEAN = 0,
@@ -392,6 +394,16 @@ static int flush_output(void)
     return complain(EXIT_FAILED, &err);
 }
 
+static int ask_ready(const struct config *config)
+{
+    struct cf_err err;
+
+    if (ready_ask(config->admin, READY_NS, &err) == CF_OK) {
+        return EXIT_CLEAN;
+    }
+    return complain(cf_err_is(&err, CF_EINVAL) ? EXIT_CONFIG : EXIT_FAILED, &err);
+}
+
 static int serve(struct service *service)
 {
     struct cf_err err;
@@ -434,6 +446,9 @@ int main(int argc, char **argv)
     case CONFIG_DUMP:
         config_dump(&service.config, stdout);
         status = flush_output();
+        break;
+    case CONFIG_READY:
+        status = ask_ready(&service.config);
         break;
     case CONFIG_HELP:
         config_print_help(stdout);

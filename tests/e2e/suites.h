@@ -5,6 +5,7 @@
 
 #define SUITES(X)                                                                                  \
     X(command_line)                                                                                \
+    X(ready)                                                                                       \
     X(dashboard)                                                                                   \
     X(lists)                                                                                       \
     X(http)                                                                                        \

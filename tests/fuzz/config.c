@@ -165,7 +165,7 @@ FUZZ_TARGET(config)
     }
     (void)lseek(input.file, 0, SEEK_SET);
     outcome = load(&input, &config, &err);
-    if (outcome == CONFIG_OK || outcome == CONFIG_DUMP) {
+    if (outcome == CONFIG_OK || outcome == CONFIG_DUMP || outcome == CONFIG_READY) {
         check_ranges(&config);
         check_dump(&config);
         config_free(&config);

@@ -607,6 +607,15 @@ START_TEST(load_asked_for_version_reads_nothing_else)
 }
 END_TEST
 
+START_TEST(load_asked_for_ready_reads_the_settings)
+{
+    expect(load("--ready", "--admin", ":9"), CONFIG_READY);
+    ck_assert_str_eq(config.admin, ":9");
+    config_free(&config);
+    expect(load("--ready", "--pool=0", NULL), CONFIG_BAD);
+}
+END_TEST
+
 /* print_help */
 
 /* Its line is "  --flag  VARIABLE  default  what it is". */
@@ -701,6 +710,7 @@ Suite *suite_config(void)
     tcase_add_loop_test(usage, load_shortens_between_characters, 0, 3);
     tcase_add_test(usage, load_asked_for_help_reads_nothing_else);
     tcase_add_test(usage, load_asked_for_version_reads_nothing_else);
+    tcase_add_test(usage, load_asked_for_ready_reads_the_settings);
     suite_add_tcase(suite, usage);
 
     tcase_add_checked_fixture(print_help, setup, setup);
