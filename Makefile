@@ -275,7 +275,7 @@ integration e2e:
 
 test-alloc: $(B)/test-alloc $(B)/curfewd $(B)/nth.so ## the service when its n-th allocation fails
 	@DATABASE_URL=$${CF_TEST_PG_URL:-$$DATABASE_URL} $(CLUSTER) run env $(RUN_ENV) \
-		CF_TEST_NTH=$(abspath $(B)/nth.so) $<
+		CF_TEST_NTH=$(abspath $(B)/nth.so) LD_PRELOAD=$(abspath $(B)/nth.so) $<
 
 # Most of its three minutes it waits for what is broken.
 test-fault: deps-fault $(B)/test-fault $(B)/curfewd ## the service while PostgreSQL, network or machine fail

@@ -9,35 +9,47 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+static int memory_fd;
+
 /* Life cycle */
 
-struct nth *nth_new(const char *out_env[NTH_SETTINGS])
+struct nth_memory *nth_new(void)
 {
-    static char fd_setting[32];
-    static char preload_setting[4096];
-    const char *library = getenv("CF_TEST_NTH");
-    int fd = memfd_create("nth", 0);
     void *memory;
 
-    ck_assert_msg(library != NULL, "CF_TEST_NTH must name the library: run `make test-alloc`");
-    ck_assert_int_ge(fd, 0);
-    ck_assert_int_eq(ftruncate(fd, sizeof(struct nth)), 0);
-    memory = mmap(NULL, sizeof(struct nth), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    memory_fd = memfd_create("nth", 0);
+    ck_assert_int_ge(memory_fd, 0);
+    ck_assert_int_eq(ftruncate(memory_fd, sizeof(struct nth_memory)), 0);
+    memory =
+        mmap(NULL, sizeof(struct nth_memory), PROT_READ | PROT_WRITE, MAP_SHARED, memory_fd, 0);
     ck_assert_ptr_ne(memory, MAP_FAILED);
-    (void)snprintf(fd_setting, sizeof(fd_setting), NTH_ENV "=%d", fd);
-    (void)snprintf(preload_setting, sizeof(preload_setting), "LD_PRELOAD=%s", library);
-    out_env[0] = fd_setting;
-    out_env[1] = preload_setting;
     return memory;
+}
+
+struct nth *nth_part(struct nth_memory *memory, int part, const char *out_env[NTH_SETTINGS])
+{
+    static char part_setting[32];
+    static char preload_setting[4096];
+    const char *library = getenv("CF_TEST_NTH");
+
+    ck_assert_msg(library != NULL, "CF_TEST_NTH must name the library: run `make test-alloc`");
+    (void)snprintf(part_setting, sizeof(part_setting), NTH_ENV "=%d,%d", memory_fd, part);
+    (void)snprintf(preload_setting, sizeof(preload_setting), "LD_PRELOAD=%s", library);
+    out_env[0] = part_setting;
+    out_env[1] = preload_setting;
+    return &memory->parts[part];
 }
 
 /* Operations */
 
-void nth_arm(struct nth *nth, long n, enum nth_mode mode)
+void nth_arm(struct nth *nth, int sweep, long n, enum nth_mode mode)
 {
     atomic_store(&nth->mode, NTH_OFF);
-    atomic_store(&nth->left, n);
+    atomic_store(&nth->sweep, sweep);
+    atomic_store(&nth->n, n);
+    atomic_store(&nth->seen, 0);
     atomic_store(&nth->struck, 0);
+    nth->first = 0;
     strcpy(nth->where, "nothing");
     atomic_store(&nth->mode, mode);
 }
@@ -48,8 +60,17 @@ bool nth_off(struct nth *nth)
     return atomic_load(&nth->struck) > 0;
 }
 
-long nth_step(const struct nth *nth, bool is_alike)
+/* Queries */
+
+int nth_fd(void)
 {
-    is_alike = is_alike || strstr(nth->where, "libcrypto") != NULL;
-    return is_alike && getenv("CF_TEST_LONG") == NULL ? NTH_STEP : 1;
+    return memory_fd;
+}
+
+const char *nth_say(const struct nth *nth)
+{
+    static char text[sizeof(nth->where) + 64];
+
+    (void)snprintf(text, sizeof(text), "%ld, %s", nth->first > 0 ? nth->first : nth->n, nth->where);
+    return text;
 }

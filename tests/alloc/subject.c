@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The sweep: see subject.h. */
+/* The service that is examined: see subject.h. */
 #include "subject.h"
 
 #include <check.h>
@@ -11,17 +11,29 @@
 
 #include <curfew/clock.h>
 
+#include "login.h"
 #include "pgview.h"
-
-/* How often in a row nothing may have failed before there is nothing left to fail. What the process
- * does besides, its housekeeping, makes the number of allocations vary. */
-#define CLEAN_RUNS 3
 
 /* How soon everything is as it was. Attempts to connect wait for up to a second after a few that
  * failed. */
-#define REST_NS (5 * CF_SECOND)
+#define REST_NS (20 * CF_SECOND)
+
+/* How often in a row it must look the same to be at rest. */
+#define SAME_LOOKS 20
 
 #define LATE_NS CF_SECOND
+
+/* What a worker needs. */
+struct task {
+    const struct examination *of;
+    long unharmed; /* Blocks left of a service in which nothing has failed. */
+};
+
+/* One run of a sweep. */
+struct run {
+    struct subject *subject;
+    subject_fn scenario;
+};
 
 /* Internal helpers */
 
@@ -45,8 +57,8 @@ static void expect_ok(const struct subject *subject)
 {
     struct reply *reply = client_get(subject->service->api_port, SUBJECT_DASHBOARD, NULL);
 
-    ck_assert_msg(reply->status == 200, "after %ld, %s: %d %s", subject->n, subject->nth->where,
-                  reply->status, reply->body);
+    ck_assert_msg(reply->status == 200, "after %s: %d %s", subject_say(subject), reply->status,
+                  reply->body);
 }
 
 /* Wait until there are as many sessions and descriptors as there were. */
@@ -62,55 +74,55 @@ static void wait_rest(struct subject *subject)
             return;
         }
         ck_assert_msg(cf_now_ns() < until_ns,
-                      "after %ld, %s: %d sessions, not %d; %d descriptors, not %d", subject->n,
-                      subject->nth->where, sessions, subject->sessions, descriptors,
-                      subject->descriptors);
-        pause_ms(1);
+                      "after %s: %d sessions, not %d; %d descriptors, not %d", subject_say(subject),
+                      sessions, subject->sessions, descriptors, subject->descriptors);
+        pause_ms(2);
     }
 }
 
 /* Wait until it has all its sessions, and find out how many descriptors it has then: the number has
- * not changed for a while. */
+ * not changed for a while, however slow it is to look. */
 static void learn_rest(struct subject *subject)
 {
     int64_t until_ns = cf_now_ns() + bound(REST_NS);
-    int64_t since_ns = cf_now_ns();
 
-    while (cf_now_ns() - since_ns < CF_SECOND / 10) {
+    for (int same = 0; same < SAME_LOOKS; same++) {
         int descriptors = count_descriptors(subject->service->pid);
+        int sessions = subject_sessions(subject);
 
-        ck_assert_msg(cf_now_ns() < until_ns, "%d sessions, not %d", subject_sessions(subject),
-                      subject->sessions);
-        if (subject_sessions(subject) != subject->sessions || descriptors != subject->descriptors) {
+        ck_assert_msg(cf_now_ns() < until_ns, "%d sessions, not %d", sessions, subject->sessions);
+        if (sessions != subject->sessions || descriptors != subject->descriptors) {
             subject->descriptors = descriptors;
-            since_ns = cf_now_ns();
+            same = 0;
         }
-        pause_ms(1);
+        pause_ms(5);
     }
 }
 
-static bool run_once(struct subject *subject, enum nth_mode mode, subject_fn scenario)
+static void run_once(struct worker *worker, void *arg)
 {
-    bool struck;
+    struct run *run = arg;
+    struct subject *subject = run->subject;
 
-    nth_arm(subject->nth, subject->n, mode);
-    scenario(subject);
-    struck = nth_off(subject->nth);
-    ck_assert_msg(service_runs(subject->service), "after %ld, %s: ended with %d", subject->n,
-                  subject->nth->where, subject->service->status);
+    run->scenario(subject);
+    (void)nth_off(worker->nth);
+    ck_assert_msg(service_runs(subject->service), "after %s: ended with %d", subject_say(subject),
+                  subject->service->status);
     expect_ok(subject);
     wait_rest(subject);
     client_free_all();
-    return struck;
 }
 
 /* Start it, wait until it is at rest, and have it do all once. */
-static void start(struct subject *subject, subject_fn scenario)
+static void start(struct subject *subject, const struct examination *of)
 {
+    atomic_store(&subject->nth->live, 0);
     subject->service = service_start_ready(subject->url, subject->env);
     ck_assert_int_eq(atomic_load(&subject->nth->loaded), 1);
     learn_rest(subject);
-    scenario(subject);
+    for (int i = 0; i < SCENARIOS_MAX && of->scenarios[i].run != NULL; i++) {
+        of->scenarios[i].run(subject);
+    }
     expect_ok(subject);
     learn_rest(subject);
 }
@@ -119,29 +131,58 @@ static void start(struct subject *subject, subject_fn scenario)
 static long stop(struct subject *subject)
 {
     service_signal(subject->service, SIGTERM);
-    ck_assert_int_eq(service_wait(subject->service, 5 * CF_SECOND), 0);
+    ck_assert_int_eq(service_wait(subject->service, 10 * CF_SECOND), 0);
     return atomic_load(&subject->nth->live);
 }
 
-static void sweep(struct subject *subject, enum nth_mode mode, subject_fn scenario)
+/* Which sweep it is that examines a scenario. */
+static int sweep_of(int scenario, enum nth_mode mode)
 {
-    int clean = 0;
+    return 2 * scenario + (mode == NTH_FROM_NOW);
+}
 
-    for (subject->n = 1; clean < CLEAN_RUNS; subject->n += nth_step(subject->nth, false)) {
-        clean = run_once(subject, mode, scenario) ? 0 : clean + 1;
+/* The work of one worker. */
+static void examine(struct worker *worker, void *arg)
+{
+    const struct task *task = arg;
+    struct subject subject;
+    long left;
+
+    subject_init(&subject, task->of, worker);
+    start(&subject, task->of);
+    for (int i = 0; i < SCENARIOS_MAX && task->of->scenarios[i].run != NULL; i++) {
+        struct run run = {&subject, task->of->scenarios[i].run};
+
+        sweep_run(worker, sweep_of(i, NTH_ONCE), NTH_ONCE, run_once, &run);
+        sweep_run(worker, sweep_of(i, NTH_FROM_NOW), NTH_FROM_NOW, run_once, &run);
     }
-    ck_assert_int_gt(subject->n, CLEAN_RUNS + 1); /* Something did fail. */
+    left = stop(&subject);
+    ck_assert_msg(left == task->unharmed, "%ld blocks are left, of one unharmed %ld", left,
+                  task->unharmed);
+    subject_fini(&subject);
 }
 
 /* Life cycle */
 
-void subject_init(struct subject *subject, const char *schema, int pool, const char *cancel)
+/* Both have nine letters. */
+static void use_name(char *url)
+{
+    char *address = strstr(url, "127.0.0.1");
+
+    ck_assert_ptr_nonnull(address);
+    memcpy(address, "localhost", strlen("localhost"));
+}
+
+void subject_init(struct subject *subject, const struct examination *of,
+                  const struct worker *worker)
 {
     size_t size;
 
-    *subject = (struct subject){.schema = schema};
-    subject->sessions = pool + (strcmp(cancel, "control") == 0);
-    pgview_make_schema(schema, subject->url, sizeof(subject->url));
+    *subject = (struct subject){.nth = worker->nth,
+                                .env = {worker->env[0], worker->env[1], "CURFEW_LOOPS=1"},
+                                .sessions = of->pool + (strcmp(of->cancel, "control") == 0)};
+    (void)snprintf(subject->schema, sizeof(subject->schema), "%s_%d", of->schema, worker->number);
+    pgview_make_schema(subject->schema, subject->url, sizeof(subject->url));
     subject->pg = pgview_open(subject->url);
     subject->locker = pgview_open(subject->url);
     pgview_exec(subject->pg,
@@ -149,14 +190,16 @@ void subject_init(struct subject *subject, const char *schema, int pool, const c
                 "insert into orders (user_id, status, total_cents) values (1, 'paid', 5)");
     size = strlen(subject->url);
     (void)snprintf(subject->url + size, sizeof(subject->url) - size, "%sapplication_name=%s",
-                   strstr(subject->url, "://") != NULL ? "&" : " ", schema);
-    subject->nth = nth_new(subject->env);
-    subject->env[NTH_SETTINGS] = "CURFEW_LOOPS=1";
+                   strstr(subject->url, "://") != NULL ? "&" : " ", subject->schema);
+    if (of->by_name) {
+        use_name(subject->url);
+    }
     subject->env[NTH_SETTINGS + 1] = subject->pool_setting;
     subject->env[NTH_SETTINGS + 2] = subject->cancel_setting;
-    (void)snprintf(subject->pool_setting, sizeof(subject->pool_setting), "CURFEW_POOL=%d", pool);
+    (void)snprintf(subject->pool_setting, sizeof(subject->pool_setting), "CURFEW_POOL=%d",
+                   of->pool);
     (void)snprintf(subject->cancel_setting, sizeof(subject->cancel_setting), "CURFEW_CANCEL=%s",
-                   cancel);
+                   of->cancel);
 }
 
 void subject_fini(struct subject *subject)
@@ -170,18 +213,24 @@ void subject_fini(struct subject *subject)
 
 /* Operations */
 
-void subject_examine(struct subject *subject, enum nth_mode mode, subject_fn scenario)
+void subject_examine(const struct examination *of)
 {
-    long unharmed;
-    long left;
+    struct task task = {.of = of};
+    struct subject subject;
+    struct worker test;
 
-    start(subject, scenario);
-    unharmed = stop(subject);
-    atomic_store(&subject->nth->live, 0);
-    start(subject, scenario);
-    sweep(subject, mode, scenario);
-    left = stop(subject);
-    ck_assert_msg(left == unharmed, "%ld blocks are left, of one unharmed %ld", left, unharmed);
+    login_make();
+    sweep_init(&test);
+    subject_init(&subject, of, &test);
+    start(&subject, of);
+    task.unharmed = stop(&subject);
+    subject_fini(&subject);
+    sweep_share(examine, &task);
+    login_drop();
+    for (int i = 0; i < SCENARIOS_MAX && of->scenarios[i].run != NULL; i++) {
+        sweep_print(sweep_of(i, NTH_ONCE), of->scenarios[i].name, "once");
+        sweep_print(sweep_of(i, NTH_FROM_NOW), of->scenarios[i].name, "from then on");
+    }
 }
 
 /* Queries */
@@ -194,16 +243,28 @@ int subject_sessions(const struct subject *subject)
                            (const char *[]){subject->schema, NULL});
 }
 
+int subject_locked(const struct subject *subject)
+{
+    return (int)pgview_i64(subject->pg,
+                           "select count(*) from pg_stat_activity where application_name = $1"
+                           " and wait_event_type = 'Lock'",
+                           (const char *[]){subject->schema, NULL});
+}
+
+const char *subject_say(const struct subject *subject)
+{
+    return nth_say(subject->nth);
+}
+
 void subject_expect_answer(const struct subject *subject, const struct reply *reply,
                            int64_t timeout_ns)
 {
     int64_t took_ns = reply->done_ns - reply->sent_ns;
     int status = reply->status;
 
-    ck_assert_msg(status == 200 || status == 503 || status == 504 || status == 0, "%ld, %s: %d %s",
-                  subject->n, subject->nth->where, status, reply->body);
-    ck_assert_msg(status == 0 || reply->json != NULL, "%ld, %s: %s", subject->n,
-                  subject->nth->where, reply->body);
-    ck_assert_msg(took_ns < bound(timeout_ns + LATE_NS), "%ld, %s: after %.1f ms", subject->n,
-                  subject->nth->where, (double)took_ns / 1e6);
+    ck_assert_msg(status == 200 || status == 503 || status == 504 || status == 0, "%s: %d %s",
+                  subject_say(subject), status, reply->body);
+    ck_assert_msg(status == 0 || reply->json != NULL, "%s: %s", subject_say(subject), reply->body);
+    ck_assert_msg(took_ns < bound(timeout_ns + LATE_NS), "%s: after %.1f ms", subject_say(subject),
+                  (double)took_ns / 1e6);
 }

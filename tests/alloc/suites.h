@@ -7,6 +7,7 @@
     X(cancel)                                                                                      \
     X(connect)                                                                                     \
     X(dashboard)                                                                                   \
-    X(start)
+    X(start)                                                                                       \
+    X(sync)
 
 #endif

@@ -12,36 +12,16 @@
 #include "pgview.h"
 #include "subject.h"
 
-#define ON_ORDERS "FROM orders"
-
 /* Of a request that waits for a lock; the client's leaving ends it before. */
 #define TIMEOUT_NS (100 * CF_MS)
 #define TIMEOUT "&timeout=100ms"
 #define LONG_TIMEOUT "&timeout=10s"
 
 /* A cancel is bounded by two seconds; after that the connection is closed. */
-#define CANCEL_NS (3 * CF_SECOND)
+#define CANCEL_NS (5 * CF_SECOND)
 
-/* Fixture */
-
-static struct subject subject;
-
-static const struct {
-    const char *way;
-    enum nth_mode mode;
-} variants[] = {
-    {"control", NTH_ONCE},
-    {"control", NTH_FROM_NOW},
-    {"pqcancel", NTH_ONCE},
-    {"pqcancel", NTH_FROM_NOW},
-};
-
-#define N_VARIANTS ((int)(sizeof(variants) / sizeof(variants[0])))
-
-static void teardown(void)
-{
-    subject_fini(&subject);
-}
+/* How soon queries run, or what they are for has failed. */
+#define ASK_NS (5 * CF_SECOND)
 
 /* Helpers */
 
@@ -52,8 +32,12 @@ static void lock(struct subject *of)
 
 static void unlock(struct subject *of)
 {
-    ck_assert_msg(pgview_wait_active(of->pg, ON_ORDERS, 0, CANCEL_NS) >= 0,
-                  "%ld, %s: its queries go on", of->n, of->nth->where);
+    int64_t until_ns = cf_now_ns() + bound(CANCEL_NS);
+
+    while (subject_locked(of) > 0) {
+        ck_assert_msg(cf_now_ns() < until_ns, "%s: its queries go on", subject_say(of));
+        pause_ms(1);
+    }
     pgview_exec(of->locker, "commit");
 }
 
@@ -68,14 +52,13 @@ static void let_deadline_pass(struct subject *of)
 /* As soon as its queries wait, or it has failed before. */
 static void leave(struct subject *of)
 {
-    int64_t until_ns = cf_now_ns() + bound(CF_SECOND);
+    int64_t until_ns = cf_now_ns() + bound(ASK_NS);
     struct pollfd answer = {.fd = client_open(of->service->api_port), .events = POLLIN};
 
     lock(of);
     client_request(answer.fd, "GET", SUBJECT_DASHBOARD LONG_TIMEOUT, NULL);
-    while (pgview_active(of->pg, ON_ORDERS) < 2 && poll(&answer, 1, 0) == 0) {
-        ck_assert_msg(cf_now_ns() < until_ns, "%ld, %s: neither runs nor fails", of->n,
-                      of->nth->where);
+    while (subject_locked(of) < 2 && poll(&answer, 1, 1) == 0) {
+        ck_assert_msg(cf_now_ns() < until_ns, "%s: neither runs nor fails", subject_say(of));
     }
     (void)close(answer.fd);
     unlock(of);
@@ -83,17 +66,15 @@ static void leave(struct subject *of)
 
 /* cancel */
 
-START_TEST(cancel_by_deadline)
-{
-    subject_init(&subject, "alloc_cancel", 8, variants[_i].way);
-    subject_examine(&subject, variants[_i].mode, let_deadline_pass);
-}
-END_TEST
+static const char *const ways[] = {"control", "pqcancel"};
 
-START_TEST(cancel_by_leaving)
+START_TEST(cancel_without_memory)
 {
-    subject_init(&subject, "alloc_cancel", 8, variants[_i].way);
-    subject_examine(&subject, variants[_i].mode, leave);
+    subject_examine(&(struct examination){
+        .schema = "alloc_cancel",
+        .pool = 8,
+        .cancel = ways[_i],
+        .scenarios = {{"cancel by deadline", let_deadline_pass}, {"cancel by leaving", leave}}});
 }
 END_TEST
 
@@ -102,10 +83,8 @@ Suite *suite_cancel(void)
     Suite *suite = suite_create("cancel");
     TCase *tc = tcase_create("cancel");
 
-    tcase_add_checked_fixture(tc, NULL, teardown);
-    tcase_add_loop_test(tc, cancel_by_deadline, 0, N_VARIANTS);
-    tcase_add_loop_test(tc, cancel_by_leaving, 0, N_VARIANTS);
-    tcase_set_timeout(tc, 600);
+    tcase_add_loop_test(tc, cancel_without_memory, 0, sizeof(ways) / sizeof(ways[0]));
+    tcase_set_timeout(tc, SWEEP_TIMEOUT);
     suite_add_tcase(suite, tc);
     return suite;
 }

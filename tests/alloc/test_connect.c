@@ -2,36 +2,16 @@
 /* A connection that the pool makes again, in which an allocation fails, or all from one on. Its host
  * is a name, so that it is resolved; a second connection is there for requests meanwhile. */
 #include <check.h>
-#include <string.h>
 
 #include <curfew/clock.h>
 
 #include "pgview.h"
 #include "subject.h"
 
-#define CONNECT_NS (5 * CF_SECOND)
+#define CONNECT_NS (10 * CF_SECOND)
 
 /* How long the lack of memory lasts, counted from its beginning. */
 #define LACK_MS 20
-
-/* Fixture */
-
-static struct subject subject;
-
-static void setup(void)
-{
-    subject_init(&subject, "alloc_connect", 3, "pqcancel");
-    char *address = strstr(subject.url, "127.0.0.1");
-
-    /* Both have nine letters. */
-    ck_assert_ptr_nonnull(address);
-    memcpy(address, "localhost", strlen("localhost"));
-}
-
-static void teardown(void)
-{
-    subject_fini(&subject);
-}
 
 /* Helpers */
 
@@ -41,28 +21,29 @@ static void reconnect(struct subject *of)
     int64_t until_ns = cf_now_ns() + bound(CONNECT_NS);
     int before = subject_sessions(of);
 
-    pgview_exec(of->pg, "select pg_terminate_backend(min(pid), 5000) from pg_stat_activity"
-                        " where application_name = 'alloc_connect'");
+    PQclear(pgview_query(of->pg,
+                         "select pg_terminate_backend(min(pid), 5000) from pg_stat_activity"
+                         " where application_name = $1",
+                         (const char *[]){of->schema, NULL}));
     while (subject_sessions(of) < before) {
-        ck_assert_msg(cf_now_ns() < until_ns, "%ld, %s: does not connect", of->n, of->nth->where);
+        ck_assert_msg(cf_now_ns() < until_ns, "%s: does not connect", subject_say(of));
         if (atomic_load(&of->nth->struck) > 0) {
             pause_ms(LACK_MS);
             return;
         }
+        pause_ms(1);
     }
 }
 
 /* connect */
 
-START_TEST(connect_without_one_allocation)
+START_TEST(connect_without_memory)
 {
-    subject_examine(&subject, NTH_ONCE, reconnect);
-}
-END_TEST
-
-START_TEST(connect_without_any_from_one_on)
-{
-    subject_examine(&subject, NTH_FROM_NOW, reconnect);
+    subject_examine(&(struct examination){.schema = "alloc_connect",
+                                          .pool = 3,
+                                          .cancel = "pqcancel",
+                                          .by_name = true,
+                                          .scenarios = {{"connect", reconnect}}});
 }
 END_TEST
 
@@ -71,10 +52,8 @@ Suite *suite_connect(void)
     Suite *suite = suite_create("connect");
     TCase *tc = tcase_create("connect");
 
-    tcase_add_checked_fixture(tc, setup, teardown);
-    tcase_add_test(tc, connect_without_one_allocation);
-    tcase_add_test(tc, connect_without_any_from_one_on);
-    tcase_set_timeout(tc, 600);
+    tcase_add_test(tc, connect_without_memory);
+    tcase_set_timeout(tc, SWEEP_TIMEOUT);
     suite_add_tcase(suite, tc);
     return suite;
 }

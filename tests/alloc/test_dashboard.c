@@ -9,20 +9,6 @@
 #define TIMEOUT_NS (2 * CF_SECOND)
 #define TIMEOUT "&timeout=2s"
 
-/* Fixture */
-
-static struct subject subject;
-
-static void setup(void)
-{
-    subject_init(&subject, "alloc_dashboard", 8, "control");
-}
-
-static void teardown(void)
-{
-    subject_fini(&subject);
-}
-
 /* Helpers */
 
 static void ask(struct subject *of)
@@ -33,15 +19,12 @@ static void ask(struct subject *of)
 
 /* dashboard */
 
-START_TEST(dashboard_without_one_allocation)
+START_TEST(dashboard_without_memory)
 {
-    subject_examine(&subject, NTH_ONCE, ask);
-}
-END_TEST
-
-START_TEST(dashboard_without_any_from_one_on)
-{
-    subject_examine(&subject, NTH_FROM_NOW, ask);
+    subject_examine(&(struct examination){.schema = "alloc_dashboard",
+                                          .pool = 8,
+                                          .cancel = "control",
+                                          .scenarios = {{"dashboard", ask}}});
 }
 END_TEST
 
@@ -50,10 +33,8 @@ Suite *suite_dashboard(void)
     Suite *suite = suite_create("dashboard");
     TCase *tc = tcase_create("dashboard");
 
-    tcase_add_checked_fixture(tc, setup, teardown);
-    tcase_add_test(tc, dashboard_without_one_allocation);
-    tcase_add_test(tc, dashboard_without_any_from_one_on);
-    tcase_set_timeout(tc, 300);
+    tcase_add_test(tc, dashboard_without_memory);
+    tcase_set_timeout(tc, SWEEP_TIMEOUT);
     suite_add_tcase(suite, tc);
     return suite;
 }

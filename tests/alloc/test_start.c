@@ -1,127 +1,134 @@
 /* SPDX-License-Identifier: MIT */
-/* The start, in which an allocation fails, or all from one on. */
+/* The start, in which an allocation fails, or all from one on. It ends when the service is ready, with
+ * its first connection and that which cancels; the others are like that of test_connect.c. */
 #include <check.h>
 #include <signal.h>
 #include <string.h>
 
 #include <curfew/clock.h>
 
+#include "login.h"
 #include "subject.h"
 
-#define START_NS (10 * CF_SECOND)
+#define START_NS (20 * CF_SECOND)
+#define STOP_NS (10 * CF_SECOND)
 
-/* After this a service that runs will not say any more that it listens: there was no memory for the
- * line, which is counted and dropped like any other. */
+/* So long after something failed, a service that runs will not say any more that it listens: there
+ * was no memory for the line, which is counted and dropped like any other. */
 #define SILENT_NS CF_SECOND
 
-/* Fixture */
+static const struct examination options = {.schema = "alloc_start", .pool = 1, .cancel = "control"};
 
-static struct subject subject;
-
-static void setup(void)
-{
-    subject_init(&subject, "alloc_start", 2, "control");
-}
-
-static void teardown(void)
-{
-    subject_fini(&subject);
-}
+/* Of one worker. */
+struct starting {
+    struct subject subject;
+    enum nth_mode mode;
+};
 
 /* Helpers */
 
 /* It has given up: it must have said why, and that it is not the configuration. */
-static void expect_complaint(const struct service *service)
+static void expect_complaint(const struct subject *of)
 {
     char err[4096];
 
-    service_read_err(service, err, sizeof(err));
-    ck_assert_msg(service->status == 1, "%ld, %s: ended with %d: %s", subject.n, subject.nth->where,
-                  service->status, err);
-    ck_assert_msg(strncmp(err, "curfewd: ", strlen("curfewd: ")) == 0, "%ld, %s: says \"%s\"",
-                  subject.n, subject.nth->where, err);
+    service_read_err(of->service, err, sizeof(err));
+    ck_assert_msg(of->service->status == 1, "%s: ended with %d: %s", subject_say(of),
+                  of->service->status, err);
+    ck_assert_msg(strncmp(err, "curfewd: ", strlen("curfewd: ")) == 0, "%s: says \"%s\"",
+                  subject_say(of), err);
+}
+
+/* Wait until it listens, has ended, or says neither though something has failed. */
+static void wait_listens(struct subject *of)
+{
+    int64_t until_ns = cf_now_ns() + bound(START_NS);
+    int64_t silent_ns = INT64_MAX;
+
+    while (service_runs(of->service) && !service_listens(of->service) && cf_now_ns() < silent_ns) {
+        ck_assert_msg(cf_now_ns() < until_ns, "%s: does not listen", subject_say(of));
+        if (silent_ns == INT64_MAX && atomic_load(&of->nth->struck) > 0) {
+            silent_ns = cf_now_ns() + bound(SILENT_NS);
+        }
+        pause_ms(2);
+    }
 }
 
 /* It runs, and nobody knows where it listens: then that it stops in order has to do. */
-static bool expect_stop(struct service *service)
+static void expect_stop(struct subject *of)
 {
-    bool struck = nth_off(subject.nth);
-
-    ck_assert(struck);
-    service_signal(service, SIGTERM);
-    ck_assert_int_eq(service_wait(service, 5 * CF_SECOND), 0);
-    return struck;
+    (void)nth_off(of->nth);
+    service_signal(of->service, SIGTERM);
+    if (service_wait(of->service, STOP_NS) != 0) {
+        expect_complaint(of); /* It was slow. */
+    }
 }
 
 /* It serves, once it has memory. */
-static bool expect_service(struct service *service, enum nth_mode mode)
+static void expect_service(struct subject *of, enum nth_mode mode)
 {
     int64_t until_ns = cf_now_ns() + bound(START_NS);
-    bool struck = false;
     struct reply *reply;
 
-    /* What it does behind, to be ready, is part of the start. */
-    while (mode == NTH_ONCE
-               ? !service_is_ready(service)
-               : atomic_load(&subject.nth->struck) == 0 && !service_is_ready(service)) {
-        ck_assert_msg(cf_now_ns() < until_ns, "%ld, %s: not ready", subject.n, subject.nth->where);
-        pause_ms(1);
+    /* What it does behind, to have all its connections, is part of the start. */
+    while (atomic_load(&of->nth->struck) == 0 && subject_sessions(of) < of->sessions) {
+        ck_assert_msg(cf_now_ns() < until_ns, "%s: does not connect", subject_say(of));
+        pause_ms(5);
     }
-    struck = nth_off(subject.nth);
-    service_wait_ready(service, START_NS);
-    reply = client_get(service->api_port, SUBJECT_DASHBOARD, NULL);
-    ck_assert_msg(reply->status == 200, "after %ld, %s: %d %s", subject.n, subject.nth->where,
-                  reply->status, reply->body);
-    service_signal(service, SIGTERM);
-    ck_assert_int_eq(service_wait(service, 5 * CF_SECOND), 0);
-    return struck;
+    if (mode == NTH_ONCE) {
+        service_wait_ready(of->service, START_NS); /* What has failed is made up for. */
+    }
+    (void)nth_off(of->nth);
+    service_wait_ready(of->service, START_NS);
+    reply = client_get(of->service->api_port, SUBJECT_DASHBOARD, NULL);
+    ck_assert_msg(reply->status == 200, "after %s: %d %s", subject_say(of), reply->status,
+                  reply->body);
+    service_signal(of->service, SIGTERM);
+    ck_assert_int_eq(service_wait(of->service, STOP_NS), 0);
 }
 
-/* *out_served: it listened before anything had failed. */
-static bool start_once(enum nth_mode mode, bool *out_served)
+static void start_once(struct worker *worker __attribute__((unused)), void *arg)
 {
-    struct service *service;
-    bool struck = true;
+    struct starting *starting = arg;
+    struct subject *of = &starting->subject;
 
-    *out_served = false;
-
-    nth_arm(subject.nth, subject.n, mode);
-    service = service_try_start(subject.url, subject.env, SILENT_NS);
-    if (!service_runs(service)) {
-        expect_complaint(service);
-    } else if (service->api_port == 0) {
-        struck = expect_stop(service);
+    of->service = service_try_start(of->url, of->env, 0);
+    wait_listens(of);
+    if (!service_runs(of->service)) {
+        expect_complaint(of);
+    } else if (!service_listens(of->service)) {
+        expect_stop(of);
     } else {
-        *out_served = atomic_load(&subject.nth->struck) == 0;
-        struck = expect_service(service, mode);
+        expect_service(of, starting->mode);
     }
     service_stop_all();
     client_free_all();
-    return struck;
 }
 
-/* What fails once it serves is a connection, and test_connect.c has all of that. */
-static void start_often(enum nth_mode mode)
+static void start_often(struct worker *worker, void *arg __attribute__((unused)))
 {
-    bool served;
+    struct starting starting;
 
-    subject.n = 1;
-    while (start_once(mode, &served)) {
-        subject.n += nth_step(subject.nth, served);
-    }
+    subject_init(&starting.subject, &options, worker);
+    starting.mode = NTH_ONCE;
+    sweep_run(worker, 0, NTH_ONCE, start_once, &starting);
+    starting.mode = NTH_FROM_NOW;
+    sweep_run(worker, 1, NTH_FROM_NOW, start_once, &starting);
+    subject_fini(&starting.subject);
 }
 
 /* start */
 
-START_TEST(start_without_one_allocation)
+START_TEST(start_without_memory)
 {
-    start_often(NTH_ONCE);
-}
-END_TEST
+    struct worker test;
 
-START_TEST(start_without_any_from_one_on)
-{
-    start_often(NTH_FROM_NOW);
+    login_make();
+    sweep_init(&test);
+    sweep_share(start_often, NULL);
+    login_drop();
+    sweep_print(0, "start", "once");
+    sweep_print(1, "start", "from then on");
 }
 END_TEST
 
@@ -130,10 +137,8 @@ Suite *suite_start(void)
     Suite *suite = suite_create("start");
     TCase *tc = tcase_create("start");
 
-    tcase_add_checked_fixture(tc, setup, teardown);
-    tcase_add_test(tc, start_without_one_allocation);
-    tcase_add_test(tc, start_without_any_from_one_on);
-    tcase_set_timeout(tc, 900);
+    tcase_add_test(tc, start_without_memory);
+    tcase_set_timeout(tc, SWEEP_TIMEOUT);
     suite_add_tcase(suite, tc);
     return suite;
 }

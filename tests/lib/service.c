@@ -252,7 +252,7 @@ static struct service *start(const char *const *wrapper, const char *url, const 
     services = service;
     service->pid = spawn(args, url, env, service->out_fd, service->err_fd);
     watch_for_failure(service);
-    while (!each_line(service, read_ports, service) && !reap(service) && cf_now_ns() < until_ns) {
+    while (!service_listens(service) && !reap(service) && cf_now_ns() < until_ns) {
         pause_ms(POLL_MS);
     }
     return service;
@@ -369,6 +369,11 @@ void service_wait_ready(struct service *service, int64_t timeout_ns)
 bool service_runs(struct service *service)
 {
     return !reap(service);
+}
+
+bool service_listens(struct service *service)
+{
+    return service->api_port != 0 || each_line(service, read_ports, service);
 }
 
 bool service_is_ready(struct service *service)

@@ -76,6 +76,9 @@ void service_wait_ready(struct service *service, int64_t timeout_ns);
 /* True while it runs: no crash so far. */
 bool service_runs(struct service *service);
 
+/* True if it has said that it listens: then its ports are known. */
+bool service_listens(struct service *service);
+
 /* True if /readyz says 200 now. */
 bool service_is_ready(struct service *service);
 

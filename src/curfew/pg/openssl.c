@@ -4,15 +4,37 @@
  * OpenSSL 3 makes its default context and its generator of random numbers at their first use, once:
  * if there is no memory then, they fail for the rest of the process, in which nobody can log in any
  * more; and RAND_status(), which libpq calls first, reads through the pointer to a lock that was not
- * made. So they are made when the database is, where a lack of memory is an error like any other.
+ * made. The hashes of a provider, too, are looked up at the first use of one, all of them and once:
+ * what was lost on the way for want of memory is "unsupported" from then on, and a password cannot be
+ * proved. So all these are made when the database is, where a lack of memory is an error like any
+ * other. What TLS needs besides is not looked at.
  * libpq may be built without OpenSSL, or with one that has no such calls: they are looked up, and not
  * linked. */
 #include "curfew/pg/pg_private.h"
 
 #include <dlfcn.h>
+#include <stddef.h>
 
 /* Of openssl/crypto.h. */
 #define LOAD_CONFIG UINT64_C(0x40)
+
+/* Look up the hash that proves a password. False: it could not be, and never can again. An OpenSSL
+ * before 3 has no such call, and nothing to look up. */
+static bool find_hash(void)
+{
+    void *(*fetch)(void *context, const char *name, const char *properties);
+    void (*let_go)(void *hash);
+    void *hash;
+
+    *(void **)&fetch = dlsym(RTLD_DEFAULT, "EVP_MD_fetch");
+    *(void **)&let_go = dlsym(RTLD_DEFAULT, "EVP_MD_free");
+    if (fetch == NULL || let_go == NULL) {
+        return true;
+    }
+    hash = fetch(NULL, "SHA256", NULL);
+    let_go(hash);
+    return hash != NULL;
+}
 
 enum cf_code cf__pg_openssl_prepare(struct cf_err *err)
 {
@@ -32,7 +54,7 @@ enum cf_code cf__pg_openssl_prepare(struct cf_err *err)
     }
     /* The context first: see above. */
     if (make_context() == NULL || init(LOAD_CONFIG, NULL) != 1 || make_generator() != 1 ||
-        make_bytes(&byte, 1) != 1) {
+        make_bytes(&byte, 1) != 1 || !find_hash()) {
         return cf_err_set(err, CF_ENOMEM, "no memory for OpenSSL");
     }
     return CF_OK;

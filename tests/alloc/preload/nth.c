@@ -10,6 +10,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <execinfo.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -29,6 +30,8 @@
 /* For at most so long. */
 #define THREADS_END_MS 500
 
+#define PAGE 4096 /* Where a page is larger, so much of it. */
+
 void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t count, size_t size);
 void *__libc_realloc(void *old, size_t size);
@@ -38,8 +41,12 @@ void __libc_free(void *block);
 typedef int (*thread_fn)(pthread_t *out, const pthread_attr_t *attr, void *(*fn)(void *),
                          void *arg);
 
-static struct nth *nth;
+static struct nth_memory *memory;
+static struct nth *nth; /* Our part of it. */
 static thread_fn make_thread;
+
+/* Who looks for callers is not looked at. Of the kind that takes no memory to reach. */
+static __attribute__((tls_model("initial-exec"))) _Thread_local bool is_inside;
 
 /* Internal helpers */
 
@@ -58,27 +65,75 @@ static void say_where(const char *what, void *caller)
                    (unsigned long)offset);
 }
 
+/* The callers, as a number that is the same in every process: the pages of a module lie where chance
+ * has it, but what lies within a page does not. */
+static uint64_t hash_callers(void)
+{
+    void *callers[NTH_DEPTH];
+    uint64_t hash = UINT64_C(0xcbf29ce484222325); /* FNV-1a. */
+    int n;
+
+    is_inside = true;
+    n = backtrace(callers, NTH_DEPTH);
+    is_inside = false;
+    for (int i = 0; i < n; i++) {
+        hash = (hash ^ ((uintptr_t)callers[i] & (PAGE - 1))) * UINT64_C(0x100000001b3);
+    }
+    return hash != 0 ? hash : 1;
+}
+
+/* Whether nothing has failed here yet in this sweep, if asked; else from now on something has. Where
+ * there is no room, nothing is new. */
+static bool is_new(uint64_t place, bool take)
+{
+    struct nth_sweep *sweep = &memory->sweeps[atomic_load(&nth->sweep)];
+
+    for (size_t i = 0; i < NTH_PLACES; i++) {
+        _Atomic uint64_t *at = &sweep->places[(place + i) % NTH_PLACES];
+        uint64_t there = atomic_load(at);
+
+        if (there == 0 && (!take || atomic_compare_exchange_strong(at, &there, place))) {
+            return true;
+        }
+        if (there == place) {
+            return false;
+        }
+    }
+    return false;
+}
+
 /* Whether this allocation is to fail. */
 static bool strike(const char *what, void *caller)
 {
+    uint64_t place = 0;
+    long none = 0;
+    long seen;
     int mode;
-    long left;
+    long n;
 
-    if (nth == NULL) {
+    if (nth == NULL || is_inside) {
         return false;
     }
     mode = atomic_load(&nth->mode);
     if (mode == NTH_OFF) {
         return false;
     }
-    left = atomic_fetch_sub(&nth->left, 1);
-    if (left > 1 || (left < 1 && mode == NTH_ONCE)) {
-        return false;
+    n = atomic_load(&nth->n);
+    seen = atomic_fetch_add(&nth->seen, 1) + 1;
+    if (atomic_load(&nth->struck) == 0) {
+        place = n == NTH_NEW ? hash_callers() : 0;
+        if (n == NTH_NEW ? !is_new(place, false) : seen != n) {
+            return false;
+        }
+        /* Two threads may be at a new place at once. */
+        if (atomic_compare_exchange_strong(&nth->struck, &none, 1)) {
+            (void)(n == NTH_NEW && is_new(place, true));
+            nth->first = seen;
+            say_where(what, caller);
+            return true;
+        }
     }
-    if (atomic_fetch_add(&nth->struck, 1) == 0) {
-        say_where(what, caller);
-    }
-    return true;
+    return mode == NTH_FROM_NOW;
 }
 
 static void *count(void *block)
@@ -95,21 +150,35 @@ static void *no_memory(void)
     return NULL;
 }
 
-__attribute__((constructor(101))) static void load(void)
+/* Look at the shared memory from now on: a process of the test's own calls this when it is the one
+ * under test. */
+SEEN void nth_attach(int fd, int part);
+SEEN void nth_attach(int fd, int part)
 {
-    const char *fd = getenv(NTH_ENV);
-    void *memory;
+    void *mapping =
+        mmap(NULL, sizeof(struct nth_memory), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 
-    make_thread = (thread_fn)(uintptr_t)dlsym(RTLD_NEXT, "pthread_create");
-    if (fd == NULL) {
-        return;
-    }
-    memory = mmap(NULL, sizeof(*nth), PROT_READ | PROT_WRITE, MAP_SHARED, atoi(fd), 0);
-    if (memory == MAP_FAILED) {
+    if (mapping == MAP_FAILED) {
         abort();
     }
-    nth = memory;
+    memory = mapping;
+    nth = &memory->parts[part];
     atomic_store(&nth->loaded, 1);
+}
+
+__attribute__((constructor(101))) static void load(void)
+{
+    const char *setting = getenv(NTH_ENV);
+    char *part;
+    void *caller;
+    int fd;
+
+    make_thread = (thread_fn)(uintptr_t)dlsym(RTLD_NEXT, "pthread_create");
+    (void)backtrace(&caller, 1); /* Loads what it needs. */
+    if (setting != NULL) {
+        fd = (int)strtol(setting, &part, 10);
+        nth_attach(fd, (int)strtol(part + 1, NULL, 10));
+    }
 }
 
 /* What is put between */
