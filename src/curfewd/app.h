@@ -7,8 +7,12 @@
 
 #include <curfew/pg.h>
 
+#include "curfewd/cache/dashboards.h"
+
 struct app {
-    struct cf_pg *pg;     /* Constant while serving. */
+    struct cf_pg *pg; /* Constant while serving, as are these. */
+    struct dashboards *dashboards;
+
     atomic_bool draining; /* The process is stopping: not ready any more. */
 };
 

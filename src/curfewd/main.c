@@ -28,6 +28,7 @@
 #include "curfewd/observe/log.h"
 #include "curfewd/reserve.h"
 #include "curfewd/routes/routes.h"
+#include "curfewd/store/store.h"
 #include "curfewd/versions.h"
 
 /* Constants and types */
@@ -180,6 +181,26 @@ static enum cf_code start_database(struct service *service, struct cf_err *err)
     return code;
 }
 
+/* A load has the longest deadline that a request can have: whoever waits for it may. */
+static enum cf_code start_cache(struct service *service, struct cf_err *err)
+{
+    const struct config *config = &service->config;
+    struct app *app = &service->app;
+    struct dashboards_options options = {
+        .fetch = store_section,
+        .arg = app->pg,
+        .ttl_ns = config->cache_ttl_ns,
+        .stale_ns = config->cache_stale_ns,
+        .stale_if_error_ns = config->cache_stale_if_error_ns,
+        .negative_ttl_ns = config->cache_negative_ttl_ns,
+        .load_timeout_ns = config->max_timeout_ns,
+        .entries_max = (size_t)config->cache_entries,
+        .bytes_max = (size_t)config->cache_size,
+    };
+
+    return dashboards_new(&options, &app->dashboards, err);
+}
+
 /* Where to listen: as the flag says, with these routes, on the first loops. */
 struct listener {
     const char *flag;
@@ -245,6 +266,9 @@ static enum cf_code start(struct service *service, struct cf_err *err)
     api.n_loops = service->n_loops;
     if (code == CF_OK) {
         code = start_database(service, err);
+    }
+    if (code == CF_OK) {
+        code = start_cache(service, err);
     }
     if (code == CF_OK) {
         code = start_listener(service, &admin, &service->admin, err);
@@ -354,6 +378,7 @@ static void stop(struct service *service)
         cf_http_server_stop(service->admin, 0);
         cf_http_server_free(service->admin);
     }
+    dashboards_free(service->app.dashboards);
     cf_pg_free(service->app.pg);
     while (service->n_loops > 0) {
         cf_loop_free(service->loops[--service->n_loops]);

@@ -435,6 +435,7 @@ static void release(struct cf_http *http)
     cf__body_free(http);
     cf__list_unlink(&http->node);
     cf_json_fini(&http->json);
+    cf_value_unref(http->text_owner);
     cf__arena_fini(&http->arena);
     free(http);
 }

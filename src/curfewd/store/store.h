@@ -10,6 +10,8 @@
 #include <curfew/json.h>
 #include <curfew/pg.h>
 
+#include "curfewd/cache/dashboards.h"
+
 /* Users: id, email, name, created_at. */
 CF_MUST enum cf_code store_user(struct cf_ctx *ctx, struct cf_pg *pg, int64_t id,
                                 struct cf_pg_rows **out, struct cf_err *err);
@@ -45,6 +47,11 @@ void store_write_metrics(struct cf_json *json, const struct cf_pg_rows *rows);
 CF_MUST enum cf_code store_user_metrics(struct cf_ctx *ctx, struct cf_pg *pg, int64_t user_id,
                                         struct cf_pg_rows **out, struct cf_err *err);
 void store_write_user_metrics(struct cf_json *json, const struct cf_pg_rows *rows);
+
+/* A section of a dashboard, fetched and written: dashboards_fetch_fn; `pg` is a struct cf_pg. */
+CF_MUST enum cf_code store_section(struct cf_ctx *ctx, void *pg, int64_t user_id,
+                                   enum dashboard_section section, struct cf_json *json,
+                                   int64_t *out_pool_ns, struct cf_err *err);
 
 /* Keep a backend busy for so long. */
 CF_MUST enum cf_code store_sleep(struct cf_ctx *ctx, struct cf_pg *pg, double seconds,
