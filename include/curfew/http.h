@@ -155,6 +155,10 @@ CF_API const char *cf_http_header(const struct cf_http *http, const char *name);
 /* Whether the client has what `etag` ("\"1a2b\"") stands for: its If-None-Match names it. */
 CF_API bool cf_http_has_etag(const struct cf_http *http, const char *etag);
 
+/* Whether the request is meant for what `etag`, a strong one, stands for: its If-Match names it, or is
+ * "*". Without one it is false. */
+CF_API bool cf_http_matches(const struct cf_http *http, const char *etag);
+
 /* How old an answer from a cache may be, by the request's Cache-Control (no-cache, no-store,
  * max-age): 0 for none at all. CF_NEVER: it does not say. */
 CF_API int64_t cf_http_age_max_ns(const struct cf_http *http);
@@ -209,6 +213,10 @@ CF_API void cf_http_reply_shared(struct cf_http *http, int status, const char *t
 
 /* Add a header to the reply (name static, value copied), also to a problem document. */
 CF_API void cf_http_reply_header(struct cf_http *http, const char *name, const char *value);
+
+/* Have the failure with which the handler ends now told as `status`, 412, 415, 422 or 428 (asserted),
+ * instead of what `code` stands for, unless its context has ended, too. Returns `code`. */
+CF_API enum cf_code cf_http_fail_as(struct cf_http *http, int status, enum cf_code code);
 
 /* Seconds that a client should wait before it tries again, for a 503: sets Retry-After. */
 CF_API void cf_http_retry_after(struct cf_http *http, int64_t retry_ns);

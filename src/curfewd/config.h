@@ -65,6 +65,8 @@ struct config {
     int64_t cache_negative_ttl_ns;
     int64_t cache_entries;
     int64_t cache_size;
+    int64_t idempotency_ttl_ns;
+    bool notify;
     bool half_close;
     bool core_dumps;
     bool demo;

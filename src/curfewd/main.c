@@ -20,8 +20,10 @@
 #include <curfew/http.h>
 #include <curfew/loop.h>
 #include <curfew/pg.h>
+#include <curfew/pg_listen.h>
 
 #include "curfewd/app.h"
+#include "curfewd/cache/changes.h"
 #include "curfewd/config.h"
 #include "curfewd/cpus.h"
 #include "curfewd/observe/events.h"
@@ -59,6 +61,7 @@ struct service {
     struct app app;
     struct cf_loop *loops[LOOPS_MAX];
     size_t n_loops;
+    struct cf_pg_listener *listener; /* NULL: none is wanted. */
     struct cf_http_server *admin;
 
     pthread_mutex_t mu; /* Guards the pointer below, for the thread of the second signal. */
@@ -201,6 +204,25 @@ static enum cf_code start_cache(struct service *service, struct cf_err *err)
     return dashboards_new(&options, &app->dashboards, err);
 }
 
+/* Whatever anybody changes in the database drops the dashboards that show it, in each instance. */
+static enum cf_code start_listening(struct service *service, struct cf_err *err)
+{
+    static const char *const channels[] = {CHANGES_CHANNEL};
+    struct app *app = &service->app;
+    struct cf_pg_listen_options options = {
+        .channels = channels,
+        .n_channels = 1,
+        .on_notify = changes_take,
+        .on_listen = changes_missed,
+        .arg = app->dashboards,
+    };
+
+    if (!service->config.notify || !dashboards_is_on(app->dashboards)) {
+        return CF_OK;
+    }
+    return cf_pg_listener_new(app->pg, &options, &service->listener, err);
+}
+
 /* Where to listen: as the flag says, with these routes, on the first loops. */
 struct listener {
     const char *flag;
@@ -261,6 +283,7 @@ static enum cf_code start(struct service *service, struct cf_err *err)
                            .connections_per_address_max = config->connections_per_address};
     enum cf_code code = start_loops(service, err);
 
+    service->app.idempotency_ttl_ns = config->idempotency_ttl_ns;
     admin.routes = routes_admin(config->demo, &admin.n_routes);
     api.routes = routes_api(config->demo, &api.n_routes);
     api.n_loops = service->n_loops;
@@ -269,6 +292,9 @@ static enum cf_code start(struct service *service, struct cf_err *err)
     }
     if (code == CF_OK) {
         code = start_cache(service, err);
+    }
+    if (code == CF_OK) {
+        code = start_listening(service, err);
     }
     if (code == CF_OK) {
         code = start_listener(service, &admin, &service->admin, err);
@@ -378,6 +404,7 @@ static void stop(struct service *service)
         cf_http_server_stop(service->admin, 0);
         cf_http_server_free(service->admin);
     }
+    cf_pg_listener_free(service->listener);
     dashboards_free(service->app.dashboards);
     cf_pg_free(service->app.pg);
     while (service->n_loops > 0) {

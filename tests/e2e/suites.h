@@ -7,6 +7,8 @@
     X(command_line)                                                                                \
     X(dashboard)                                                                                   \
     X(lists)                                                                                       \
+    X(writes)                                                                                      \
+    X(changes)                                                                                     \
     X(http)                                                                                        \
     X(limits)                                                                                      \
     X(deadline)                                                                                    \

@@ -52,6 +52,7 @@
     X(page)                                                                                        \
     X(routes)                                                                                      \
     X(store)                                                                                       \
+    X(changes)                                                                                     \
     X(events)                                                                                      \
     X(reserve)
 

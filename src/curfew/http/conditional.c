@@ -10,11 +10,13 @@
 /* Of a max-age: more is as good as any. */
 #define AGE_DIGITS_MAX 9
 
-/* Internal helpers: If-None-Match */
+/* Internal helpers: If-None-Match, If-Match */
 
 struct etag_search {
+    const char *header;
     const char *etag; /* From its first quote. */
     size_t size;
+    bool is_strong; /* A weak tag is no match. */
     bool found;
 };
 
@@ -29,23 +31,24 @@ static enum MHD_Result find_etag(void *arg, enum MHD_ValueKind kind, const char 
                                  const char *value)
 {
     struct etag_search *search = arg;
-    const char *at = value != NULL && strcasecmp(name, "If-None-Match") == 0 ? value : "";
+    const char *at = value != NULL && strcasecmp(name, search->header) == 0 ? value : "";
 
     (void)kind;
     if (strcmp(at, "*") == 0) {
         search->found = true;
     }
     while (!search->found) {
+        const char *tag = at + strspn(at, ", \t");
         const char *end;
 
-        at = opaque_of(at + strspn(at, ", \t"));
+        at = opaque_of(tag);
         end = at[0] == '"' ? strchr(at + 1, '"') : NULL;
         if (end == NULL) {
             break;
         }
         end++;
-        search->found =
-            (size_t)(end - at) == search->size && memcmp(at, search->etag, search->size) == 0;
+        search->found = (at == tag || !search->is_strong) && (size_t)(end - at) == search->size &&
+                        memcmp(at, search->etag, search->size) == 0;
         at = end;
     }
     return search->found ? MHD_NO : MHD_YES;
@@ -101,9 +104,18 @@ static enum MHD_Result find_age(void *arg, enum MHD_ValueKind kind, const char *
 
 bool cf_http_has_etag(const struct cf_http *http, const char *etag)
 {
-    struct etag_search search = {.etag = opaque_of(etag)};
+    struct etag_search search = {.header = "If-None-Match", .etag = opaque_of(etag)};
 
     search.size = strlen(search.etag);
+    (void)MHD_get_connection_values(http->mhd, MHD_HEADER_KIND, find_etag, &search);
+    return search.found;
+}
+
+bool cf_http_matches(const struct cf_http *http, const char *etag)
+{
+    struct etag_search search = {.header = "If-Match", .etag = etag, .is_strong = true};
+
+    search.size = strlen(etag);
     (void)MHD_get_connection_values(http->mhd, MHD_HEADER_KIND, find_etag, &search);
     return search.found;
 }

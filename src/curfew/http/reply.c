@@ -123,11 +123,11 @@ static int write_timing(char *out, size_t size, const char *name, int64_t ns, co
     return snprintf(out, size, "%s;dur=%lld.%03lld%s", name, us / 1000, us % 1000, then);
 }
 
-/* What describes a body is the problem's own where a problem is sent. */
+/* What describes a body, or what was done, is the problem's own where a problem is sent. */
 static bool describes_body(const char *name)
 {
-    static const char *const names[] = {"Content-Type", "Cache-Control", "ETag", "Last-Modified",
-                                        "Age"};
+    static const char *const names[] = {"Content-Type",  "Cache-Control", "ETag",
+                                        "Last-Modified", "Age",           "Location"};
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         if (strcasecmp(names[i], name) == 0) {
@@ -291,6 +291,13 @@ void cf_http_reply_header(struct cf_http *http, const char *name, const char *va
     }
     *http->last_header = header;
     http->last_header = &header->next;
+}
+
+enum cf_code cf_http_fail_as(struct cf_http *http, int status, enum cf_code code)
+{
+    (void)cf__problem_chosen(status); /* Asserts it here, where the mistake is. */
+    http->failure_status = status;
+    return code;
 }
 
 void cf_http_retry_after(struct cf_http *http, int64_t retry_ns)

@@ -187,7 +187,8 @@ struct cf_http {
     enum cf_code code; /* How the handler, or what came before it, ended. */
     struct cf_err err; /* If that was a failure. */
     struct cf_cause cause;
-    bool is_problem; /* The reply is a problem document, not what the handler wrote. */
+    int failure_status; /* What the handler wants its failure told as; 0: what the code says. */
+    bool is_problem;    /* The reply is a problem document, not what the handler wrote. */
     enum cf__problem_kind problem;
     const char *detail; /* The problem's, or NULL. */
 

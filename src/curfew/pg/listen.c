@@ -31,7 +31,7 @@
 static const struct cf_pg_stmt ping = {.name = "cf_ping", .sql = "SELECT 1"};
 
 /* LISTEN and a name whose quotes may all be doubled. */
-#define SQL_SIZE (sizeof("LISTEN \"\"") + 2 * CF_PG_CHANNEL_SIZE_MAX)
+#define SQL_SIZE (sizeof("LISTEN \"\"") + (size_t)2 * CF_PG_CHANNEL_SIZE_MAX)
 
 struct channel {
     struct cf_pg_stmt stmt;
@@ -245,10 +245,10 @@ static enum cf_code listen_once(struct cf_pg_listener *listener, struct cf_err *
     }
     listener->failures = 0;
     atomic_store(&listener->listens, true);
-    report(listener, CF_PG_EVENT_LISTENING, NULL, 0);
     if (listener->options.on_listen != NULL) {
         listener->options.on_listen(listener->options.arg);
     }
+    report(listener, CF_PG_EVENT_LISTENING, NULL, 0);
     code = listen_on(listener, err);
     atomic_store(&listener->listens, false);
     return code;
