@@ -143,9 +143,10 @@ static void notify(PGconn *view, const char *name, const char *payload)
     PQclear(pgview_query(view, "select pg_notify($1, $2)", (const char *[]){name, payload, NULL}));
 }
 
-/* The listener's backend, by the log of events. */
+/* The listener's backend, by the log of events, which come just after the flush. */
 static int listener_pid(void)
 {
+    WAIT_FOR(events_count(CF_PG_EVENT_LISTENING) >= n_flushes());
     return events_get(CF_PG_EVENT_LISTENING, events_count(CF_PG_EVENT_LISTENING) - 1).backend_pid;
 }
 
