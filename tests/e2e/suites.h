@@ -6,6 +6,7 @@
 #define SUITES(X)                                                                                  \
     X(command_line)                                                                                \
     X(dashboard)                                                                                   \
+    X(cache)                                                                                       \
     X(lists)                                                                                       \
     X(writes)                                                                                      \
     X(changes)                                                                                     \

@@ -51,6 +51,7 @@
     X(cpus)                                                                                        \
     X(page)                                                                                        \
     X(routes)                                                                                      \
+    X(dashboards)                                                                                  \
     X(store)                                                                                       \
     X(changes)                                                                                     \
     X(events)                                                                                      \

@@ -144,6 +144,12 @@ START_TEST(load_of_nothing_gives_defaults)
     ck_assert_int_eq(config.fields, 100);
     ck_assert_int_eq(config.body_size, 1024 * 1024);
     ck_assert_int_eq(config.bodies_size, 64 * 1024 * 1024);
+    ck_assert_int_eq(config.cache_ttl_ns, 2 * CF_SECOND);
+    ck_assert_int_eq(config.cache_stale_ns, 10 * CF_SECOND);
+    ck_assert_int_eq(config.cache_stale_if_error_ns, 60 * CF_SECOND);
+    ck_assert_int_eq(config.cache_negative_ttl_ns, CF_SECOND);
+    ck_assert_int_eq(config.cache_entries, 20000);
+    ck_assert_int_eq(config.cache_size, 64 * 1024 * 1024);
     ck_assert(!config.half_close);
     ck_assert(!config.core_dumps);
     ck_assert(!config.demo);
@@ -177,12 +183,12 @@ static void expect_others(void)
     ck_assert_int_eq(config.fields, 50);
     ck_assert_int_eq(config.body_size, 2 * 1024 * 1024);
     ck_assert_int_eq(config.bodies_size, 3 * 1024 * 1024);
-    ck_assert_int_eq(config.cache_ttl_ns, 3 * CF_SECOND);
-    ck_assert_int_eq(config.cache_stale_ns, 20 * CF_SECOND);
-    ck_assert_int_eq(config.cache_stale_if_error_ns, 120 * CF_SECOND);
-    ck_assert_int_eq(config.cache_negative_ttl_ns, 500 * CF_MS);
-    ck_assert_int_eq(config.cache_entries, 5);
-    ck_assert_int_eq(config.cache_size, 1024 * 1024);
+    ck_assert_int_eq(config.cache_ttl_ns, 0);
+    ck_assert_int_eq(config.cache_stale_ns, 15 * CF_SECOND);
+    ck_assert_int_eq(config.cache_stale_if_error_ns, 16 * CF_SECOND);
+    ck_assert_int_eq(config.cache_negative_ttl_ns, 17 * CF_SECOND);
+    ck_assert_int_eq(config.cache_entries, 18);
+    ck_assert_int_eq(config.cache_size, 4 * 1024 * 1024);
     ck_assert(!config.notify);
     ck_assert_int_eq(config.idempotency_ttl_ns, 90 * CF_SECOND);
     ck_assert(config.half_close);
@@ -199,8 +205,8 @@ static const char *const others[N_SETTINGS] = {
     "9",       "10",          "10.0.0.0/8",
     "curfew",  "5000",        "4k",
     "50",      "2m",          "3072k",
-    "3s",      "20s",         "2m",
-    "500ms",   "5",           "1m",
+    "0",       "15s",         "16s",
+    "17s",     "18",          "4m",
     "0",       "90s",         "1",
     "1",       "true",
 };

@@ -175,16 +175,16 @@ struct dashboard_page dashboard_page(const struct dashboard *dashboard)
 
 const char *dashboard_section_name(enum dashboard_section section, int64_t user_id)
 {
-    switch (section) {
-#define DASHBOARD_SECTION_NAME(symbol, of_store, of_user)                                          \
-    case symbol:                                                                                   \
-        return user_id != 0 ? of_user : of_store;
+    static const struct {
+        const char *of_store;
+        const char *of_user;
+    } names[] = {
+#define DASHBOARD_SECTION_NAME(symbol, of_store, of_user) [symbol] = {of_store, of_user},
         DASHBOARD_SECTIONS(DASHBOARD_SECTION_NAME)
 #undef DASHBOARD_SECTION_NAME
-    case DASHBOARD_SECTION_COUNT:
-        break;
-    }
-    return "unknown";
+    };
+
+    return user_id != 0 ? names[section].of_user : names[section].of_store;
 }
 
 const char *dashboard_state_name(enum dashboard_state state)
