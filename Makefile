@@ -460,14 +460,14 @@ check-hardening: $(B)/curfewd ## the service is PIE, full RELRO, NX, with canari
 # What apt brings
 
 DEBS_run   := gcc libc6-dev pkg-config libmicrohttpd-dev libpq-dev libjansson-dev libuv1-dev \
-              uthash-dev libcurl4-openssl-dev postgresql
+              uthash-dev libxxhash-dev libcurl4-openssl-dev postgresql
 DEBS_test  := check curl openssl pgbouncer g++
 DEBS_fault := faketime
 DEBS_deb   := debhelper dpkg-dev fakeroot
 DEBS_tools := clang clang-tidy clang-format valgrind
 DEBS_arm64 := gcc-aarch64-linux-gnu qemu-user-static
 HAS_run    := command -v gcc && command -v psql && $(PKG_CONFIG) --exists $(PACKAGES) && \
-              echo "\#include <uthash.h>" | gcc -E - && \
+              printf "\#include <%s>\n" uthash.h xxhash.h | gcc -E - && \
               { [ -n "$$DATABASE_URL$$PGHOST$$PG_BINDIR" ] || command -v initdb || \
                 ls /usr/lib/postgresql/*/bin/initdb; }
 HAS_test   := command -v curl && command -v g++ && command -v openssl && $(PKG_CONFIG) --exists check && \

@@ -93,6 +93,8 @@ enum cf_cache_state {
 struct cf_cache_info {
     enum cf_cache_state state;
     int64_t age_ns; /* Since it was stored; 0 of a miss. */
+    int64_t
+        fresh_ns; /* For how long it is fresh yet; below 0: since when it is not. 0 of a miss. */
 };
 
 struct cf_cache_stats {
@@ -142,10 +144,23 @@ CF_API CF_MUST enum cf_code cf_cache_get(struct cf_ctx *ctx, struct cf_cache *ca
                                          const void *arg, struct cf_value **out,
                                          struct cf_cache_info *out_info, struct cf_err *err);
 
+/* As cf_cache_get(), but get only what a load brings: one that runs, or that is started now. However
+ * many ask for this, one load of a key runs at once. What is there is neither served nor lost if that
+ * fails. */
+CF_API CF_MUST enum cf_code cf_cache_reload(struct cf_ctx *ctx, struct cf_cache *cache,
+                                            const char *key, const struct cf_cache_load *load,
+                                            const void *arg, struct cf_value **out,
+                                            struct cf_cache_info *out_info, struct cf_err *err);
+
 /* Get what is there, fresh or stale, and load nothing. False if there is no such value. The caller
  * owns a reference, *out; out_info may be NULL. Never blocks. */
 CF_API bool cf_cache_try_get(struct cf_cache *cache, const char *key, struct cf_value **out,
                              struct cf_cache_info *out_info);
+
+/* The same, also if it may only be served because a load has failed: for who cannot wait for a load
+ * to do so. */
+CF_API bool cf_cache_try_get_old(struct cf_cache *cache, const char *key, struct cf_value **out,
+                                 struct cf_cache_info *out_info);
 
 /* Keep `value` from now on, for the cache's ttl_ns; one that is too large is not kept, and what was
  * there before it is gone all the same. Never blocks.

@@ -28,6 +28,7 @@
 #include <curfew/err.h>
 #include <curfew/json.h>
 #include <curfew/loop.h>
+#include <curfew/value.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -151,6 +152,17 @@ CF_API const char *cf_http_request_id(const struct cf_http *http);
 /* The first header of that name (in any case), or NULL. */
 CF_API const char *cf_http_header(const struct cf_http *http, const char *name);
 
+/* Whether the client has what `etag` ("\"1a2b\"") stands for: its If-None-Match names it. */
+CF_API bool cf_http_has_etag(const struct cf_http *http, const char *etag);
+
+/* Whether the request is meant for what `etag`, a strong one, stands for: its If-Match names it, or is
+ * "*". Without one it is false. */
+CF_API bool cf_http_matches(const struct cf_http *http, const char *etag);
+
+/* How old an answer from a cache may be, by the request's Cache-Control (no-cache, no-store,
+ * max-age): 0 for none at all. CF_NEVER: it does not say. */
+CF_API int64_t cf_http_age_max_ns(const struct cf_http *http);
+
 /* The decoded segment that filled `{name}`: asserted to be in the route's template. */
 CF_API const char *cf_http_param(const struct cf_http *http, const char *name);
 
@@ -193,14 +205,27 @@ CF_API struct cf_json *cf_http_reply_json(struct cf_http *http, int status);
 /* Start a reply of plain text (copied). */
 CF_API void cf_http_reply_text(struct cf_http *http, int status, const char *text);
 
+/* Start a reply of bytes that are there already and that others may be sending too: `data`, which lies
+ * in `value` and is not copied. `type` is static. With 304 they are what is not sent, and counted in
+ * Content-Length. Keeps a reference to `value`. */
+CF_API void cf_http_reply_shared(struct cf_http *http, int status, const char *type,
+                                 const void *data, size_t size, struct cf_value *value);
+
 /* Add a header to the reply (name static, value copied), also to a problem document. */
 CF_API void cf_http_reply_header(struct cf_http *http, const char *name, const char *value);
+
+/* Have the failure with which the handler ends now told as `status`, 412, 415, 422 or 428 (asserted),
+ * instead of what `code` stands for, unless its context has ended, too. Returns `code`. */
+CF_API enum cf_code cf_http_fail_as(struct cf_http *http, int status, enum cf_code code);
 
 /* Seconds that a client should wait before it tries again, for a 503: sets Retry-After. */
 CF_API void cf_http_retry_after(struct cf_http *http, int64_t retry_ns);
 
 /* Add an entry to Server-Timing ("pool", 800,000 ns). `name` is a static token. */
 CF_API void cf_http_timing(struct cf_http *http, const char *name, int64_t took_ns);
+
+/* Add an entry that is no time ("cache", "hit"). Both are static tokens. */
+CF_API void cf_http_timing_note(struct cf_http *http, const char *name, const char *note);
 
 /* The status that stands for a failure whose context ended for `reason`: the one place that maps. */
 CF_API int cf_http_status(enum cf_code code, enum cf_reason reason);

@@ -66,6 +66,9 @@ CF_API void cf_json_f64(struct cf_json *json, double value, int digits);
 CF_API void cf_json_bool(struct cf_json *json, bool value);
 CF_API void cf_json_null(struct cf_json *json);
 
+/* A value that is JSON already, whole and valid: another writer's text. */
+CF_API void cf_json_raw(struct cf_json *json, const char *text, size_t size);
+
 /* An instant as RFC 3339 in UTC with microseconds: "2026-01-31T09:30:00.000000Z". */
 CF_API void cf_json_time_us(struct cf_json *json, int64_t unix_us);
 

@@ -9,8 +9,8 @@
  * counted all the while, so that the pool never has more connections than it may.
  *
  * Invariant: no cancel ever reaches a statement that it was not meant for, and the process never
- * has more connections than pool_max and one control connection; where that cannot cancel, cancels_max
- * more for a moment each. (The server may count one more for a moment: a backend whose connection was
+ * has more connections than pool_max, one control connection and one a listener (pg_listen.h); where
+ * the control connection cannot cancel, cancels_max more for a moment each. (The server may count one more for a moment: a backend whose connection was
  * closed in mid-statement notices after half a second.)
  *
  *     static const struct cf_pg_stmt find_user = {
@@ -79,7 +79,9 @@ enum cf_pg_outcome {
     X(CF_PG_EVENT_CONNECT_FAILED, "connect_failed") /* One could not be made: err, retry_ns. */    \
     X(CF_PG_EVENT_LOST, "lost")                     /* One broke: err. */                          \
     X(CF_PG_EVENT_CLOSED, "closed")                 /* One was closed by us: age, or a fence. */   \
-    X(CF_PG_EVENT_CANCELED, "canceled")             /* A cancel is complete: outcome, took_ns. */
+    X(CF_PG_EVENT_CANCELED, "canceled")             /* A cancel is complete: outcome, took_ns. */  \
+    X(CF_PG_EVENT_LISTENING, "listening")           /* A listener hears from now on. */            \
+    X(CF_PG_EVENT_DEAF, "deaf")                     /* It hears nothing: err, retry_ns. */
 
 enum cf_pg_event_kind {
 #define CF_PG_EVENT_ENUM(symbol, name) symbol,
@@ -93,7 +95,7 @@ struct cf_pg_event {
     struct cf_err err;          /* CF_OK where there is nothing to say. */
     enum cf_pg_outcome outcome; /* Of CANCELED. */
     int64_t took_ns;            /* Of CANCELED: from the context's end to the idle connection. */
-    int64_t retry_ns;           /* Of CONNECT_FAILED: how long until the next attempt. */
+    int64_t retry_ns;           /* Of CONNECT_FAILED, DEAF: how long until the next attempt. */
 };
 
 struct cf_pg_options {

@@ -7,8 +7,13 @@
 
 #include <curfew/pg.h>
 
+#include "curfewd/cache/dashboards.h"
+
 struct app {
-    struct cf_pg *pg;     /* Constant while serving. */
+    struct cf_pg *pg; /* Constant while serving, as are these. */
+    struct dashboards *dashboards;
+    int64_t idempotency_ttl_ns; /* How long the answer to a POST is kept. */
+
     atomic_bool draining; /* The process is stopping: not ready any more. */
 };
 

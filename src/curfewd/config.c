@@ -95,6 +95,23 @@ static const struct option options[] = {
      "of a request body; more gets 413"},
     {"bodies-size", "CURFEW_BODIES_SIZE", TYPE_SIZE, FIELD(bodies_size), "64m", 64 * KIB, TIB,
      "of all request bodies in memory; more get 503"},
+    {"cache-ttl", "CURFEW_CACHE_TTL", TYPE_DURATION, FIELD(cache_ttl_ns), "2s", 0, HOUR,
+     "how long a dashboard is fresh; 0: none is kept"},
+    {"cache-stale", "CURFEW_CACHE_STALE", TYPE_DURATION, FIELD(cache_stale_ns), "10s", 0, HOUR,
+     "past that, how long it is served while a new one is loaded"},
+    {"cache-stale-if-error", "CURFEW_CACHE_STALE_IF_ERROR", TYPE_DURATION,
+     FIELD(cache_stale_if_error_ns), "60s", 0, 24 * HOUR,
+     "past that, how long it is served if none can be loaded"},
+    {"cache-negative-ttl", "CURFEW_CACHE_NEGATIVE_TTL", TYPE_DURATION, FIELD(cache_negative_ttl_ns),
+     "1s", 0, HOUR, "how long it is known that there is no such user"},
+    {"cache-entries", "CURFEW_CACHE_ENTRIES", TYPE_COUNT, FIELD(cache_entries), "20000", 1,
+     10000000, "dashboards that are kept; at the limit one is evicted"},
+    {"cache-size", "CURFEW_CACHE_SIZE", TYPE_SIZE, FIELD(cache_size), "64m", 64 * KIB, TIB,
+     "of all dashboards that are kept; at the limit one is evicted"},
+    {"notify", "CURFEW_NOTIFY", TYPE_BOOL, FIELD(notify), "1", 0, 0,
+     "listen to PostgreSQL, and drop the dashboards that others change"},
+    {"idempotency-ttl", "CURFEW_IDEMPOTENCY_TTL", TYPE_DURATION, FIELD(idempotency_ttl_ns), "1440m",
+     CF_MS, INT64_C(8760) * HOUR, "how long the answer to a POST with an Idempotency-Key is kept"},
     {"half-close", "CURFEW_HALF_CLOSE", TYPE_BOOL, FIELD(half_close), "0", 0, 0,
      "serve a client that has shut down its sending side"},
     {"core-dumps", "CURFEW_CORE_DUMPS", TYPE_BOOL, FIELD(core_dumps), "0", 0, 0,
@@ -206,6 +223,10 @@ static enum cf_code parse_duration(const struct option *option, const char *wher
     double value = strtod(text, &end);
     bool is_decimal = end != text && strspn(text, "0123456789.") == (size_t)(end - text);
 
+    if (strcmp(text, "0") == 0 && option->min == 0) {
+        *out = 0; /* Nothing is nothing in every unit. */
+        return CF_OK;
+    }
     for (size_t i = 0; is_decimal && i < sizeof(units) / sizeof(units[0]); i++) {
         double ns = value * (double)units[i].ns;
 

@@ -59,6 +59,14 @@ struct config {
     int64_t fields;
     int64_t body_size;
     int64_t bodies_size;
+    int64_t cache_ttl_ns; /* 0: nothing is kept. */
+    int64_t cache_stale_ns;
+    int64_t cache_stale_if_error_ns;
+    int64_t cache_negative_ttl_ns;
+    int64_t cache_entries;
+    int64_t cache_size;
+    int64_t idempotency_ttl_ns;
+    bool notify;
     bool half_close;
     bool core_dumps;
     bool demo;

@@ -20,8 +20,10 @@
 #include <curfew/http.h>
 #include <curfew/loop.h>
 #include <curfew/pg.h>
+#include <curfew/pg_listen.h>
 
 #include "curfewd/app.h"
+#include "curfewd/cache/changes.h"
 #include "curfewd/config.h"
 #include "curfewd/cpus.h"
 #include "curfewd/observe/events.h"
@@ -29,6 +31,7 @@
 #include "curfewd/ready.h"
 #include "curfewd/reserve.h"
 #include "curfewd/routes/routes.h"
+#include "curfewd/store/store.h"
 #include "curfewd/versions.h"
 
 /* Constants and types */
@@ -60,6 +63,7 @@ struct service {
     struct app app;
     struct cf_loop *loops[LOOPS_MAX];
     size_t n_loops;
+    struct cf_pg_listener *listener; /* NULL: none is wanted. */
     struct cf_http_server *admin;
 
     pthread_mutex_t mu; /* Guards the pointer below, for the thread of the second signal. */
@@ -182,6 +186,45 @@ static enum cf_code start_database(struct service *service, struct cf_err *err)
     return code;
 }
 
+/* A load has the longest deadline that a request can have: whoever waits for it may. */
+static enum cf_code start_cache(struct service *service, struct cf_err *err)
+{
+    const struct config *config = &service->config;
+    struct app *app = &service->app;
+    struct dashboards_options options = {
+        .fetch = store_section,
+        .arg = app->pg,
+        .ttl_ns = config->cache_ttl_ns,
+        .stale_ns = config->cache_stale_ns,
+        .stale_if_error_ns = config->cache_stale_if_error_ns,
+        .negative_ttl_ns = config->cache_negative_ttl_ns,
+        .load_timeout_ns = config->max_timeout_ns,
+        .entries_max = (size_t)config->cache_entries,
+        .bytes_max = (size_t)config->cache_size,
+    };
+
+    return dashboards_new(&options, &app->dashboards, err);
+}
+
+/* Whatever anybody changes in the database drops the dashboards that show it, in each instance. */
+static enum cf_code start_listening(struct service *service, struct cf_err *err)
+{
+    static const char *const channels[] = {CHANGES_CHANNEL};
+    struct app *app = &service->app;
+    struct cf_pg_listen_options options = {
+        .channels = channels,
+        .n_channels = 1,
+        .on_notify = changes_take,
+        .on_listen = changes_missed,
+        .arg = app->dashboards,
+    };
+
+    if (!service->config.notify || !dashboards_is_on(app->dashboards)) {
+        return CF_OK;
+    }
+    return cf_pg_listener_new(app->pg, &options, &service->listener, err);
+}
+
 /* Where to listen: as the flag says, with these routes, on the first loops. */
 struct listener {
     const char *flag;
@@ -242,11 +285,18 @@ static enum cf_code start(struct service *service, struct cf_err *err)
                            .connections_per_address_max = config->connections_per_address};
     enum cf_code code = start_loops(service, err);
 
+    service->app.idempotency_ttl_ns = config->idempotency_ttl_ns;
     admin.routes = routes_admin(config->demo, &admin.n_routes);
     api.routes = routes_api(config->demo, &api.n_routes);
     api.n_loops = service->n_loops;
     if (code == CF_OK) {
         code = start_database(service, err);
+    }
+    if (code == CF_OK) {
+        code = start_cache(service, err);
+    }
+    if (code == CF_OK) {
+        code = start_listening(service, err);
     }
     if (code == CF_OK) {
         code = start_listener(service, &admin, &service->admin, err);
@@ -356,6 +406,8 @@ static void stop(struct service *service)
         cf_http_server_stop(service->admin, 0);
         cf_http_server_free(service->admin);
     }
+    cf_pg_listener_free(service->listener);
+    dashboards_free(service->app.dashboards);
     cf_pg_free(service->app.pg);
     while (service->n_loops > 0) {
         cf_loop_free(service->loops[--service->n_loops]);

@@ -7,7 +7,10 @@
     X(command_line)                                                                                \
     X(ready)                                                                                       \
     X(dashboard)                                                                                   \
+    X(cache)                                                                                       \
     X(lists)                                                                                       \
+    X(writes)                                                                                      \
+    X(changes)                                                                                     \
     X(http)                                                                                        \
     X(limits)                                                                                      \
     X(deadline)                                                                                    \

@@ -56,7 +56,8 @@ static void expect_dashboard_of(int64_t user_id)
 
     ck_assert_int_eq(reply->status, 200);
     ck_assert_str_eq(reply_header(reply, "Content-Type"), "application/json");
-    ck_assert_uint_eq(json_object_size(reply->json), 3);
+    ck_assert_uint_eq(json_object_size(reply->json), 4);
+    ck_assert(json_is_false(reply_at(reply, "partial")));
     expect_row(reply_at(reply, "user"), user, 0);
     expect_rows(reply_at(reply, "orders"), orders);
     expect_row(reply_at(reply, "metrics"), metrics, 0);
@@ -153,7 +154,8 @@ START_TEST(store_equals_sql)
     PGresult *orders = pgview_query(pg, SQL_ORDER SQL_NEWEST_FIRST "limit 10", NULL);
 
     ck_assert_int_eq(reply->status, 200);
-    ck_assert_uint_eq(json_object_size(reply->json), 3);
+    ck_assert_uint_eq(json_object_size(reply->json), 4);
+    ck_assert(json_is_false(reply_at(reply, "partial")));
     expect_rows(reply_at(reply, "users"), users);
     expect_rows(reply_at(reply, "orders"), orders);
     expect_metrics(reply_at(reply, "metrics"), pg);

@@ -114,7 +114,8 @@ START_TEST(deadline_ends_all_sections)
     struct reply *reply;
 
     lock_orders();
-    reply = client_get(service->api_port, "/v1/dashboard?user_id=1&timeout=200ms", NULL);
+    reply =
+        client_get(service->api_port, "/v1/dashboard?user_id=1&timeout=200ms&require=all", NULL);
     ck_assert_int_eq(reply->status, 504);
     ck_assert_str_eq(reply_str(reply, "code"), "deadline_exceeded");
     ck_assert_int_ge(reply->done_ns - reply->sent_ns, 200 * CF_MS);

@@ -230,7 +230,7 @@ static void load_rows(const struct cluster *cluster)
 {
     PGconn *pg = pgview_open(cluster->url);
 
-    pgview_run_file(pg, "sql/001_schema.sql");
+    pgview_run_schema(pg);
     pgview_exec(pg, "insert into users (email, name)"
                     " select 'user' || n || '@example.org', 'User ' || n"
                     " from generate_series(1, 20) n;"

@@ -3,6 +3,7 @@
 #include "pgview.h"
 
 #include <check.h>
+#include <glob.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,7 +56,7 @@ void pgview_make_schema(const char *name, char *out, size_t size)
                    "drop schema if exists %s cascade; create schema %s; set search_path = %s", name,
                    name, name);
     pgview_exec(pg, sql);
-    pgview_run_file(pg, "sql/001_schema.sql");
+    pgview_run_schema(pg);
     PQfinish(pg);
 
     if (strstr(url, "://") == NULL) {
@@ -93,6 +94,19 @@ void pgview_run_file(PGconn *pg, const char *path)
     ck_assert_uint_lt(n, sizeof(text));
     text[n] = '\0';
     pgview_exec(pg, text);
+}
+
+/* The names have numbers in front: glob() gives them in order. */
+void pgview_run_schema(PGconn *pg)
+{
+    glob_t files;
+
+    ck_assert_msg(glob("sql/[0-9]*.sql", 0, NULL, &files) == 0,
+                  "sql/: run the tests from the repository's root");
+    for (size_t i = 0; i < files.gl_pathc; i++) {
+        pgview_run_file(pg, files.gl_pathv[i]);
+    }
+    globfree(&files);
 }
 
 /* Operations */

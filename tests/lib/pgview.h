@@ -22,6 +22,9 @@ PGconn *pgview_open(const char *url);
 void pgview_make_schema(const char *name, char *out, size_t size);
 void pgview_drop_schema(const char *name);
 
+/* Make the service's tables in the schema of the session. */
+void pgview_run_schema(PGconn *pg);
+
 /* Run a file of SQL. */
 void pgview_run_file(PGconn *pg, const char *path);
 

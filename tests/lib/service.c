@@ -62,6 +62,7 @@ static void set_environment(const char *url, const char *const *env)
     (void)setenv("CURFEW_ADMIN", "127.0.0.1:0", 1);
     (void)setenv("CURFEW_DEMO", "1", 1);
     (void)setenv("CURFEW_GRACE", "200ms", 1);
+    (void)setenv("CURFEW_CACHE_TTL", "0", 1); /* Most tests mean the database. */
     if (url != NULL) {
         (void)setenv("DATABASE_URL", url, 1);
     }

@@ -43,7 +43,7 @@ struct service_run {
 
 /* Start a service on a database (NULL: CF_TEST_PG_URL) and wait until it listens; that it is ready
  * too, only service_start_ready() waits for. `env` are settings, "NAME=value", NULL-terminated;
- * without them CURFEW_DEMO=1 and a grace of 200 ms. Lives until service_stop_all(). */
+ * without them CURFEW_DEMO=1, a grace of 200 ms, and no cache. Lives until service_stop_all(). */
 struct service *service_start(const char *url, const char *const *env);
 struct service *service_start_ready(const char *url, const char *const *env);
 

@@ -60,6 +60,7 @@ void request_free(struct cf_http *http)
     struct request *request = (struct request *)http;
 
     cf_json_fini(&http->json);
+    cf_value_unref(http->text_owner);
     cf__arena_fini(&http->arena);
     cf__router_free(request->server.router);
     free(request);

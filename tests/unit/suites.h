@@ -52,7 +52,9 @@
     X(cpus)                                                                                        \
     X(page)                                                                                        \
     X(routes)                                                                                      \
+    X(dashboards)                                                                                  \
     X(store)                                                                                       \
+    X(changes)                                                                                     \
     X(events)                                                                                      \
     X(reserve)
 

@@ -39,6 +39,14 @@ static const struct {
     {"--fields", "CURFEW_FIELDS", "100", "9"},
     {"--body-size", "CURFEW_BODY_SIZE", "1m", "0"},
     {"--bodies-size", "CURFEW_BODIES_SIZE", "64m", "64g"},
+    {"--cache-ttl", "CURFEW_CACHE_TTL", "2s", "2"},
+    {"--cache-stale", "CURFEW_CACHE_STALE", "10s", "2h"},
+    {"--cache-stale-if-error", "CURFEW_CACHE_STALE_IF_ERROR", "60s", "25h"},
+    {"--cache-negative-ttl", "CURFEW_CACHE_NEGATIVE_TTL", "1s", "-1s"},
+    {"--cache-entries", "CURFEW_CACHE_ENTRIES", "20000", "0"},
+    {"--cache-size", "CURFEW_CACHE_SIZE", "64m", "1k"},
+    {"--notify", "CURFEW_NOTIFY", "1", "on"},
+    {"--idempotency-ttl", "CURFEW_IDEMPOTENCY_TTL", "1440m", "1d"},
     {"--half-close", "CURFEW_HALF_CLOSE", "0", "yes"},
     {"--core-dumps", "CURFEW_CORE_DUMPS", "0", "no"},
     {"--demo", "CURFEW_DEMO", "0", "2"},
@@ -136,6 +144,12 @@ START_TEST(load_of_nothing_gives_defaults)
     ck_assert_int_eq(config.fields, 100);
     ck_assert_int_eq(config.body_size, 1024 * 1024);
     ck_assert_int_eq(config.bodies_size, 64 * 1024 * 1024);
+    ck_assert_int_eq(config.cache_ttl_ns, 2 * CF_SECOND);
+    ck_assert_int_eq(config.cache_stale_ns, 10 * CF_SECOND);
+    ck_assert_int_eq(config.cache_stale_if_error_ns, 60 * CF_SECOND);
+    ck_assert_int_eq(config.cache_negative_ttl_ns, CF_SECOND);
+    ck_assert_int_eq(config.cache_entries, 20000);
+    ck_assert_int_eq(config.cache_size, 64 * 1024 * 1024);
     ck_assert(!config.half_close);
     ck_assert(!config.core_dumps);
     ck_assert(!config.demo);
@@ -169,6 +183,14 @@ static void expect_others(void)
     ck_assert_int_eq(config.fields, 50);
     ck_assert_int_eq(config.body_size, 2 * 1024 * 1024);
     ck_assert_int_eq(config.bodies_size, 3 * 1024 * 1024);
+    ck_assert_int_eq(config.cache_ttl_ns, 0);
+    ck_assert_int_eq(config.cache_stale_ns, 15 * CF_SECOND);
+    ck_assert_int_eq(config.cache_stale_if_error_ns, 16 * CF_SECOND);
+    ck_assert_int_eq(config.cache_negative_ttl_ns, 17 * CF_SECOND);
+    ck_assert_int_eq(config.cache_entries, 18);
+    ck_assert_int_eq(config.cache_size, 4 * 1024 * 1024);
+    ck_assert(!config.notify);
+    ck_assert_int_eq(config.idempotency_ttl_ns, 90 * CF_SECOND);
     ck_assert(config.half_close);
     ck_assert(config.core_dumps);
     ck_assert(config.demo);
@@ -183,13 +205,16 @@ static const char *const others[N_SETTINGS] = {
     "9",       "10",          "10.0.0.0/8",
     "curfew",  "5000",        "4k",
     "50",      "2m",          "3072k",
-    "1",       "1",           "true",
+    "0",       "15s",         "16s",
+    "17s",     "18",          "4m",
+    "0",       "90s",         "1",
+    "1",       "true",
 };
 
 static bool is_switch(const char *flag)
 {
-    return strcmp(flag, "--half-close") == 0 || strcmp(flag, "--core-dumps") == 0 ||
-           strcmp(flag, "--demo") == 0;
+    return strcmp(flag, "--notify") == 0 || strcmp(flag, "--half-close") == 0 ||
+           strcmp(flag, "--core-dumps") == 0 || strcmp(flag, "--demo") == 0;
 }
 
 START_TEST(load_reads_every_variable)

@@ -73,6 +73,16 @@ START_TEST(of_maps_reason_before_code)
 }
 END_TEST
 
+START_TEST(chosen_is_the_kind_of_that_status)
+{
+    static const int statuses[] = {412, 415, 422, 428};
+
+    for (size_t i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++) {
+        ck_assert_int_eq(cf__problem_status(cf__problem_chosen(statuses[i])), statuses[i]);
+    }
+}
+END_TEST
+
 START_TEST(status_of_success_is_200)
 {
     ck_assert_int_eq(cf_http_status(CF_OK, CF_REASON_NONE), 200);
@@ -136,6 +146,7 @@ Suite *suite_problem(void)
     TCase *tc = tcase_create("problem");
 
     tcase_add_loop_test(tc, of_maps_reason_before_code, 0, sizeof(mapping) / sizeof(mapping[0]));
+    tcase_add_test(tc, chosen_is_the_kind_of_that_status);
     tcase_add_test(tc, status_of_success_is_200);
     tcase_add_test(tc, write_has_every_member);
     tcase_add_test(tc, write_leaves_out_what_is_not_known);

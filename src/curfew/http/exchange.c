@@ -88,7 +88,11 @@ static void settle(struct cf_http *http, enum cf_code code)
         cf__err_settle(&http->err, code);
     }
     if (code != CF_OK || reason == CF_REASON_DEADLINE || reason == CF_REASON_CLIENT_GONE) {
-        refuse(http, cf__problem_of(code, reason), code != CF_OK ? http->err.msg : NULL);
+        bool is_chosen = http->failure_status != 0 && reason == CF_REASON_NONE;
+
+        refuse(http,
+               is_chosen ? cf__problem_chosen(http->failure_status) : cf__problem_of(code, reason),
+               code != CF_OK ? http->err.msg : NULL);
     }
 }
 
@@ -435,6 +439,7 @@ static void release(struct cf_http *http)
     cf__body_free(http);
     cf__list_unlink(&http->node);
     cf_json_fini(&http->json);
+    cf_value_unref(http->text_owner);
     cf__arena_fini(&http->arena);
     free(http);
 }

@@ -374,6 +374,12 @@ void cf_json_null(struct cf_json *json)
     append(json, "null", 4);
 }
 
+void cf_json_raw(struct cf_json *json, const char *text, size_t size)
+{
+    begin_value(json);
+    append(json, text, size);
+}
+
 void cf_json_time_us(struct cf_json *json, int64_t unix_us)
 {
     const int64_t day_us = INT64_C(86400) * 1000000;

@@ -36,13 +36,21 @@
     X(METHOD_NOT_ALLOWED, 405, "method_not_allowed", "Method not allowed",                         \
       "This path does not serve that method.")                                                     \
     X(CONFLICT, 409, "conflict", "Conflict", "The request conflicts with the present state.")      \
+    X(PRECONDITION_FAILED, 412, "precondition_failed", "Precondition failed",                      \
+      "It is not in the state any more that the request asks for.")                                \
     X(TOO_LARGE, 413, "too_large", "Content too large", "The request's body is too large.")        \
     X(REQUEST_TIMEOUT, 408, "request_timeout", "Request timeout",                                  \
       "The request did not come in time.")                                                         \
     X(TARGET_TOO_LONG, 414, "target_too_long", "Target too long",                                  \
       "The request's target is too long.")                                                         \
+    X(UNSUPPORTED_TYPE, 415, "unsupported_media_type", "Unsupported media type",                   \
+      "The request's body is of a type that this path does not take.")                             \
     X(MISDIRECTED, 421, "misdirected", "Misdirected request",                                      \
       "The service does not go by the name in Host.")                                              \
+    X(UNPROCESSABLE, 422, "unprocessable", "Unprocessable content",                                \
+      "The request can be read, but not done.")                                                    \
+    X(PRECONDITION_REQUIRED, 428, "precondition_required", "Precondition required",                \
+      "The request has to say which state it is meant for.")                                       \
     X(QUOTA_EXCEEDED, 429, "quota_exceeded", "Quota exceeded",                                     \
       "This client has as many connections, or requests at once, as it may have.")                 \
     X(HEAD_TOO_LARGE, 431, "head_too_large", "Request header fields too large",                    \
@@ -65,6 +73,9 @@ struct cf__problem {
 
 /* Which kind a failure is: `code` is what failed, `reason` why its context ended, if it did. */
 enum cf__problem_kind cf__problem_of(enum cf_code code, enum cf_reason reason);
+
+/* The one kind that has a status which handlers choose (cf_http_fail_as(); others are asserted). */
+enum cf__problem_kind cf__problem_chosen(int status);
 
 int cf__problem_status(enum cf__problem_kind kind);
 const char *cf__problem_code(enum cf__problem_kind kind);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Replies: what a handler may write, and how it is sent.
  *
- * The body stays where it was written: libmicrohttpd sends from the request's own buffer, which
- * lives until the request is completed. Headers are copied by libmicrohttpd.
+ * The body stays where it was written: libmicrohttpd sends from the request's own buffer, or from a
+ * value that the request has a reference to, and either lives until the request is completed. Headers
+ * are copied by libmicrohttpd.
  *
  * Memory can be short anywhere on the way. Then the handler's reply is spoilt and a problem
  * document goes out instead; if not even that can be made, a fixed one; and if libmicrohttpd has no
@@ -66,7 +67,7 @@ static bool written_body(struct cf_http *http, struct body *out)
     if (http->text != NULL) {
         body.data = http->text;
         body.size = http->text_size;
-        body.type = body.size > 0 ? "text/plain; charset=utf-8" : NULL;
+        body.type = body.size > 0 ? http->text_type : NULL;
     } else if (http->spoilt == CF_OK) {
         http->spoilt = cf_json_finish(&http->json, &body.data, &body.size, NULL);
         body.type = "application/json";
@@ -122,10 +123,11 @@ static int write_timing(char *out, size_t size, const char *name, int64_t ns, co
     return snprintf(out, size, "%s;dur=%lld.%03lld%s", name, us / 1000, us % 1000, then);
 }
 
-/* What describes a body is the problem's own where a problem is sent. */
+/* What describes a body, or what was done, is the problem's own where a problem is sent. */
 static bool describes_body(const char *name)
 {
-    static const char *const names[] = {"Content-Type", "Cache-Control", "ETag", "Last-Modified"};
+    static const char *const names[] = {"Content-Type",  "Cache-Control", "ETag",
+                                        "Last-Modified", "Age",           "Location"};
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         if (strcasecmp(names[i], name) == 0) {
@@ -224,6 +226,8 @@ static void start_reply(struct cf_http *http, int status)
     http->has_reply = true;
     http->status = status;
     http->text = NULL;
+    cf_value_unref(http->text_owner);
+    http->text_owner = NULL;
 }
 
 struct cf_json *cf_http_reply_json(struct cf_http *http, int status)
@@ -240,9 +244,21 @@ void cf_http_reply_text(struct cf_http *http, int status, const char *text)
     start_reply(http, status);
     http->text = cf__arena_copy(&http->arena, text, size);
     http->text_size = size;
+    http->text_type = "text/plain; charset=utf-8";
     if (http->text == NULL) {
         http->spoilt = CF_ENOMEM;
     }
+}
+
+void cf_http_reply_shared(struct cf_http *http, int status, const char *type, const void *data,
+                          size_t size, struct cf_value *value)
+{
+    (void)cf_value_ref(value); /* First: it may be what the reply before this one was of. */
+    start_reply(http, status);
+    http->text = data;
+    http->text_size = size;
+    http->text_type = type;
+    http->text_owner = value;
 }
 
 /* Whether libmicrohttpd takes it: visible characters, spaces, UTF-8; no line may end in it. */
@@ -277,19 +293,46 @@ void cf_http_reply_header(struct cf_http *http, const char *name, const char *va
     http->last_header = &header->next;
 }
 
+enum cf_code cf_http_fail_as(struct cf_http *http, int status, enum cf_code code)
+{
+    (void)cf__problem_chosen(status); /* Asserts it here, where the mistake is. */
+    http->failure_status = status;
+    return code;
+}
+
 void cf_http_retry_after(struct cf_http *http, int64_t retry_ns)
 {
     http->retry_ns = retry_ns;
 }
 
-void cf_http_timing(struct cf_http *http, const char *name, int64_t took_ns)
+/* An entry of `n` bytes was written behind the others, if it found room. */
+static void keep_timing(struct cf_http *http, int n, size_t room)
 {
-    size_t room = sizeof(http->timing) - http->timing_size;
-    int n = write_timing(http->timing + http->timing_size, room, name, took_ns, ", ");
-
     if (n > 0 && (size_t)n < room) {
         http->timing_size += (size_t)n;
     }
+}
+
+void cf_http_timing(struct cf_http *http, const char *name, int64_t took_ns)
+{
+    size_t room = sizeof(http->timing) - http->timing_size;
+
+    keep_timing(http, write_timing(http->timing + http->timing_size, room, name, took_ns, ", "),
+                room);
+}
+
+void cf_http_timing_note(struct cf_http *http, const char *name, const char *note)
+{
+    size_t room = sizeof(http->timing) - http->timing_size;
+
+    keep_timing(http, snprintf(http->timing + http->timing_size, room, "%s;desc=%s, ", name, note),
+                room);
+}
+
+/* What follows the head: libmicrohttpd leaves it out by itself. */
+static size_t sent_size(const struct cf_http *http, const struct body *body)
+{
+    return http->head.method == CF__HEAD || body->status == MHD_HTTP_NOT_MODIFIED ? 0 : body->size;
 }
 
 /* Operations */
@@ -318,7 +361,7 @@ enum MHD_Result cf__reply_send(struct cf_http *http)
         cf__exchange_done(http, cf__problem_status(CF__PROBLEM_NO_MEMORY), 0);
         return MHD_NO;
     }
-    cf__exchange_done(http, body.status, http->head.method == CF__HEAD ? 0 : body.size);
+    cf__exchange_done(http, body.status, sent_size(http, &body));
     return MHD_YES;
 }
 

@@ -10,6 +10,7 @@
  *              +- struct cf_http exchange.c    one request and its reply
  *                                request.c     what its handler may ask
  *                                body.c        what its client sent along
+ *                                conditional.c what its client has, or takes, from a cache
  *                                reply.c       what its handler may answer, and the sending
  *
  * All of a shard belongs to its loop's thread, except where a field says otherwise. */
@@ -186,7 +187,8 @@ struct cf_http {
     enum cf_code code; /* How the handler, or what came before it, ended. */
     struct cf_err err; /* If that was a failure. */
     struct cf_cause cause;
-    bool is_problem; /* The reply is a problem document, not what the handler wrote. */
+    int failure_status; /* What the handler wants its failure told as; 0: what the code says. */
+    bool is_problem;    /* The reply is a problem document, not what the handler wrote. */
     enum cf__problem_kind problem;
     const char *detail; /* The problem's, or NULL. */
 
@@ -196,6 +198,8 @@ struct cf_http {
     struct cf_json json; /* The body, if `text` is NULL. */
     const char *text;
     size_t text_size;
+    const char *text_type;
+    struct cf_value *text_owner; /* Whose bytes `text` is: a reference. NULL: the request's own. */
     struct cf__reply_header *headers;
     struct cf__reply_header **last_header;
     int64_t retry_ns; /* For Retry-After; 0: the default. */

@@ -89,12 +89,15 @@ static void flush(struct cf__pg_conn *conn)
     watch_events(conn, UV_READABLE | (left > 0 ? UV_WRITABLE : 0));
 }
 
-/* Nobody here listens, but a server could fill our memory with these. */
-static void drop_notifications(PGconn *pq)
+/* Hand out what has come, or a server could fill our memory with these. */
+static void take_notifications(struct cf__pg_conn *conn)
 {
     PGnotify *notification;
 
-    while ((notification = PQnotifies(pq)) != NULL) {
+    while ((notification = PQnotifies(conn->pq)) != NULL) {
+        if (conn->on_notification != NULL) {
+            conn->on_notification(conn->arg, notification);
+        }
         PQfreemem(notification);
     }
 }
@@ -152,7 +155,7 @@ static void on_socket(void *arg, int status, int events)
     if (!PQconsumeInput(conn->pq) || status != 0) {
         conn->broken = true;
     }
-    drop_notifications(conn->pq);
+    take_notifications(conn);
     is_ready = !is_busy(conn); /* On an idle session too: see take_notice(). */
     watch_no_more(conn);
     if (conn->broken) {
@@ -675,6 +678,7 @@ bool cf__pg_conn_pump(struct cf__pg_conn *conn)
             break;
         }
     }
+    take_notifications(conn); /* Those that came behind an answer, with it. */
     watch_no_more(conn);
     if (conn->is_paused && !conn->broken) {
         conn->is_paused = false;

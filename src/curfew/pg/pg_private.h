@@ -55,6 +55,7 @@ struct cf__pg_conn {
     size_t prepared_capacity;
 
     void (*on_idle_input)(void *arg); /* Input, or the end, with no section pending. */
+    void (*on_notification)(void *arg, const PGnotify *notification); /* NULL: they are dropped. */
     void *arg;
 };
 
@@ -97,6 +98,20 @@ bool cf__pg_conn_alive(struct cf__pg_conn *conn);
 
 void cf__pg_err_from_result(const PGresult *result, struct cf_err *err);
 enum cf_code cf__pg_err_from_conn(PGconn *pq, const char *what, struct cf_err *err);
+
+/* backoff.c: waits between attempts */
+
+/* What spreads that which would happen at once in all pools and processes: a number from 0 to 1, of a
+ * state of the caller's own (xorshift64). */
+void cf__pg_jitter_init(uint64_t *random);
+double cf__pg_jitter(uint64_t *random);
+
+/* How long to wait after so many failures in a row before this one: growing up to `max_ns`, jittered. */
+int64_t cf__pg_backoff_ns(uint64_t *random, unsigned failures, int64_t max_ns);
+
+/* Sleep, if need be without memory: what is done again and again must not end for good because a
+ * timer could not be had once. False: `ctx` is done. */
+bool cf__pg_pause_until(struct cf_ctx *ctx, int64_t at_ns);
 
 /* resolve.c: the settings of a connection, names resolved in their lane */
 

@@ -16,14 +16,11 @@
 #include "curfew/pg/pg_private.h"
 
 #include <stdlib.h>
-#include <sys/random.h>
 
 #include <curfew/clock.h>
 #include <curfew/wait.h>
 
 /* Constants and types */
-
-#define BACKOFF_MIN_NS (100 * CF_MS)
 
 /* A new connection costs some 15 ms of processor, most of it the server's, which forks and proves a
  * password. A pool of 16 that filled all at once took two cores for 200 ms, and held up the requests
@@ -67,41 +64,6 @@ static void set_waiting(struct cf__pg_pool *pool, size_t n)
 {
     pool->n_waiters = n;
     atomic_store_explicit(&pool->waiting, n, memory_order_relaxed); /* For cf_pg_stats(). */
-}
-
-/* A number from 0 to 1, not the same in two pools or processes: to spread what would happen at once
- * (xorshift64). */
-static double jitter(struct cf__pg_pool *pool)
-{
-    pool->random ^= pool->random << 13;
-    pool->random ^= pool->random >> 7;
-    pool->random ^= pool->random << 17;
-    return (double)(pool->random >> 11) / (double)(UINT64_C(1) << 53);
-}
-
-static void seed_jitter(struct cf__pg_pool *pool)
-{
-    if (getrandom(&pool->random, sizeof(pool->random), GRND_NONBLOCK) != sizeof(pool->random)) {
-        pool->random = (uint64_t)cf_now_ns(); /* Untested: the system has just started. */
-    }
-    pool->random |= 1; /* Zero would stay zero. */
-}
-
-/* Sleep, if need be without memory: what the pool does again and again must not end for good because
- * a timer could not be had once. False: the pool closes. */
-static bool pause_until(struct cf__pg_pool *pool, int64_t at_ns)
-{
-    while (cf_now_ns() < at_ns) {
-        enum cf_code code = cf_sleep_until(pool->ctx, at_ns, NULL);
-
-        if (code == CF_ENOMEM) {
-            code = cf_yield(pool->ctx, NULL);
-        }
-        if (code != CF_OK) {
-            return false;
-        }
-    }
-    return cf_ctx_err(pool->ctx) == CF_OK;
 }
 
 static void report(struct cf__pg_pool *pool, enum cf_pg_event_kind kind, int backend_pid,
@@ -166,16 +128,10 @@ static void on_idle_input(void *arg)
 
 static void note_failure(struct cf__pg_pool *pool, const struct cf_err *err)
 {
-    int64_t backoff_ns = BACKOFF_MIN_NS;
     struct cf_pg *pg = pool->pg;
+    int64_t backoff_ns =
+        cf__pg_backoff_ns(&pool->random, pool->failures, pg->options.backoff_max_ns);
 
-    for (unsigned i = 0; i < pool->failures && backoff_ns < pg->options.backoff_max_ns; i++) {
-        backoff_ns *= 2;
-    }
-    if (backoff_ns > pg->options.backoff_max_ns) {
-        backoff_ns = pg->options.backoff_max_ns;
-    }
-    backoff_ns = (int64_t)((double)backoff_ns * (0.5 + 0.5 * jitter(pool)));
     pool->failures++;
     pool->open_at_ns = cf_now_ns() + backoff_ns;
     pool->last_err = *err;
@@ -203,7 +159,7 @@ static void report_pooler(struct cf__pg_slot *slot)
 static void note_success(struct cf__pg_slot *slot)
 {
     struct cf__pg_pool *pool = slot->pool;
-    double spread = 0.9 + 0.2 * jitter(pool);
+    double spread = 0.9 + 0.2 * cf__pg_jitter(&pool->random);
 
     pool->failures = 0;
     slot->expires_ns = cf_now_ns() + (int64_t)((double)pool->pg->options.lifetime_ns * spread);
@@ -285,7 +241,7 @@ static void run_opener(void *arg)
     enum cf_code code = CF_ECANCELED;
     struct cf_err err;
 
-    while (pause_until(pool, pool->open_at_ns) && is_wanted(pool)) {
+    while (cf__pg_pause_until(pool->ctx, pool->open_at_ns) && is_wanted(pool)) {
         int64_t since_ns = cf_now_ns();
 
         code = connect_once(slot, &err);
@@ -329,7 +285,7 @@ static void run_housekeeper(void *arg)
 {
     struct cf__pg_pool *pool = arg;
 
-    while (pause_until(pool, cf_now_ns() + HOUSEKEEPING_NS)) {
+    while (cf__pg_pause_until(pool->ctx, cf_now_ns() + HOUSEKEEPING_NS)) {
         int64_t now_ns = cf_now_ns();
         struct cf__list *node = pool->idle.next;
 
@@ -358,7 +314,7 @@ enum cf_code cf__pg_pool_init(struct cf__pg_pool *pool, struct cf_pg *pg, struct
     cf__list_init(&pool->waiters);
     pool->pg = pg;
     pool->loop = loop;
-    seed_jitter(pool);
+    cf__pg_jitter_init(&pool->random);
     pool->slots = calloc(n_slots, sizeof(*pool->slots));
     if (pool->slots == NULL) {
         return cf_err_set(err, CF_ENOMEM, "no memory for a pool of %zu connections", n_slots);

@@ -154,14 +154,34 @@ static void keep_failure(struct cf_cache *cache, struct cf__flight_job *job,
     }
 }
 
+/* Load it, whatever there is. */
+static enum cf_code run_reload(struct cf__flight_job *job, struct cf_ctx *ctx,
+                               struct cf_value **out, struct cf_err *err)
+{
+    struct cf_cache *cache = job->owner;
+    struct place place = place_of(cache, job->key);
+    int64_t ttl_ns = cache->options.ttl_ns;
+    enum cf_code code;
+
+    count(&cache->loads);
+    code = ((cf_cache_fn)job->fn)(ctx, (void *)job->arg, out, &ttl_ns, err);
+    if (code == CF_OK) {
+        CF_ASSERT(*out != NULL);
+        keep(cache, job, &place, *out, NULL, ttl_ns);
+    } else {
+        cf__err_settle(err, code);
+        count(&cache->failures);
+        keep_failure(cache, job, &place, ctx, err);
+    }
+    return code;
+}
+
 static enum cf_code run_load(struct cf__flight_job *job, struct cf_ctx *ctx, struct cf_value **out,
                              struct cf_err *err)
 {
     struct cf_cache *cache = job->owner;
     struct place place = place_of(cache, job->key);
-    int64_t ttl_ns = cache->options.ttl_ns;
     struct cf__seen seen;
-    enum cf_code code;
 
     /* The load before this one may have ended after its caller had looked. */
     switch (cf__shard_look(place.shard, place.key, place.hash, CF__LOOK_ONLY, now(cache), 0, &seen,
@@ -177,17 +197,7 @@ static enum cf_code run_load(struct cf__flight_job *job, struct cf_ctx *ctx, str
     case CF__SIGHT_NONE:
         break;
     }
-    count(&cache->loads);
-    code = ((cf_cache_fn)job->fn)(ctx, (void *)job->arg, out, &ttl_ns, err);
-    if (code == CF_OK) {
-        CF_ASSERT(*out != NULL);
-        keep(cache, job, &place, *out, NULL, ttl_ns);
-    } else {
-        cf__err_settle(err, code);
-        count(&cache->failures);
-        keep_failure(cache, job, &place, ctx, err);
-    }
-    return code;
+    return run_reload(job, ctx, out, err);
 }
 
 static struct cf__flight_job job_of(struct cf_cache *cache, const char *key,
@@ -203,10 +213,13 @@ static struct cf__flight_job job_of(struct cf_cache *cache, const char *key,
     };
 }
 
-static void tell(struct cf_cache_info *out_info, enum cf_cache_state state, int64_t age_ns)
+/* `seen` NULL: it was loaded. */
+static void tell(struct cf_cache_info *out_info, enum cf_cache_state state,
+                 const struct cf__seen *seen)
 {
     if (out_info != NULL) {
-        *out_info = (struct cf_cache_info){state, age_ns};
+        *out_info = (struct cf_cache_info){state, seen != NULL ? seen->age_ns : 0,
+                                           seen != NULL ? seen->fresh_ns : 0};
     }
 }
 
@@ -218,7 +231,7 @@ static enum cf_code serve(const struct place *place, enum cf__sight sight,
     bool fresh = sight == CF__SIGHT_FRESH;
 
     count(fresh ? &place->shard->hits : &place->shard->stale);
-    tell(out_info, fresh ? CF_CACHE_HIT : CF_CACHE_STALE, seen->age_ns);
+    tell(out_info, fresh ? CF_CACHE_HIT : CF_CACHE_STALE, seen);
     *out = seen->value;
     return CF_OK;
 }
@@ -242,7 +255,7 @@ static enum cf_code load_missing(struct cf_ctx *ctx, struct cf_cache *cache,
         }
     }
     count(&place->shard->misses);
-    tell(out_info, CF_CACHE_MISS, 0);
+    tell(out_info, CF_CACHE_MISS, NULL);
     if (code != CF_OK && err != NULL) {
         *err = failure;
     }
@@ -377,7 +390,7 @@ enum cf_code cf_cache_get(struct cf_ctx *ctx, struct cf_cache *cache, const char
         return serve(&place, sight, &seen, out, out_info);
     case CF__SIGHT_FAILURE:
         count(&place.shard->negative);
-        tell(out_info, CF_CACHE_NEGATIVE, seen.age_ns);
+        tell(out_info, CF_CACHE_NEGATIVE, &seen);
         return seen.code;
     case CF__SIGHT_NONE:
         break;
@@ -386,13 +399,31 @@ enum cf_code cf_cache_get(struct cf_ctx *ctx, struct cf_cache *cache, const char
     return load_missing(ctx, cache, &place, &job, out, out_info, err);
 }
 
-bool cf_cache_try_get(struct cf_cache *cache, const char *key, struct cf_value **out,
-                      struct cf_cache_info *out_info)
+enum cf_code cf_cache_reload(struct cf_ctx *ctx, struct cf_cache *cache, const char *key,
+                             const struct cf_cache_load *load, const void *arg,
+                             struct cf_value **out, struct cf_cache_info *out_info,
+                             struct cf_err *err)
+{
+    enum cf_code code = cf_ctx_check(ctx, err);
+    struct cf__flight_job job = job_of(cache, key, load, arg);
+
+    if (code != CF_OK) {
+        return code;
+    }
+    job.run = run_reload;
+    count(&place_of(cache, key).shard->misses);
+    tell(out_info, CF_CACHE_MISS, NULL);
+    return cf__flight_do(ctx, cache->flight, &job, out, NULL, err);
+}
+
+/* Serve what is there if it can be looked at this way. */
+static bool try_serve(struct cf_cache *cache, const char *key, enum cf__look why,
+                      struct cf_value **out, struct cf_cache_info *out_info)
 {
     struct place place = place_of(cache, key);
     struct cf__seen seen;
     enum cf__sight sight =
-        cf__shard_look(place.shard, key, place.hash, CF__LOOK_ONLY, now(cache), 0, &seen, NULL);
+        cf__shard_look(place.shard, key, place.hash, why, now(cache), 0, &seen, NULL);
 
     if (sight == CF__SIGHT_FRESH || sight == CF__SIGHT_STALE) {
         (void)serve(&place, sight, &seen, out, out_info);
@@ -400,6 +431,18 @@ bool cf_cache_try_get(struct cf_cache *cache, const char *key, struct cf_value *
     }
     count(sight == CF__SIGHT_FAILURE ? &place.shard->negative : &place.shard->misses);
     return false;
+}
+
+bool cf_cache_try_get(struct cf_cache *cache, const char *key, struct cf_value **out,
+                      struct cf_cache_info *out_info)
+{
+    return try_serve(cache, key, CF__LOOK_ONLY, out, out_info);
+}
+
+bool cf_cache_try_get_old(struct cf_cache *cache, const char *key, struct cf_value **out,
+                          struct cf_cache_info *out_info)
+{
+    return try_serve(cache, key, CF__LOOK_FAILED, out, out_info);
 }
 
 enum cf_code cf_cache_put(struct cf_cache *cache, const char *key, struct cf_value *value,

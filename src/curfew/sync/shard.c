@@ -189,6 +189,7 @@ enum cf__sight cf__shard_look(struct cf__shard *shard, const char *key, uint64_t
     if (sight != CF__SIGHT_NONE) {
         cf__sieve_use(&entry->sieve);
         out->age_ns = now_ns - entry->stored_ns;
+        out->fresh_ns = entry->fresh_until_ns - now_ns;
     }
     if (sight == CF__SIGHT_FAILURE) {
         out->code = entry->failure->code;

@@ -72,7 +72,8 @@ enum cf__sight {
 
 struct cf__seen {
     struct cf_value *value; /* A reference for the caller, of what is fresh or stale. */
-    int64_t age_ns;         /* Of that, and of a failure. */
+    int64_t age_ns;         /* Of that, and of a failure, */
+    int64_t fresh_ns;       /* and for how long it is fresh yet. */
     enum cf_code code;      /* Of a failure. */
     bool refresh;           /* Stale, and nobody but this caller is to load it. */
 };

@@ -15,12 +15,16 @@
  * only after this, with how often it has come meanwhile. */
 #define REPEAT_NS (60 * CF_SECOND)
 
-static struct {
+struct failure {
     pthread_mutex_t mu; /* Guards everything below. */
     char msg[CF_ERR_MSG_SIZE];
     int64_t again_at_ns;
     uint64_t unsaid;
-} failure = {.mu = PTHREAD_MUTEX_INITIALIZER};
+};
+
+/* Of the pools, and of the listener, whose words differ. */
+static struct failure of_pools = {.mu = PTHREAD_MUTEX_INITIALIZER};
+static struct failure of_listener = {.mu = PTHREAD_MUTEX_INITIALIZER};
 
 /* Internal helpers */
 
@@ -61,31 +65,31 @@ static bool is_quiet_probe(const struct cf_http_record *record)
 }
 
 /* Whether a failure to connect is worth a line; if so, *out_unsaid is how many like it were not. */
-static bool take_failure(const struct cf_err *err, uint64_t *out_unsaid)
+static bool take_failure(struct failure *failure, const struct cf_err *err, uint64_t *out_unsaid)
 {
     int64_t now_ns = cf_now_ns();
     bool is_new;
 
-    (void)pthread_mutex_lock(&failure.mu);
-    is_new = now_ns >= failure.again_at_ns || strcmp(failure.msg, err->msg) != 0;
+    (void)pthread_mutex_lock(&failure->mu);
+    is_new = now_ns >= failure->again_at_ns || strcmp(failure->msg, err->msg) != 0;
     if (is_new) {
-        memcpy(failure.msg, err->msg, sizeof(failure.msg));
-        failure.again_at_ns = now_ns + REPEAT_NS;
-        *out_unsaid = failure.unsaid;
-        failure.unsaid = 0;
+        memcpy(failure->msg, err->msg, sizeof(failure->msg));
+        failure->again_at_ns = now_ns + REPEAT_NS;
+        *out_unsaid = failure->unsaid;
+        failure->unsaid = 0;
     } else {
-        failure.unsaid++;
+        failure->unsaid++;
     }
-    (void)pthread_mutex_unlock(&failure.mu);
+    (void)pthread_mutex_unlock(&failure->mu);
     return is_new;
 }
 
 /* Connected: the next failure is news, whatever it says. */
-static void forget_failure(void)
+static void forget_failure(struct failure *failure)
 {
-    (void)pthread_mutex_lock(&failure.mu);
-    failure.again_at_ns = 0;
-    (void)pthread_mutex_unlock(&failure.mu);
+    (void)pthread_mutex_lock(&failure->mu);
+    failure->again_at_ns = 0;
+    (void)pthread_mutex_unlock(&failure->mu);
 }
 
 /* Operations */
@@ -124,17 +128,20 @@ void events_log_request(void *arg, const struct cf_http_record *record)
 
 void events_log_pg(void *arg, const struct cf_pg_event *event)
 {
-    bool bad = event->kind == CF_PG_EVENT_CONNECT_FAILED || event->kind == CF_PG_EVENT_LOST ||
+    bool failed = event->kind == CF_PG_EVENT_CONNECT_FAILED || event->kind == CF_PG_EVENT_DEAF;
+    bool bad = failed || event->kind == CF_PG_EVENT_LOST ||
                (event->kind == CF_PG_EVENT_CONNECTED && event->err.code != CF_OK);
+    bool of_listening = event->kind == CF_PG_EVENT_DEAF || event->kind == CF_PG_EVENT_LISTENING;
+    struct failure *failure = of_listening ? &of_listener : &of_pools;
     uint64_t unsaid = 0;
     struct cf_json json;
 
     (void)arg;
-    if (event->kind == CF_PG_EVENT_CONNECT_FAILED && !take_failure(&event->err, &unsaid)) {
+    if (failed && !take_failure(failure, &event->err, &unsaid)) {
         return;
     }
-    if (event->kind == CF_PG_EVENT_CONNECTED) {
-        forget_failure();
+    if (event->kind == CF_PG_EVENT_CONNECTED || event->kind == CF_PG_EVENT_LISTENING) {
+        forget_failure(failure);
     }
     log_begin(&json, bad ? LOG_WARN : LOG_INFO, "postgresql");
     add_str(&json, "event", cf_pg_event_name(event->kind));
@@ -149,7 +156,7 @@ void events_log_pg(void *arg, const struct cf_pg_event *event)
         add_str(&json, "outcome", cf_pg_outcome_name(event->outcome));
         add_ms(&json, "took_ms", event->took_ns);
     }
-    if (event->kind == CF_PG_EVENT_CONNECT_FAILED) {
+    if (failed) {
         add_ms(&json, "retry_ms", event->retry_ns);
         cf_json_key(&json, "unsaid");
         cf_json_u64(&json, unsaid);

@@ -21,6 +21,9 @@ enum cf_code dashboard_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_e
 enum cf_code user_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
 enum cf_code users_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
 enum cf_code orders_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
+enum cf_code orders_post(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
+enum cf_code order_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
+enum cf_code order_patch(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
 enum cf_code metrics_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
 enum cf_code sleep_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
 enum cf_code livez_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);

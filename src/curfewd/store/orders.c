@@ -12,12 +12,19 @@ enum {
     ORDER_USER_ID,
     ORDER_STATUS,
     ORDER_TOTAL_CENTS,
-    ORDER_CREATED_AT
+    ORDER_CREATED_AT,
+    ORDER_VERSION /* Of one order only. */
 };
 
 #define ORDER_COLUMNS "id, user_id, status, total_cents, created_at"
 #define ORDER_TYPES "iitiz"
 #define NEWEST_FIRST " ORDER BY created_at DESC, id DESC LIMIT "
+
+static const struct cf_pg_stmt find_order = {
+    .name = "find_order",
+    .sql = "SELECT " STORE_ORDER_COLUMNS " FROM orders WHERE id = $1",
+    .columns = STORE_ORDER_TYPES,
+};
 
 static const struct cf_pg_stmt newest_orders = {
     .name = "newest_orders",
@@ -44,6 +51,40 @@ static const struct cf_pg_stmt orders_of_user_after = {
            " (SELECT created_at, id FROM orders WHERE id = $2 AND user_id = $1)" NEWEST_FIRST "$3",
     .columns = ORDER_TYPES,
 };
+
+enum cf_code store_order(struct cf_ctx *ctx, struct cf_pg *pg, int64_t id, struct cf_pg_rows **out,
+                         struct cf_err *err)
+{
+    struct cf_pg_param params[] = {cf_pg_i64(id)};
+    struct cf_pg_rows *rows;
+    enum cf_code code;
+
+    code = cf_pg_query(ctx, pg, &find_order, params, 1, &rows, err);
+    if (code != CF_OK) {
+        return cf_err_wrap(err, code, "order %" PRId64, id);
+    }
+    if (cf_pg_rows_count(rows) == 0) {
+        cf_pg_rows_free(rows);
+        return cf_err_set(err, CF_ENOTFOUND, "there is no order %" PRId64, id);
+    }
+    *out = rows;
+    return CF_OK;
+}
+
+int64_t store_order_id(const struct cf_pg_rows *rows)
+{
+    return cf_pg_get_i64(rows, 0, ORDER_ID);
+}
+
+int64_t store_order_user_id(const struct cf_pg_rows *rows)
+{
+    return cf_pg_get_i64(rows, 0, ORDER_USER_ID);
+}
+
+int64_t store_order_version(const struct cf_pg_rows *rows)
+{
+    return cf_pg_get_i64(rows, 0, ORDER_VERSION);
+}
 
 enum cf_code store_newest_orders(struct cf_ctx *ctx, struct cf_pg *pg, int64_t limit,
                                  struct cf_pg_rows **out, struct cf_err *err)

@@ -9,6 +9,9 @@
 
 #include <curfew/json.h>
 #include <curfew/pg.h>
+#include <curfew/pg_tx.h>
+
+#include "curfewd/cache/dashboards.h"
 
 /* Users: id, email, name, created_at. */
 CF_MUST enum cf_code store_user(struct cf_ctx *ctx, struct cf_pg *pg, int64_t id,
@@ -21,7 +24,17 @@ CF_MUST enum cf_code store_users(struct cf_ctx *ctx, struct cf_pg *pg, int64_t a
                                  struct cf_pg_rows **out, struct cf_err *err);
 void store_write_user(struct cf_json *json, const struct cf_pg_rows *rows, size_t row);
 
-/* Orders: id, user_id, status, total_cents, created_at; newest first. */
+/* One order: id, user_id, status, total_cents, created_at, version. */
+#define STORE_ORDER_COLUMNS "id, user_id, status, total_cents, created_at, version"
+#define STORE_ORDER_TYPES "iitizi"
+
+CF_MUST enum cf_code store_order(struct cf_ctx *ctx, struct cf_pg *pg, int64_t id,
+                                 struct cf_pg_rows **out, struct cf_err *err);
+int64_t store_order_id(const struct cf_pg_rows *rows);
+int64_t store_order_user_id(const struct cf_pg_rows *rows);
+int64_t store_order_version(const struct cf_pg_rows *rows); /* Grows with every change. */
+
+/* Orders: the same without version; newest first. */
 CF_MUST enum cf_code store_newest_orders(struct cf_ctx *ctx, struct cf_pg *pg, int64_t limit,
                                          struct cf_pg_rows **out, struct cf_err *err);
 CF_MUST enum cf_code store_orders_of_user(struct cf_ctx *ctx, struct cf_pg *pg, int64_t user_id,
@@ -38,6 +51,60 @@ CF_MUST enum cf_code store_orders_after(struct cf_ctx *ctx, struct cf_pg *pg, in
                                         int64_t limit, struct cf_pg_rows **out, struct cf_err *err);
 void store_write_order(struct cf_json *json, const struct cf_pg_rows *rows, size_t row);
 
+/* What an order may cost: the schema's bound, so that sums fit. */
+#define STORE_CENTS_MAX INT64_C(100000000000)
+
+/* What somebody wants an order to be. */
+struct store_order {
+    int64_t user_id;
+    const char *status;  /* NULL: as it is. */
+    int64_t total_cents; /* Below 0: as it is. */
+};
+
+/* Add one, with all of these. CF_ENOTFOUND: there is no such user. */
+CF_MUST enum cf_code store_add_order(struct cf_ctx *ctx, struct cf_pg_tx *tx,
+                                     const struct store_order *order, struct cf_pg_rows **out,
+                                     struct cf_err *err);
+
+/* Read one and keep others from changing it until the transaction ends, and change it; its user
+ * stays. */
+CF_MUST enum cf_code store_lock_order(struct cf_ctx *ctx, struct cf_pg_tx *tx, int64_t id,
+                                      struct cf_pg_rows **out, struct cf_err *err);
+CF_MUST enum cf_code store_change_order(struct cf_ctx *ctx, struct cf_pg_tx *tx, int64_t id,
+                                        const struct store_order *order, struct cf_pg_rows **out,
+                                        struct cf_err *err);
+
+/* A request that may come again, and is to be done once. */
+struct store_request {
+    const char *route; /* Keys of one mean nothing for another. */
+    const char *key;
+    const char *text; /* With the same key, what tells it from another request. */
+    int64_t keep_ns;  /* How long its answer is kept. */
+};
+
+struct store_answer {
+    int status;
+    const char *location;
+    const char *etag;
+    const char *body;
+};
+
+/* Take the key: the transaction does the request, and keeps its answer, or rolls back. Not claimed:
+ * it was done before, and the answer is there. Blocks: while another transaction has the key. */
+CF_MUST enum cf_code store_claim(struct cf_ctx *ctx, struct cf_pg_tx *tx,
+                                 const struct store_request *request, bool *out_claimed,
+                                 struct cf_err *err);
+CF_MUST enum cf_code store_keep_answer(struct cf_ctx *ctx, struct cf_pg_tx *tx,
+                                       const struct store_request *request,
+                                       const struct store_answer *answer, struct cf_err *err);
+
+/* The answer of one that was not claimed, which lives as long as *out_rows. CF_ECONFLICT: it was
+ * another request. */
+CF_MUST enum cf_code store_find_answer(struct cf_ctx *ctx, struct cf_pg_tx *tx,
+                                       const struct store_request *request,
+                                       struct store_answer *out, struct cf_pg_rows **out_rows,
+                                       struct cf_err *err);
+
 /* Figures of the whole store, and of one user. */
 CF_MUST enum cf_code store_metrics(struct cf_ctx *ctx, struct cf_pg *pg, struct cf_pg_rows **out,
                                    struct cf_err *err);
@@ -45,6 +112,11 @@ void store_write_metrics(struct cf_json *json, const struct cf_pg_rows *rows);
 CF_MUST enum cf_code store_user_metrics(struct cf_ctx *ctx, struct cf_pg *pg, int64_t user_id,
                                         struct cf_pg_rows **out, struct cf_err *err);
 void store_write_user_metrics(struct cf_json *json, const struct cf_pg_rows *rows);
+
+/* A section of a dashboard, fetched and written: dashboards_fetch_fn; `pg` is a struct cf_pg. */
+CF_MUST enum cf_code store_section(struct cf_ctx *ctx, void *pg, int64_t user_id,
+                                   enum dashboard_section section, struct cf_json *json,
+                                   int64_t *out_pool_ns, struct cf_err *err);
 
 /* Keep a backend busy for so long. */
 CF_MUST enum cf_code store_sleep(struct cf_ctx *ctx, struct cf_pg *pg, double seconds,

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: MIT */
+/* Sections and pages: see page.h.
+ *
+ * A page holds its sections for as long as it lives, so that the same addresses are the same
+ * sections: none of them can be freed and another be made in its place. */
+#include "curfewd/cache/page.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+/* Constants and types */
+
+#define ETAG_SIZE sizeof("\"0123456789abcdef0123456789abcdef\"")
+
+/* Constant after new. */
+struct page {
+    struct cf_value *sections[DASHBOARD_SECTION_COUNT]; /* A reference to each. */
+    char etag[ETAG_SIZE];
+    size_t size;
+    char body[]; /* Not terminated. */
+};
+
+/* Internal helpers */
+
+static const struct page *page_of(const struct cf_value *value)
+{
+    return cf_value_data(value);
+}
+
+static void drop_page(void *data)
+{
+    struct page *page = data;
+
+    for (size_t i = 0; i < DASHBOARD_SECTION_COUNT; i++) {
+        cf_value_unref(page->sections[i]);
+    }
+    free(page);
+}
+
+/* By what is sent and nothing else: every instance says the same of the same, and a dashboard that
+ * was loaded again and has not changed is what the client has already. */
+static void write_etag(char out[ETAG_SIZE], const char *body, size_t size)
+{
+    XXH128_hash_t hash = XXH3_128bits(body, size);
+
+    (void)snprintf(out, ETAG_SIZE, "\"%016" PRIx64 "%016" PRIx64 "\"", (uint64_t)hash.high64,
+                   (uint64_t)hash.low64);
+}
+
+static void write_parts(const struct dashboard *dashboard, struct cf_json *json)
+{
+    for (size_t i = 0; i < DASHBOARD_SECTION_COUNT; i++) {
+        const struct cf_value *text = dashboard->parts[i].text;
+
+        cf_json_key(json, dashboard_section_name((enum dashboard_section)i, dashboard->user_id));
+        if (text != NULL) {
+            cf_json_raw(json, section_of(text)->json, section_of(text)->size);
+        } else {
+            cf_json_null(json);
+        }
+    }
+}
+
+static void write_part_state(const struct dashboard_part *part, struct cf_json *json)
+{
+    cf_json_object(json);
+    cf_json_key(json, "state");
+    cf_json_str(json, dashboard_state_name(part->state));
+    if (part->text != NULL) {
+        cf_json_key(json, "age_ms");
+        cf_json_i64(json, part->age_ns / CF_MS);
+    } else {
+        cf_json_key(json, "error");
+        cf_json_str(json, cf_code_name(part->code));
+    }
+    cf_json_end(json);
+}
+
+/* Life cycle */
+
+enum cf_code section_new(const struct section *about, struct cf_json *json, struct cf_value **out,
+                         struct cf_err *err)
+{
+    struct section *section;
+    const char *text;
+    size_t size;
+    enum cf_code code = cf_json_finish(json, &text, &size, err);
+
+    if (code != CF_OK) {
+        return code;
+    }
+    section = malloc(sizeof(*section) + size);
+    if (section == NULL) {
+        return cf_err_set(err, CF_ENOMEM, "no memory for a section");
+    }
+    *section = *about;
+    section->size = size;
+    memcpy(section->json, text, size);
+    return cf_value_wrap(section, sizeof(*section) + size, free, out, err);
+}
+
+enum cf_code page_new(const struct dashboard *dashboard, struct cf_value **out, struct cf_err *err)
+{
+    struct page *page = NULL;
+    struct cf_json json;
+    const char *text;
+    size_t size;
+    enum cf_code code;
+
+    cf_json_init(&json);
+    cf_json_object(&json);
+    write_parts(dashboard, &json);
+    cf_json_key(&json, "partial");
+    cf_json_bool(&json, false);
+    cf_json_end(&json);
+    code = cf_json_finish(&json, &text, &size, err);
+    if (code == CF_OK) {
+        page = malloc(sizeof(*page) + size);
+    }
+    if (page == NULL) {
+        cf_json_fini(&json);
+        return code != CF_OK ? code : cf_err_set(err, CF_ENOMEM, "no memory for a page");
+    }
+    for (size_t i = 0; i < DASHBOARD_SECTION_COUNT; i++) {
+        page->sections[i] = cf_value_ref(dashboard->parts[i].text);
+    }
+    page->size = size;
+    memcpy(page->body, text, size);
+    write_etag(page->etag, text, size);
+    cf_json_fini(&json);
+    return cf_value_wrap(page, sizeof(*page) + size, drop_page, out, err);
+}
+
+/* Operations: of dashboards.h */
+
+void dashboard_write_partial(const struct dashboard *dashboard, struct cf_json *json)
+{
+    cf_json_object(json);
+    write_parts(dashboard, json);
+    cf_json_key(json, "partial");
+    cf_json_bool(json, true);
+    cf_json_key(json, "sections");
+    cf_json_object(json);
+    for (size_t i = 0; i < DASHBOARD_SECTION_COUNT; i++) {
+        cf_json_key(json, dashboard_section_name((enum dashboard_section)i, dashboard->user_id));
+        write_part_state(&dashboard->parts[i], json);
+    }
+    cf_json_end(json);
+    cf_json_end(json);
+}
+
+/* Queries */
+
+bool page_is_of(const struct cf_value *page, const struct dashboard *dashboard)
+{
+    for (size_t i = 0; i < DASHBOARD_SECTION_COUNT; i++) {
+        if (page_of(page)->sections[i] != dashboard->parts[i].text) {
+            return false;
+        }
+    }
+    return true;
+}
+
+struct dashboard_page dashboard_page(const struct dashboard *dashboard)
+{
+    const struct page *page = page_of(dashboard->page);
+
+    return (struct dashboard_page){page->body, page->size, page->etag};
+}
+
+const char *dashboard_section_name(enum dashboard_section section, int64_t user_id)
+{
+    static const struct {
+        const char *of_store;
+        const char *of_user;
+    } names[] = {
+#define DASHBOARD_SECTION_NAME(symbol, of_store, of_user) [symbol] = {of_store, of_user},
+        DASHBOARD_SECTIONS(DASHBOARD_SECTION_NAME)
+#undef DASHBOARD_SECTION_NAME
+    };
+
+    return user_id != 0 ? names[section].of_user : names[section].of_store;
+}
+
+const char *dashboard_state_name(enum dashboard_state state)
+{
+    switch (state) {
+#define DASHBOARD_STATE_NAME(symbol, name)                                                         \
+    case symbol:                                                                                   \
+        return name;
+        DASHBOARD_STATES(DASHBOARD_STATE_NAME)
+#undef DASHBOARD_STATE_NAME
+    }
+    return "unknown";
+}
