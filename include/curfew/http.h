@@ -226,6 +226,10 @@ CF_API bool cf_http_stream_try_write(struct cf_http *http, const void *data, siz
  * stream was written to (asserted). */
 CF_API void cf_http_reply_header(struct cf_http *http, const char *name, const char *value);
 
+/* Have the failure with which the handler ends now told as `status`, 403 or 422 (asserted), instead of
+ * what `code` stands for, unless its context has ended, too. Returns `code`. */
+CF_API enum cf_code cf_http_fail_as(struct cf_http *http, int status, enum cf_code code);
+
 /* Seconds that a client should wait before it tries again, for a 503: sets Retry-After. */
 CF_API void cf_http_retry_after(struct cf_http *http, int64_t retry_ns);
 

@@ -5,11 +5,13 @@
 
 #include <stdatomic.h>
 
+#include <curfew/client.h>
 #include <curfew/pg.h>
 
 struct app {
-    struct cf_pg *pg;     /* Constant while serving. */
-    atomic_bool draining; /* The process is stopping: not ready any more. */
+    struct cf_pg *pg;          /* Constant while serving, as is the next. */
+    struct cf_client *fetcher; /* Of /v1/fetch. NULL: it may fetch nothing. */
+    atomic_bool draining;      /* The process is stopping: not ready any more. */
 };
 
 #endif

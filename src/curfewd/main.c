@@ -106,7 +106,8 @@ static size_t choose_loops(const struct config *config)
 /* How many descriptors we need besides those of the API's clients. */
 static int64_t own_descriptors(const struct config *config)
 {
-    int64_t per_loop = DESCRIPTORS_PER_LOOP + CF_HTTP_SPARE_CONNECTIONS;
+    int64_t fetches = config->fetch_allow[0] != '\0' ? FETCH_CONNECTIONS_MAX : 0;
+    int64_t per_loop = DESCRIPTORS_PER_LOOP + CF_HTTP_SPARE_CONNECTIONS + fetches;
 
     return DESCRIPTORS + per_loop * (int64_t)choose_loops(config) + 2 * config->pool +
            ADMIN_CONNECTIONS_MAX + CF_HTTP_SPARE_CONNECTIONS;
@@ -180,6 +181,25 @@ static enum cf_code start_database(struct service *service, struct cf_err *err)
     return code;
 }
 
+static enum cf_code start_fetcher(struct service *service, struct cf_err *err)
+{
+    struct cf_client_options options = {
+        .allow = service->config.fetch_allow,
+        .connections_max = FETCH_CONNECTIONS_MAX,
+        .host_max = FETCH_CONNECTIONS_MAX,
+        .body_size_max = FETCH_ANSWER_SIZE_MAX,
+        .redirects_max = FETCH_REDIRECTS_MAX,
+        .timeout_max_ns = FETCH_URL_TIMEOUT_NS,
+    };
+    enum cf_code code;
+
+    if (options.allow[0] == '\0') {
+        return CF_OK;
+    }
+    code = cf_client_new(&options, service->loops, service->n_loops, &service->app.fetcher, err);
+    return code == CF_OK ? CF_OK : cf_err_wrap(err, code, "CURFEW_FETCH_ALLOW");
+}
+
 /* Where to listen: as the flag says, with these routes, on the first loops. */
 struct listener {
     const char *flag;
@@ -245,6 +265,9 @@ static enum cf_code start(struct service *service, struct cf_err *err)
     api.n_loops = service->n_loops;
     if (code == CF_OK) {
         code = start_database(service, err);
+    }
+    if (code == CF_OK) {
+        code = start_fetcher(service, err);
     }
     if (code == CF_OK) {
         code = start_listener(service, &admin, &service->admin, err);
@@ -354,6 +377,7 @@ static void stop(struct service *service)
         cf_http_server_stop(service->admin, 0);
         cf_http_server_free(service->admin);
     }
+    cf_client_free(service->app.fetcher);
     cf_pg_free(service->app.pg);
     while (service->n_loops > 0) {
         cf_loop_free(service->loops[--service->n_loops]);

@@ -95,7 +95,11 @@ static void settle(struct cf_http *http, enum cf_code code)
     if (http->stream.is_open || http->stream.is_closed) {
         cf__stream_settle(http);
     } else if (code != CF_OK || reason == CF_REASON_DEADLINE || reason == CF_REASON_CLIENT_GONE) {
-        refuse(http, cf__problem_of(code, reason), code != CF_OK ? http->err.msg : NULL);
+        bool is_chosen = http->failure_status != 0 && reason == CF_REASON_NONE;
+
+        refuse(http,
+               is_chosen ? cf__problem_chosen(http->failure_status) : cf__problem_of(code, reason),
+               code != CF_OK ? http->err.msg : NULL);
     }
 }
 

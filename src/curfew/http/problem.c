@@ -136,6 +136,19 @@ enum cf__problem_kind cf__problem_of(enum cf_code code, enum cf_reason reason)
     return kind_of_code(code);
 }
 
+enum cf__problem_kind cf__problem_chosen(int status)
+{
+    static const enum cf__problem_kind chosen[] = {CF__PROBLEM_FORBIDDEN,
+                                                   CF__PROBLEM_UNPROCESSABLE};
+    size_t i = 0;
+
+    while (kinds[chosen[i]].status != status) {
+        i++;
+        CF_ASSERT(i < sizeof(chosen) / sizeof(chosen[0])); /* Another follows from a code. */
+    }
+    return chosen[i];
+}
+
 int cf__problem_status(enum cf__problem_kind kind)
 {
     return kinds[kind].status;

@@ -32,6 +32,7 @@
     X(NOT_IMPLEMENTED, 501, "not_implemented", "Not implemented",                                  \
       "The service does not know this method.")                                                    \
     X(INVALID, 400, "invalid", "Invalid request", "The request is invalid.")                       \
+    X(FORBIDDEN, 403, "forbidden", "Forbidden", "The service is not set up to do this.")           \
     X(NOT_FOUND, 404, "not_found", "Not found", "There is nothing here.")                          \
     X(METHOD_NOT_ALLOWED, 405, "method_not_allowed", "Method not allowed",                         \
       "This path does not serve that method.")                                                     \
@@ -43,6 +44,8 @@
       "The request's target is too long.")                                                         \
     X(MISDIRECTED, 421, "misdirected", "Misdirected request",                                      \
       "The service does not go by the name in Host.")                                              \
+    X(UNPROCESSABLE, 422, "unprocessable", "Unprocessable content",                                \
+      "The request can be read, but not done.")                                                    \
     X(QUOTA_EXCEEDED, 429, "quota_exceeded", "Quota exceeded",                                     \
       "This client has as many connections, or requests at once, as it may have.")                 \
     X(HEAD_TOO_LARGE, 431, "head_too_large", "Request header fields too large",                    \
@@ -65,6 +68,9 @@ struct cf__problem {
 
 /* Which kind a failure is: `code` is what failed, `reason` why its context ended, if it did. */
 enum cf__problem_kind cf__problem_of(enum cf_code code, enum cf_reason reason);
+
+/* The one kind that has a status which handlers choose (cf_http_fail_as(); others are asserted). */
+enum cf__problem_kind cf__problem_chosen(int status);
 
 int cf__problem_status(enum cf__problem_kind kind);
 const char *cf__problem_code(enum cf__problem_kind kind);

@@ -298,6 +298,13 @@ void cf_http_reply_header(struct cf_http *http, const char *name, const char *va
     http->last_header = &header->next;
 }
 
+enum cf_code cf_http_fail_as(struct cf_http *http, int status, enum cf_code code)
+{
+    (void)cf__problem_chosen(status); /* Asserts it here, where the mistake is. */
+    http->failure_status = status;
+    return code;
+}
+
 void cf_http_retry_after(struct cf_http *http, int64_t retry_ns)
 {
     http->retry_ns = retry_ns;

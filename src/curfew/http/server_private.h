@@ -221,7 +221,8 @@ struct cf_http {
     size_t text_size;
     struct cf__reply_header *headers;
     struct cf__reply_header **last_header;
-    int64_t retry_ns; /* For Retry-After; 0: the default. */
+    int64_t retry_ns;   /* For Retry-After; 0: the default. */
+    int failure_status; /* What the handler's failure is told as; 0: what its code stands for. */
     size_t timing_size;
     char timing[CF__TIMING_SIZE];
     enum cf_code spoilt; /* Why the handler's reply cannot be sent; CF_OK: it can. */

@@ -6,10 +6,15 @@
 #define DEMO_ROUTES 1
 
 static const struct cf_http_route api[] = {
-    {"GET", "/v1/dashboard", dashboard_get, 0}, {"GET", "/v1/users/{id}", user_get, 0},
-    {"GET", "/v1/users", users_get, 0},         {"GET", "/v1/orders", orders_get, 0},
-    {"GET", "/v1/metrics", metrics_get, 0},     {"GET", "/livez", livez_get, 0},
-    {"GET", "/readyz", readyz_get, 0},          {"GET", "/version", version_get, 0},
+    {"GET", "/v1/dashboard", dashboard_get, 0},
+    {"GET", "/v1/users/{id}", user_get, 0},
+    {"GET", "/v1/users", users_get, 0},
+    {"GET", "/v1/orders", orders_get, 0},
+    {"GET", "/v1/metrics", metrics_get, 0},
+    {"POST", "/v1/fetch", fetch_post, 60 * CF_SECOND},
+    {"GET", "/livez", livez_get, 0},
+    {"GET", "/readyz", readyz_get, 0},
+    {"GET", "/version", version_get, 0},
     {"GET", "/v1/sleep", sleep_get, 0},
 };
 
