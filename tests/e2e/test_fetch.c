@@ -326,7 +326,7 @@ static const struct {
     {"http://127.0.0.1:#/redirect?to=", NULL, NULL, "", NULL},   /* Nowhere: an answer. */
     {"http://localhost:#/ok", NULL, NULL, "invalid", "address"}, /* What its name resolves to. */
     {"http://169.254.169.254/latest", NULL, NULL, "invalid", "no rule"},
-    {"http://[::ffff:127.0.0.1]:#/ok", NULL, NULL, "invalid", "no rule"},
+    {"http://[::ffff:169.254.169.254]/", NULL, NULL, "invalid", "no rule"},
     {"http://[::1]:#/ok", NULL, NULL, "invalid", "no rule"},
     {"http://user:secret@127.0.0.1:80/ok", NULL, NULL, "invalid", "user"},
     {"file:///etc/passwd", NULL, NULL, "invalid", "scheme"},

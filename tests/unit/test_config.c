@@ -34,6 +34,7 @@ static const struct {
     {"--connections-per-address", "CURFEW_CONNECTIONS_PER_ADDRESS", "0", "few"},
     {"--trusted-proxies", "CURFEW_TRUSTED_PROXIES", "", NULL},
     {"--admin-hosts", "CURFEW_ADMIN_HOSTS", "", NULL},
+    {"--fetch-allow", "CURFEW_FETCH_ALLOW", "", NULL},
     {"--head-size", "CURFEW_HEAD_SIZE", "14k", "31k"},
     {"--target-size", "CURFEW_TARGET_SIZE", "8k", "8kB"},
     {"--fields", "CURFEW_FIELDS", "100", "9"},
@@ -131,6 +132,7 @@ START_TEST(load_of_nothing_gives_defaults)
     ck_assert_int_eq(config.connections_per_address, 0);
     ck_assert_str_eq(config.trusted_proxies, "");
     ck_assert_str_eq(config.admin_hosts, "");
+    ck_assert_str_eq(config.fetch_allow, "");
     ck_assert_int_eq(config.head_size, 14 * 1024);
     ck_assert_int_eq(config.target_size, 8 * 1024);
     ck_assert_int_eq(config.fields, 100);
