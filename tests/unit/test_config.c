@@ -166,6 +166,7 @@ static void expect_others(void)
     ck_assert_int_eq(config.connections_per_address, 10);
     ck_assert_str_eq(config.trusted_proxies, "10.0.0.0/8");
     ck_assert_str_eq(config.admin_hosts, "curfew");
+    ck_assert_str_eq(config.fetch_allow, "api.example.org");
     ck_assert_int_eq(config.head_size, 5000);
     ck_assert_int_eq(config.target_size, 4 * 1024);
     ck_assert_int_eq(config.fields, 50);
@@ -177,15 +178,34 @@ static void expect_others(void)
 }
 
 static const char *const others[N_SETTINGS] = {
-    "[::1]:1", "localhost:2", "postgresql://host/database",
-    "3",       "2",           "control",
-    "4s",      "5m",          "6ms",
-    "11s",     "12s",         "13s",
-    "14s",     "7",           "8",
-    "9",       "10",          "10.0.0.0/8",
-    "curfew",  "5000",        "4k",
-    "50",      "2m",          "3072k",
-    "1",       "1",           "true",
+    "[::1]:1",
+    "localhost:2",
+    "postgresql://host/database",
+    "3",
+    "2",
+    "control",
+    "4s",
+    "5m",
+    "6ms",
+    "11s",
+    "12s",
+    "13s",
+    "14s",
+    "7",
+    "8",
+    "9",
+    "10",
+    "10.0.0.0/8",
+    "curfew",
+    "api.example.org",
+    "5000",
+    "4k",
+    "50",
+    "2m",
+    "3072k",
+    "1",
+    "1",
+    "true",
 };
 
 static bool is_switch(const char *flag)
