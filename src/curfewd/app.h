@@ -5,6 +5,7 @@
 
 #include <stdatomic.h>
 
+#include <curfew/client.h>
 #include <curfew/pg.h>
 
 #include "curfewd/cache/dashboards.h"
@@ -12,6 +13,7 @@
 struct app {
     struct cf_pg *pg; /* Constant while serving, as are these. */
     struct dashboards *dashboards;
+    struct cf_client *fetcher;  /* Of /v1/fetch. NULL: it may fetch nothing. */
     int64_t idempotency_ttl_ns; /* How long the answer to a POST is kept. */
 
     atomic_bool draining; /* The process is stopping: not ready any more. */

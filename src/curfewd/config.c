@@ -85,6 +85,8 @@ static const struct option options[] = {
      "addresses, networks whose X-Forwarded-For and Forwarded name the client"},
     {"admin-hosts", "CURFEW_ADMIN_HOSTS", TYPE_STRING, FIELD(admin_hosts), "", 0, 0,
      "names the admin listener goes by, beside localhost and addresses"},
+    {"fetch-allow", "CURFEW_FETCH_ALLOW", TYPE_STRING, FIELD(fetch_allow), "", 0, 0,
+     "hosts, host:port, networks that /v1/fetch may reach; without it, none"},
     {"head-size", "CURFEW_HEAD_SIZE", TYPE_SIZE, FIELD(head_size), "14k", 4 * KIB, 30 * KIB,
      "of a request head, with 64 bytes for each header; more gets 431"},
     {"target-size", "CURFEW_TARGET_SIZE", TYPE_SIZE, FIELD(target_size), "8k", 256, 30 * KIB,

@@ -40,6 +40,7 @@ struct config {
     const char *database_url;    /* "": libpq's PG* variables. */
     const char *trusted_proxies; /* "": none. */
     const char *admin_hosts;     /* "": only localhost and addresses. */
+    const char *fetch_allow;     /* Rules as client.h has them. "": nothing is fetched. */
     int64_t pool;                /* Connections for queries, of the whole process. */
     int64_t loops;               /* 0: as many as the machine and the pool bear. */
     int64_t cancel;              /* enum cf_pg_cancel_way */

@@ -112,7 +112,8 @@ static size_t choose_loops(const struct config *config)
 /* How many descriptors we need besides those of the API's clients. */
 static int64_t own_descriptors(const struct config *config)
 {
-    int64_t per_loop = DESCRIPTORS_PER_LOOP + CF_HTTP_SPARE_CONNECTIONS;
+    int64_t fetches = config->fetch_allow[0] != '\0' ? FETCH_CONNECTIONS_MAX : 0;
+    int64_t per_loop = DESCRIPTORS_PER_LOOP + CF_HTTP_SPARE_CONNECTIONS + fetches;
 
     return DESCRIPTORS + per_loop * (int64_t)choose_loops(config) + 2 * config->pool +
            ADMIN_CONNECTIONS_MAX + CF_HTTP_SPARE_CONNECTIONS;
@@ -225,6 +226,25 @@ static enum cf_code start_listening(struct service *service, struct cf_err *err)
     return cf_pg_listener_new(app->pg, &options, &service->listener, err);
 }
 
+static enum cf_code start_fetcher(struct service *service, struct cf_err *err)
+{
+    struct cf_client_options options = {
+        .allow = service->config.fetch_allow,
+        .connections_max = FETCH_CONNECTIONS_MAX,
+        .host_max = FETCH_CONNECTIONS_MAX,
+        .body_size_max = FETCH_ANSWER_SIZE_MAX,
+        .redirects_max = FETCH_REDIRECTS_MAX,
+        .timeout_max_ns = FETCH_URL_TIMEOUT_NS,
+    };
+    enum cf_code code;
+
+    if (options.allow[0] == '\0') {
+        return CF_OK;
+    }
+    code = cf_client_new(&options, service->loops, service->n_loops, &service->app.fetcher, err);
+    return code == CF_OK ? CF_OK : cf_err_wrap(err, code, "CURFEW_FETCH_ALLOW");
+}
+
 /* Where to listen: as the flag says, with these routes, on the first loops. */
 struct listener {
     const char *flag;
@@ -297,6 +317,9 @@ static enum cf_code start(struct service *service, struct cf_err *err)
     }
     if (code == CF_OK) {
         code = start_listening(service, err);
+    }
+    if (code == CF_OK) {
+        code = start_fetcher(service, err);
     }
     if (code == CF_OK) {
         code = start_listener(service, &admin, &service->admin, err);
@@ -408,6 +431,7 @@ static void stop(struct service *service)
     }
     cf_pg_listener_free(service->listener);
     dashboards_free(service->app.dashboards);
+    cf_client_free(service->app.fetcher);
     cf_pg_free(service->app.pg);
     while (service->n_loops > 0) {
         cf_loop_free(service->loops[--service->n_loops]);

@@ -15,6 +15,7 @@
     X(limits)                                                                                      \
     X(deadline)                                                                                    \
     X(client_gone)                                                                                 \
+    X(fetch)                                                                                       \
     X(siblings)                                                                                    \
     X(killed)                                                                                      \
     X(stop)                                                                                        \

@@ -34,6 +34,7 @@ static const struct {
     {"--connections-per-address", "CURFEW_CONNECTIONS_PER_ADDRESS", "0", "few"},
     {"--trusted-proxies", "CURFEW_TRUSTED_PROXIES", "", NULL},
     {"--admin-hosts", "CURFEW_ADMIN_HOSTS", "", NULL},
+    {"--fetch-allow", "CURFEW_FETCH_ALLOW", "", NULL},
     {"--head-size", "CURFEW_HEAD_SIZE", "14k", "31k"},
     {"--target-size", "CURFEW_TARGET_SIZE", "8k", "8kB"},
     {"--fields", "CURFEW_FIELDS", "100", "9"},
@@ -139,6 +140,7 @@ START_TEST(load_of_nothing_gives_defaults)
     ck_assert_int_eq(config.connections_per_address, 0);
     ck_assert_str_eq(config.trusted_proxies, "");
     ck_assert_str_eq(config.admin_hosts, "");
+    ck_assert_str_eq(config.fetch_allow, "");
     ck_assert_int_eq(config.head_size, 14 * 1024);
     ck_assert_int_eq(config.target_size, 8 * 1024);
     ck_assert_int_eq(config.fields, 100);
@@ -178,6 +180,7 @@ static void expect_others(void)
     ck_assert_int_eq(config.connections_per_address, 10);
     ck_assert_str_eq(config.trusted_proxies, "10.0.0.0/8");
     ck_assert_str_eq(config.admin_hosts, "curfew");
+    ck_assert_str_eq(config.fetch_allow, "api.example.org");
     ck_assert_int_eq(config.head_size, 5000);
     ck_assert_int_eq(config.target_size, 4 * 1024);
     ck_assert_int_eq(config.fields, 50);
@@ -197,18 +200,42 @@ static void expect_others(void)
 }
 
 static const char *const others[N_SETTINGS] = {
-    "[::1]:1", "localhost:2", "postgresql://host/database",
-    "3",       "2",           "control",
-    "4s",      "5m",          "6ms",
-    "11s",     "12s",         "13s",
-    "14s",     "7",           "8",
-    "9",       "10",          "10.0.0.0/8",
-    "curfew",  "5000",        "4k",
-    "50",      "2m",          "3072k",
-    "0",       "15s",         "16s",
-    "17s",     "18",          "4m",
-    "0",       "90s",         "1",
-    "1",       "true",
+    "[::1]:1",
+    "localhost:2",
+    "postgresql://host/database",
+    "3",
+    "2",
+    "control",
+    "4s",
+    "5m",
+    "6ms",
+    "11s",
+    "12s",
+    "13s",
+    "14s",
+    "7",
+    "8",
+    "9",
+    "10",
+    "10.0.0.0/8",
+    "curfew",
+    "api.example.org",
+    "5000",
+    "4k",
+    "50",
+    "2m",
+    "3072k",
+    "0",
+    "15s",
+    "16s",
+    "17s",
+    "18",
+    "4m",
+    "0",
+    "90s",
+    "1",
+    "1",
+    "true",
 };
 
 static bool is_switch(const char *flag)

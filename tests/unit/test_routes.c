@@ -60,8 +60,9 @@ static const struct {
     {"/v1/dashboard", true, false, false},   {"/v1/users/{id}", true, false, false},
     {"/v1/users", true, false, false},       {"/v1/orders", true, false, false},
     {"/v1/orders/{id}", true, false, false}, {"/v1/metrics", true, false, false},
-    {"/livez", true, true, false},           {"/readyz", true, true, false},
-    {"/version", true, true, false},         {"/v1/sleep", true, true, true},
+    {"/v1/fetch", true, false, false},       {"/livez", true, true, false},
+    {"/readyz", true, true, false},          {"/version", true, true, false},
+    {"/v1/sleep", true, true, true},
 };
 
 START_TEST(tables_have_demo_routes_with_demo_only)

@@ -32,6 +32,7 @@
     X(NOT_IMPLEMENTED, 501, "not_implemented", "Not implemented",                                  \
       "The service does not know this method.")                                                    \
     X(INVALID, 400, "invalid", "Invalid request", "The request is invalid.")                       \
+    X(FORBIDDEN, 403, "forbidden", "Forbidden", "The service is not set up to do this.")           \
     X(NOT_FOUND, 404, "not_found", "Not found", "There is nothing here.")                          \
     X(METHOD_NOT_ALLOWED, 405, "method_not_allowed", "Method not allowed",                         \
       "This path does not serve that method.")                                                     \

@@ -14,6 +14,7 @@ static const struct cf_http_route api[] = {
     {"POST", "/v1/orders", orders_post, 0},
     {"GET", "/v1/metrics", metrics_get, 0},
     {"PATCH", "/v1/orders/{id}", order_patch, 0},
+    {"POST", "/v1/fetch", fetch_post, 0},
     {"GET", "/livez", livez_get, 0},
     {"GET", "/readyz", readyz_get, 0},
     {"GET", "/version", version_get, 0},

@@ -12,6 +12,22 @@
 #define PAGE_MAX 200
 #define PAGE_DEFAULT 20
 
+/* What the fetcher (app.h) is made with: redirects that it follows, bytes of an answer, connections
+ * of a loop, and the time for one URL. */
+#define FETCH_REDIRECTS_MAX 5
+#define FETCH_ANSWER_SIZE_MAX ((size_t)1024 * 1024)
+#define FETCH_CONNECTIONS_MAX 64
+#define FETCH_URL_TIMEOUT_NS (10 * CF_SECOND)
+
+/* Of one request: URLs, bytes of one, and how many at once and a second. */
+#define FETCH_URLS_MAX 1000
+#define FETCH_URL_SIZE_MAX 4096
+#define FETCH_CONCURRENCY_MAX 32
+#define FETCH_CONCURRENCY_DEFAULT 10
+#define FETCH_RPS_MIN 0.1
+#define FETCH_RPS_MAX 1000
+#define FETCH_RPS_DEFAULT 50
+
 /* The tables. `demo` adds the routes that show cancellation at work. */
 const struct cf_http_route *routes_api(bool demo, size_t *out_count);
 const struct cf_http_route *routes_admin(bool demo, size_t *out_count);
@@ -25,6 +41,7 @@ enum cf_code orders_post(struct cf_ctx *ctx, struct cf_http *http, struct cf_err
 enum cf_code order_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
 enum cf_code order_patch(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
 enum cf_code metrics_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
+enum cf_code fetch_post(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
 enum cf_code sleep_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
 enum cf_code livez_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
 enum cf_code readyz_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
