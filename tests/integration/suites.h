@@ -12,6 +12,7 @@
     X(pg_server)                                                                                   \
     X(pg_faults)                                                                                   \
     X(pg_tx)                                                                                       \
+    X(pg_stream)                                                                                   \
     X(pg_ways)                                                                                     \
     X(http)                                                                                        \
     X(http_limits)                                                                                 \
