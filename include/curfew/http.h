@@ -38,6 +38,11 @@ struct cf_http_server;
 /* Connections beyond connections_max that a loop accepts, only to say that there are too many. */
 #define CF_HTTP_SPARE_CONNECTIONS 32
 
+/* Bytes of a streamed reply that may wait for its client, in our memory and, not yet sent, in the
+ * kernel's; and room beside them for the last words of a stream that fails. */
+#define CF_HTTP_STREAM_SIZE 65536
+#define CF_HTTP_STREAM_SPARE 4096
+
 /* One request and its reply. */
 struct cf_http;
 
@@ -59,11 +64,12 @@ struct cf_http_record {
     const char *target; /* As it came, escapes and all. */
     const char *route;  /* The template, or "" when none matched. */
     const char *request_id;
-    const char *client; /* Address, without port; that which a trusted proxy forwarded. */
-    int status;         /* 499 if the client had gone. */
-    size_t body_size;
-    int64_t duration_ns;        /* From the head of the request to its reply. */
-    int64_t timeout_ns;         /* What it was given. */
+    const char *client;  /* Address, without port; that which a trusted proxy forwarded. */
+    int status;          /* 499 if the client had gone. */
+    bool is_broken;      /* A stream that failed, or was left, after its status had been sent. */
+    size_t body_size;    /* Of a stream: what was handed over for the client. */
+    int64_t duration_ns; /* From the head of the request to its reply, or a stream's end. */
+    int64_t timeout_ns;  /* What it was given. */
     const char *timeout_source; /* "Request-Timeout-Ms", "timeout", ..., or "default". */
     struct cf_cause cause;      /* Why its context ended; CF_REASON_NONE if it did not. */
     enum cf_code code;          /* How the handler ended. */
@@ -80,7 +86,8 @@ struct cf_http_options {
     int64_t idle_timeout_ns;    /* A connection that says nothing is closed. 0: 60 s. */
     int64_t head_timeout_ns;    /* For a whole head, then 408, a quarter late at most. 0: 10 s. */
     int64_t body_timeout_ns;    /* The same for a body, from the end of its head. 0: 30 s. */
-    int64_t send_timeout_ns;    /* For a client to take a whole reply, then closed. 0: 30 s. */
+    int64_t send_timeout_ns;    /* For a client to take a whole reply, then closed; of a stream,
+                                 * each CF_HTTP_STREAM_SIZE bytes that wait for it. 0: 30 s. */
     size_t connections_max;     /* Of the server; more get 503, and are closed. 0: 10,000. */
     size_t in_flight_max;       /* Requests; more get 503. 0: 8,192. */
     size_t head_size_max;       /* Of a request, as the server counts; more gets 431. 0: 14 KiB. */
@@ -193,7 +200,30 @@ CF_API struct cf_json *cf_http_reply_json(struct cf_http *http, int status);
 /* Start a reply of plain text (copied). */
 CF_API void cf_http_reply_text(struct cf_http *http, int status, const char *text);
 
-/* Add a header to the reply (name static, value copied), also to a problem document. */
+/* Start a reply whose body comes piece by piece, by cf_http_stream_write(), until the handler returns:
+ * chunked, or for HTTP/1.0 up to the end of the connection. `type` (its Content-Type) is static.
+ *
+ * Nothing is sent before something is written, so a handler that fails until then is answered for as
+ * any other. After that its failure breaks the stream: what it has written is still sent, but no end,
+ * so that the client can tell. One that returns CF_OK has written the whole, even past its deadline.
+ * `status` has a body: not 204, 205 or 304. */
+CF_API void cf_http_reply_stream(struct cf_http *http, int status, const char *type);
+
+/* Write more of the stream: sent as soon as the loop comes to it. One fiber at a time (asserted).
+ *
+ * Ownership: borrows `data` (copied).
+ * Blocks: while CF_HTTP_STREAM_SIZE bytes wait for the client, or until `ctx` is done.
+ * Fails with CF_ECANCELED (the client has gone, ...), CF_EDEADLINE, CF_ECLOSED (nobody reads: the
+ * connection has ended, or the method is HEAD), CF_ENOMEM. A part may have been written. */
+CF_API CF_MUST enum cf_code cf_http_stream_write(struct cf_ctx *ctx, struct cf_http *http,
+                                                 const void *data, size_t size, struct cf_err *err);
+
+/* Write all or nothing, without waiting and whatever the context: for the last words of a stream that
+ * fails. CF_HTTP_STREAM_SPARE bytes always have room once. False: no room, or nobody reads. */
+CF_API bool cf_http_stream_try_write(struct cf_http *http, const void *data, size_t size);
+
+/* Add a header to the reply (name static, value copied), also to a problem document. Not once a
+ * stream was written to (asserted). */
 CF_API void cf_http_reply_header(struct cf_http *http, const char *name, const char *value);
 
 /* Seconds that a client should wait before it tries again, for a 503: sets Retry-After. */

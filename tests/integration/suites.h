@@ -18,6 +18,7 @@
     X(http_limits)                                                                                 \
     X(http_wire)                                                                                   \
     X(http_slow)                                                                                   \
+    X(http_stream)                                                                                 \
     X(client)
 
 #endif

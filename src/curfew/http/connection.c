@@ -97,6 +97,10 @@ static void closed(struct cf__shard *shard, struct cf__connection *connection)
     (void)epoll_ctl(shard->ends_fd, EPOLL_CTL_DEL, connection->fd, NULL);
     cf__list_unlink(&connection->node);
     cf__list_unlink(&connection->leaving_node);
+    if (connection->http != NULL) {
+        connection->is_closed = true; /* Freed when the handler, which streams, has ended. */
+        return;
+    }
     free(connection);
 }
 

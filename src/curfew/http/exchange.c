@@ -9,8 +9,9 @@
  *                 a fiber inside this very callback. If it ends without parking, its reply is sent
  *                 here: no suspension, no further system call. If it parks, the connection is
  *                 suspended, and resumed by the shard's next turn after the handler has ended
- *     access n+1  the reply is sent
- *     completed   libmicrohttpd is through with it: memory is released
+ *     access n+1  the reply is sent; or the head of a stream, whose handler goes on
+ *     completed   libmicrohttpd is through with it: memory is released, unless a handler that
+ *                 streams has still to be told
  *
  * What the outcome is, the context says and never libmicrohttpd, which reports success to clients
  * that have left. It is decided once, when the handler has ended:
@@ -22,6 +23,9 @@
  *     CF_OK              the handler's reply. Even when the server was stopping or an operator
  *                        cancelled: the work is done, perhaps committed, and 503 would have it
  *                        done again
+ *
+ * Of a stream that has begun to be sent, the handler alone decides: CF_OK ends it, also past its
+ * deadline, and anything else breaks it.
  *
  * A suspended connection is invisible to libmicrohttpd: it cannot close it, so the request's memory
  * is safe while the handler runs. */
@@ -82,12 +86,15 @@ static void settle(struct cf_http *http, enum cf_code code)
     http->ctx = NULL;
 
     reason = http->cause.reason;
+    code = http->stream.is_unread ? CF_OK : code; /* To HEAD, that there is a body is all. */
     http->code = code;
     http->stage = CF__SETTLED;
     if (code != CF_OK) {
         cf__err_settle(&http->err, code);
     }
-    if (code != CF_OK || reason == CF_REASON_DEADLINE || reason == CF_REASON_CLIENT_GONE) {
+    if (http->stream.is_open || http->stream.is_closed) {
+        cf__stream_settle(http);
+    } else if (code != CF_OK || reason == CF_REASON_DEADLINE || reason == CF_REASON_CLIENT_GONE) {
         refuse(http, cf__problem_of(code, reason), code != CF_OK ? http->err.msg : NULL);
     }
 }
@@ -102,8 +109,13 @@ static void run_handler(void *arg)
     settle(http, http->route->route->handler(http->ctx, http, &http->err));
     cf__body_free(http);
     atomic_fetch_sub_explicit(&shard->in_flight, 1, memory_order_relaxed);
-    if (http->is_suspended) {
-        cf__list_push(&shard->settled, &http->node);
+    if (http->stream.is_closed) {
+        cf__exchange_abandoned(http);
+    } else {
+        cf__exchange_wake(http);
+    }
+    if (shard->phase != CF__SERVING) {
+        shard->due = true; /* A stop may have waited for just that. */
     }
 }
 
@@ -232,14 +244,6 @@ static bool give_context(struct cf_http *http)
 
 /* Internal helpers: the steps of the access callback */
 
-static enum MHD_Result suspend(struct cf_http *http)
-{
-    MHD_suspend_connection(http->mhd);
-    http->is_suspended = true;
-    shard_of(http)->suspended++;
-    return MHD_YES;
-}
-
 /* The client's, if it is one; else one of ours. */
 static void give_request_id(struct cf_http *http)
 {
@@ -365,12 +369,13 @@ static enum MHD_Result serve(struct cf_http *http)
     } else if (find_route(http) && give_deadline(http) && give_context(http)) {
         start_handler(http);
     }
-    if (http->stage == CF__SETTLED) {
+    if (http->stage == CF__SETTLED || http->stream.ring != NULL) {
         return cf__reply_send(http);
     }
     /* In this very call: between two, libmicrohttpd may close the connection, and with it goes the
      * memory that the handler works with. */
-    return suspend(http);
+    cf__exchange_suspend(http);
+    return MHD_YES;
 }
 
 /* Life cycle */
@@ -421,28 +426,41 @@ void *cf__exchange_begin(void *arg, const char *target, struct MHD_Connection *m
     http->target_at = target;
     cut_query(target);
     connection->http = http;
+    connection->is_streaming = false;
     connection->n_begun++;
     return http;
 }
 
 static void release(struct cf_http *http)
 {
-    http->connection->http = NULL;
+    struct cf__connection *connection = http->connection;
+
+    connection->http = NULL;
     if (http->is_suspended) {
         shard_of(http)->suspended--;
     }
     cf__admission_end(http);
     cf__body_free(http);
+    cf__stream_free(http);
     cf__list_unlink(&http->node);
     cf_json_fini(&http->json);
     cf__arena_fini(&http->arena);
     free(http);
+    if (connection->is_closed) {
+        free(connection);
+    }
 }
 
 void cf__exchange_abandoned(struct cf_http *http)
 {
-    CF_ASSERT(http->stage != CF__RUNNING); /* Before refuse() would hide it. */
-    if (http->head_seen && http->stage != CF__ANSWERED) {
+    if (http->stage == CF__RUNNING) {
+        CF_ASSERT(http->stream.ring != NULL); /* Else it is suspended. */
+        cf__stream_close(http);
+        return; /* Again when the handler has ended. */
+    }
+    if (http->stream.is_open && http->stage != CF__ANSWERED) {
+        cf__stream_cut(http);
+    } else if (http->head_seen && http->stage != CF__ANSWERED) {
         if (http->stage != CF__SETTLED || !http->is_problem) {
             refuse(http, CF__PROBLEM_CLIENT_GONE, NULL);
             http->cause.reason = CF_REASON_CLIENT_GONE;
@@ -496,10 +514,7 @@ enum MHD_Result cf__exchange_access(void *arg, struct MHD_Connection *mhd, const
     if (http == NULL || http->stage == CF__ANSWERED) {
         return MHD_NO; /* What is there to read comes too late. */
     }
-    if (http->is_suspended) {
-        http->is_suspended = false;
-        shard_of(http)->suspended--;
-    }
+    cf__exchange_resumed(http);
     if (!http->head_seen) {
         return see_head(http, method, version);
     }
@@ -509,13 +524,13 @@ enum MHD_Result cf__exchange_access(void *arg, struct MHD_Connection *mhd, const
     switch (http->stage) {
     case CF__READING:
         return serve(http);
+    case CF__RUNNING: /* It has begun to stream. */
     case CF__SETTLED:
         return cf__reply_send(http);
-    case CF__RUNNING:
     case CF__ANSWERED:
         break;
     }
-    return MHD_NO; /* Untested: it does not ask while it is suspended. */
+    return MHD_NO; /* Untested: it was looked at above. */
 }
 
 void cf__exchange_client_gone(struct cf_http *http)
@@ -525,12 +540,36 @@ void cf__exchange_client_gone(struct cf_http *http)
     }
 }
 
-bool cf__exchange_resume_settled(struct cf__shard *shard)
+void cf__exchange_suspend(struct cf_http *http)
 {
-    struct cf__list *node = cf__list_pop(&shard->settled);
+    MHD_suspend_connection(http->mhd);
+    http->is_suspended = true;
+    shard_of(http)->suspended++;
+}
+
+void cf__exchange_wake(struct cf_http *http)
+{
+    if (http->is_suspended && !http->is_woken) {
+        http->is_woken = true;
+        cf__list_push(&shard_of(http)->waking, &http->node);
+    }
+}
+
+void cf__exchange_resumed(struct cf_http *http)
+{
+    if (http->is_suspended) {
+        http->is_suspended = false;
+        http->is_woken = false;
+        shard_of(http)->suspended--;
+    }
+}
+
+bool cf__exchange_resume_woken(struct cf__shard *shard)
+{
+    struct cf__list *node = cf__list_pop(&shard->waking);
     bool any = node != NULL;
 
-    for (; node != NULL; node = cf__list_pop(&shard->settled)) {
+    for (; node != NULL; node = cf__list_pop(&shard->waking)) {
         MHD_resume_connection(CF__CONTAINER(node, struct cf_http, node)->mhd);
     }
     return any;
@@ -553,6 +592,7 @@ void cf__exchange_done(struct cf_http *http, int status, size_t body_size)
         .request_id = http->request_id,
         .client = http->client,
         .status = status,
+        .is_broken = http->is_broken,
         .body_size = body_size,
         .duration_ns = http->connection->answered_ns - http->started_ns,
         .timeout_ns = http->timeout_ns,

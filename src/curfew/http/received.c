@@ -10,14 +10,28 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-uint64_t cf__bytes_received(int fd)
+/* Internal helpers */
+
+static struct tcp_info ask(int fd)
 {
     struct tcp_info info;
     socklen_t size = sizeof(info);
 
     memset(&info, 0, sizeof(info)); /* An older kernel writes less. */
     (void)getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size);
-    return info.tcpi_bytes_received;
+    return info;
+}
+
+/* Queries */
+
+uint64_t cf__bytes_received(int fd)
+{
+    return ask(fd).tcpi_bytes_received;
+}
+
+uint64_t cf__bytes_taken(int fd)
+{
+    return ask(fd).tcpi_bytes_acked;
 }
 
 size_t cf__bytes_not_taken(int fd)

@@ -63,7 +63,9 @@ static bool written_body(struct cf_http *http, struct body *out)
     struct body body = {.status = http->status};
 
     CF_ASSERT(http->has_reply); /* A handler that returns CF_OK has started a reply. */
-    if (http->text != NULL) {
+    if (http->stream.type != NULL) {
+        body.type = http->stream.type;
+    } else if (http->text != NULL) {
         body.data = http->text;
         body.size = http->text_size;
         body.type = body.size > 0 ? "text/plain; charset=utf-8" : NULL;
@@ -215,12 +217,21 @@ static void add_headers(struct sending *sending, const struct cf_http *http,
     add_written(sending, http);
 }
 
+static struct MHD_Response *response_of(const struct body *body)
+{
+    /* Not written to: libmicrohttpd's parameter only lacks the const. */
+    return MHD_create_response_from_buffer(body->size, (void *)(uintptr_t)body->data,
+                                           MHD_RESPMEM_PERSISTENT);
+}
+
 /* Reply: of http.h */
 
 static void start_reply(struct cf_http *http, int status)
 {
     CF_ASSERT(status >= 200);
     CF_ASSERT(status <= 599);
+    CF_ASSERT(http->stream.ring == NULL); /* What was written is on its way. */
+    http->stream.type = NULL;
     http->has_reply = true;
     http->status = status;
     http->text = NULL;
@@ -245,6 +256,15 @@ void cf_http_reply_text(struct cf_http *http, int status, const char *text)
     }
 }
 
+void cf_http_reply_stream(struct cf_http *http, int status, const char *type)
+{
+    CF_ASSERT(status != 204); /* Without a body, nobody would read it to its end. */
+    CF_ASSERT(status != 205);
+    CF_ASSERT(status != 304);
+    start_reply(http, status);
+    http->stream.type = type;
+}
+
 /* Whether libmicrohttpd takes it: visible characters, spaces, UTF-8; no line may end in it. */
 static bool is_header_value(const char *value)
 {
@@ -260,6 +280,7 @@ void cf_http_reply_header(struct cf_http *http, const char *name, const char *va
 {
     struct cf__reply_header *header;
 
+    CF_ASSERT(http->stream.ring == NULL); /* The head may have gone out. */
     if (!is_header_value(value)) {
         http->spoilt = CF_EINTERNAL;
         return;
@@ -298,15 +319,15 @@ enum MHD_Result cf__reply_send(struct cf_http *http)
 {
     struct sending sending = {NULL, true};
     struct body body;
+    bool is_stream;
 
     if (http->cause.reason == CF_REASON_CLIENT_GONE) {
         cf__exchange_done(http, cf__problem_status(CF__PROBLEM_CLIENT_GONE), 0);
         return MHD_NO;
     }
     body = choose_body(http);
-    /* Not written to: libmicrohttpd's parameter only lacks the const. */
-    sending.response = MHD_create_response_from_buffer(body.size, (void *)(uintptr_t)body.data,
-                                                       MHD_RESPMEM_PERSISTENT);
+    is_stream = http->stream.type != NULL && !http->is_problem;
+    sending.response = is_stream ? cf__stream_response(http) : response_of(&body);
     if (sending.response != NULL) {
         add_headers(&sending, http, &body);
         if (sending.ok) {
@@ -315,10 +336,17 @@ enum MHD_Result cf__reply_send(struct cf_http *http)
         MHD_destroy_response(sending.response); /* It keeps its own reference. */
     }
     if (sending.response == NULL || !sending.ok) {
-        cf__exchange_done(http, cf__problem_status(CF__PROBLEM_NO_MEMORY), 0);
+        if (http->stage !=
+            CF__RUNNING) { /* Else the handler is told once the connection is closed. */
+            cf__exchange_done(http, cf__problem_status(CF__PROBLEM_NO_MEMORY), 0);
+        }
         return MHD_NO;
     }
-    cf__exchange_done(http, body.status, http->head.method == CF__HEAD ? 0 : body.size);
+    if (is_stream && http->head.method != CF__HEAD) {
+        cf__stream_open(http);
+    } else {
+        cf__exchange_done(http, body.status, http->head.method == CF__HEAD ? 0 : body.size);
+    }
     return MHD_YES;
 }
 

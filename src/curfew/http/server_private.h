@@ -11,6 +11,7 @@
  *                                request.c     what its handler may ask
  *                                body.c        what its client sent along
  *                                reply.c       what its handler may answer, and the sending
+ *                                stream.c      where that comes piece by piece
  *
  * All of a shard belongs to its loop's thread, except where a field says otherwise. */
 #ifndef CURFEW_HTTP_SERVER_PRIVATE_H
@@ -32,6 +33,7 @@
 #include "curfew/http/request_id.h"
 #include "curfew/http/router.h"
 #include "curfew/runtime/loop_private.h"
+#include "curfew/runtime/waiting.h"
 
 /* The part of a request's memory that comes with the request itself. */
 #define CF__ARENA_FIRST 4096
@@ -87,7 +89,7 @@ struct cf__shard {
     bool has_room;           /* A connection was closed: if it was full, it listens again. */
     struct cf__list open;    /* All connections. */
     struct cf__list leaving; /* Connections to look at once the daemon is quiet. */
-    struct cf__list settled; /* Requests to resume: their handlers have ended. */
+    struct cf__list waking;  /* Requests to resume: their handlers have ended, or written. */
     size_t suspended;        /* Connections that the daemon does not look at. */
     size_t bodies_size;      /* Of the memory of all requests' bodies. */
     struct cf__request_ids ids;
@@ -121,6 +123,7 @@ struct cf__connection {
     bool gone;            /* The client wants nothing more. */
     int64_t served_ns;    /* When its last request was completed; 0: none was. */
     bool dismissed;       /* It was told to go: what still comes is not taken for a request. */
+    bool is_closed;       /* libmicrohttpd's is gone, the handler of `http` still runs. */
     uint64_t n_begun;     /* Requests whose first line has come. */
     int64_t answered_ns;  /* When the last reply was ready; 0: there was none. */
 
@@ -129,6 +132,9 @@ struct cf__connection {
     uint64_t n_seen;       /* and at the last one: n_begun, */
     uint64_t bytes_seen;   /* what had come in all, */
     int64_t head_since_ns; /* and since when a head without its first line is coming; 0: none. */
+    bool is_streaming;     /* The last reply is a stream: */
+    uint64_t stream_goal;  /* what the client will have taken in all by */
+    int64_t goal_since_ns; /* send_timeout_ns after this; 0: nothing waited for it. */
 
     struct cf__address peer;
     bool is_trusted;                /* A proxy, whose requests say who the client is. */
@@ -138,12 +144,27 @@ struct cf__connection {
     char address[INET6_ADDRSTRLEN]; /* Of the peer. */
 };
 
-/* READING -> RUNNING -> SETTLED -> ANSWERED, with RUNNING left out where no handler is run. */
+/* READING -> RUNNING -> SETTLED -> ANSWERED, with RUNNING left out where no handler is run. A stream
+ * is being sent while RUNNING and SETTLED. */
 enum cf__stage {
     CF__READING,  /* Head and body are coming. */
-    CF__RUNNING,  /* The handler runs. When it has parked, the connection is suspended. */
-    CF__SETTLED,  /* The outcome is known. If suspended, it is in shard->settled. */
-    CF__ANSWERED, /* libmicrohttpd has the reply, or there will be none. */
+    CF__RUNNING,  /* The handler runs. When it has parked, the connection is suspended; unless a
+                   * stream is open, which has it suspended while there is nothing to send. */
+    CF__SETTLED,  /* The outcome is known. If suspended, it is in shard->waking. */
+    CF__ANSWERED, /* libmicrohttpd has the whole reply, or there will be none. */
+};
+
+/* The body of a reply that is written piece by piece. */
+struct cf__stream {
+    const char *type;        /* NULL: the reply is none. */
+    bool is_open;            /* Its head was queued: nothing else can be answered. */
+    bool is_unread;          /* It was written to, but the method is HEAD. */
+    bool is_closed;          /* The connection has ended. */
+    char *ring;              /* What waits for the client. NULL: nothing was written. */
+    size_t first;            /* Where that begins, */
+    size_t size;             /* and how much it is. */
+    size_t taken;            /* What libmicrohttpd was given in all. */
+    struct cf__wait *writer; /* Waits for room. NULL: nobody does. */
 };
 
 struct cf__reply_header {
@@ -153,13 +174,14 @@ struct cf__reply_header {
 };
 
 struct cf_http {
-    struct cf__list node; /* In shard->settled, or alone. */
+    struct cf__list node; /* In shard->waking, or alone. */
     struct cf__connection *connection;
     struct MHD_Connection *mhd;
     enum cf__stage stage;
     bool head_seen;    /* libmicrohttpd has shown us the whole head. */
     bool is_complete;  /* Where a half-close is allowed: and has shown us the end of the body. */
-    bool is_suspended; /* And libmicrohttpd does not look at the connection. */
+    bool is_suspended; /* And libmicrohttpd does not look at the connection, */
+    bool is_woken;     /* but is about to. */
 
     /* The request. */
     const char *method;
@@ -187,6 +209,7 @@ struct cf_http {
     struct cf_err err; /* If that was a failure. */
     struct cf_cause cause;
     bool is_problem; /* The reply is a problem document, not what the handler wrote. */
+    bool is_broken;  /* The reply, a stream, had no end. */
     enum cf__problem_kind problem;
     const char *detail; /* The problem's, or NULL. */
 
@@ -202,6 +225,7 @@ struct cf_http {
     size_t timing_size;
     char timing[CF__TIMING_SIZE];
     enum cf_code spoilt; /* Why the handler's reply cannot be sent; CF_OK: it can. */
+    struct cf__stream stream;
 
     struct cf__arena arena;
     alignas(max_align_t) char first[CF__ARENA_FIRST]; /* Last: the only part not cleared. */
@@ -266,8 +290,14 @@ void cf__exchange_abandoned(struct cf_http *http);
 /* The client has gone: end the handler, if it runs. */
 void cf__exchange_client_gone(struct cf_http *http);
 
-/* Hand what is settled back to libmicrohttpd. True if there was any. */
-bool cf__exchange_resume_settled(struct cf__shard *shard);
+/* Have libmicrohttpd not look at the connection, until it is woken; the access handler and the reader
+ * of a stream call the third first. */
+void cf__exchange_suspend(struct cf_http *http);
+void cf__exchange_wake(struct cf_http *http);
+void cf__exchange_resumed(struct cf_http *http);
+
+/* Hand what was woken back to libmicrohttpd. True if there was any. */
+bool cf__exchange_resume_woken(struct cf__shard *shard);
 
 /* Tell on_done() of the request, once. */
 void cf__exchange_done(struct cf_http *http, int status, size_t body_size);
@@ -291,5 +321,22 @@ void cf__reply_directly(struct cf_http *http, enum cf__problem_kind problem);
 /* Answer where a request was to come, of which there may not even be a first line, and have nothing
  * more taken for one. What is left is to shut the connection down. */
 void cf__reply_dismissal(struct cf__connection *connection, enum cf__problem_kind problem);
+
+/* stream.c */
+
+/* The head goes out: make the response that reads the stream. NULL: out of memory. */
+struct MHD_Response *cf__stream_response(struct cf_http *http);
+
+/* The response was queued: from now on it is read. */
+void cf__stream_open(struct cf_http *http);
+
+/* The handler has ended. */
+void cf__stream_settle(struct cf_http *http);
+
+/* The connection has ended: with the handler running, which is told; else before the whole was read. */
+void cf__stream_close(struct cf_http *http);
+void cf__stream_cut(struct cf_http *http);
+
+void cf__stream_free(struct cf_http *http);
 
 #endif

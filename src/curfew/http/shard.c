@@ -3,7 +3,7 @@
  *
  * The daemon's epoll descriptor is watched by the loop, which only notes that the daemon is due. It
  * is run from the loop's hook, after all fibers of the turn: first every request whose handler has
- * ended is resumed, then the daemon is run for the whole batch, until it is quiet. Not run again, a
+ * ended, or has written to its stream, is resumed, then the daemon is run for the whole batch, until it is quiet. Not run again, a
  * reply it could send, or a client it could accept since another has left, would wait until
  * something else happens. Once it is quiet it has read all that was there, so connections whose
  * clients have ended can be swept; and it says when it wants to be run for its timeouts.
@@ -124,7 +124,8 @@ static void look_for_the_end(struct cf__shard *shard)
         shard->flushing = true;
         (void)uv_timer_start(&shard->stop_timer, on_flush_over, FLUSH_MS, 0);
     }
-    if (cf__list_empty(&shard->open) || (shard->flush_over && is_idle)) {
+    /* A stream's handler may outlive its connection. */
+    if (is_idle && (cf__list_empty(&shard->open) || shard->flush_over)) {
         signal_done(shard->drained);
     }
 }
@@ -136,7 +137,7 @@ static void take_turn(struct cf__hook *hook)
     bool waits = false;
     bool is_quiet;
 
-    if (cf__exchange_resume_settled(shard)) {
+    if (cf__exchange_resume_woken(shard)) {
         shard->due = true;
     }
     if (!shard->due) {
@@ -332,7 +333,7 @@ enum cf_code cf__shard_open(struct cf__shard *shard, struct cf_err *err)
     give_up_on_the_silent(shard);
     cf__list_init(&shard->open);
     cf__list_init(&shard->leaving);
-    cf__list_init(&shard->settled);
+    cf__list_init(&shard->waking);
     shard->stop_message.run = stop;
     shard->cut_message.run = cut;
     shard->close_message.run = close_shard;

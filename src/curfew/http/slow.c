@@ -14,7 +14,11 @@
  * A client that takes a byte of its reply now and then is not idle either, so a reply has a time in
  * which the client has to take it. libmicrohttpd is through with a reply when the kernel has all of
  * it, which may be megabytes; how much of it was not taken, the kernel is asked. Then there is nothing
- * more to be said: the connection is reset, so that the kernel does not keep the rest for it. */
+ * more to be said: the connection is reset, so that the kernel does not keep the rest for it.
+ *
+ * A stream may last as long as its handler does, so its client has that time for what waits for it,
+ * or for CF_HTTP_STREAM_SIZE of that, again and again. A stream on which nothing waits is its
+ * handler's to time. */
 #include <sys/socket.h>
 
 #include <curfew/clock.h>
@@ -68,12 +72,34 @@ static bool is_being_answered(const struct cf__connection *connection)
     return connection->http != NULL && connection->http->stage == CF__ANSWERED;
 }
 
+/* The same for what waits of a stream. */
+static int64_t due_of_stream(struct cf__connection *connection, int64_t now_ns)
+{
+    uint64_t taken = cf__bytes_taken(connection->fd);
+    size_t waiting = cf__bytes_not_taken(connection->fd);
+
+    waiting += connection->http != NULL ? connection->http->stream.size : 0;
+    if (waiting == 0) {
+        connection->goal_since_ns = 0;
+        return CF_NEVER;
+    }
+    if (connection->goal_since_ns == 0 || taken >= connection->stream_goal) {
+        waiting = waiting < CF_HTTP_STREAM_SIZE ? waiting : CF_HTTP_STREAM_SIZE;
+        connection->stream_goal = taken + waiting;
+        connection->goal_since_ns = now_ns;
+    }
+    return connection->goal_since_ns + connection->shard->server->options.send_timeout_ns;
+}
+
 /* When a reply that is being sent, if only by the kernel, will have taken too long. */
-static int64_t due_of_reply(const struct cf__connection *connection)
+static int64_t due_of_reply(struct cf__connection *connection, int64_t now_ns)
 {
     bool is_sending = is_being_answered(connection) ||
                       (connection->http == NULL && cf__bytes_not_taken(connection->fd) > 0);
 
+    if (connection->is_streaming) {
+        return due_of_stream(connection, now_ns);
+    }
     if (!is_sending || connection->answered_ns == 0) {
         return CF_NEVER;
     }
@@ -114,7 +140,7 @@ static void on_look(struct cf_timer *timer)
     int64_t now_ns = cf_now_ns();
     int64_t next_ns = now_ns + look_in(connection);
     int64_t due_ns = due_of(connection, now_ns);
-    int64_t reply_due_ns = due_of_reply(connection);
+    int64_t reply_due_ns = due_of_reply(connection, now_ns);
 
     next_ns = due_ns < next_ns ? due_ns : next_ns;
     next_ns = reply_due_ns < next_ns ? reply_due_ns : next_ns;

@@ -88,6 +88,12 @@ static void forget_failure(void)
     (void)pthread_mutex_unlock(&failure.mu);
 }
 
+/* Whether it is to be looked at: that a client leaves is its own affair. */
+static bool is_bad(const struct cf_http_record *record)
+{
+    return record->status >= 500 || (record->is_broken && record->status < 400);
+}
+
 /* Operations */
 
 void events_log_request(void *arg, const struct cf_http_record *record)
@@ -98,7 +104,7 @@ void events_log_request(void *arg, const struct cf_http_record *record)
     if (is_quiet_probe(record)) {
         return;
     }
-    log_begin(&json, record->status >= 500 ? LOG_WARN : LOG_INFO, "request");
+    log_begin(&json, is_bad(record) ? LOG_WARN : LOG_INFO, "request");
     add_str(&json, "request_id", record->request_id);
     add_str(&json, "http.request.method", record->method);
     add_str(&json, "url.path", record->target);
@@ -107,6 +113,10 @@ void events_log_request(void *arg, const struct cf_http_record *record)
     cf_json_i64(&json, record->status);
     cf_json_key(&json, "http.response.body.size");
     cf_json_u64(&json, record->body_size);
+    if (record->is_broken) {
+        cf_json_key(&json, "broken");
+        cf_json_bool(&json, true);
+    }
     add_str(&json, "client.address", record->client);
     add_ms(&json, "duration_ms", record->duration_ns);
     if (record->timeout_ns != CF_NEVER) { /* Else it was refused before it had one. */
