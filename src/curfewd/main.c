@@ -241,10 +241,14 @@ static enum cf_code start(struct service *service, struct cf_err *err)
     enum cf_code code = start_loops(service, err);
 
     admin.routes = routes_admin(config->demo, &admin.n_routes);
+    routes_configure(config->export_timeout_ns);
     api.routes = routes_api(config->demo, &api.n_routes);
     api.n_loops = service->n_loops;
     if (code == CF_OK) {
         code = start_database(service, err);
+    }
+    if (code == CF_OK) {
+        code = cf_sem_new(config->exports, &service->app.exports, err);
     }
     if (code == CF_OK) {
         code = start_listener(service, &admin, &service->admin, err);
@@ -355,6 +359,7 @@ static void stop(struct service *service)
         cf_http_server_free(service->admin);
     }
     cf_pg_free(service->app.pg);
+    cf_sem_free(service->app.exports);
     while (service->n_loops > 0) {
         cf_loop_free(service->loops[--service->n_loops]);
     }
