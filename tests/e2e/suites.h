@@ -7,6 +7,7 @@
     X(command_line)                                                                                \
     X(dashboard)                                                                                   \
     X(lists)                                                                                       \
+    X(export)                                                                                      \
     X(http)                                                                                        \
     X(limits)                                                                                      \
     X(deadline)                                                                                    \
