@@ -254,7 +254,7 @@ enum cf_code export_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err 
 {
     struct app *app = cf_http_app(http);
     const char *status = cf_http_query(http, "status");
-    enum export_format format;
+    enum export_format format = EXPORT_NDJSON;
     struct export *export;
     enum cf_code code = choose_format(http, &format, err);
 
