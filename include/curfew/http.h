@@ -56,7 +56,7 @@ struct cf_http_route {
     const char *method; /* "GET": HEAD comes with it. */
     const char *path;   /* Template: "/v1/users/{id}"; a parameter fills one segment. */
     cf_http_handler handler;
-    int64_t timeout_max_ns; /* Cap, and default, of this route. 0: the server's. */
+    int64_t timeout_max_ns; /* Cap, and default, in place of the server's. 0: the server's. */
 };
 
 /* What is known of a request when it is answered: for a log line. Borrowed for the call. */

@@ -7,6 +7,7 @@
 
 #include <curfew/client.h>
 #include <curfew/pg.h>
+#include <curfew/sem.h>
 
 #include "curfewd/cache/dashboards.h"
 
@@ -14,6 +15,7 @@ struct app {
     struct cf_pg *pg; /* Constant while serving, as are these. */
     struct dashboards *dashboards;
     struct cf_client *fetcher;  /* Of /v1/fetch. NULL: it may fetch nothing. */
+    struct cf_sem *exports;     /* A permit for each that may run at once. */
     int64_t idempotency_ttl_ns; /* How long the answer to a POST is kept. */
 
     atomic_bool draining; /* The process is stopping: not ready any more. */

@@ -46,6 +46,8 @@ struct config {
     int64_t cancel;              /* enum cf_pg_cancel_way */
     int64_t default_timeout_ns;
     int64_t max_timeout_ns;
+    int64_t export_timeout_ns;
+    int64_t exports;
     int64_t grace_ns;
     int64_t idle_timeout_ns;
     int64_t head_timeout_ns;

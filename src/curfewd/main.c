@@ -307,6 +307,7 @@ static enum cf_code start(struct service *service, struct cf_err *err)
 
     service->app.idempotency_ttl_ns = config->idempotency_ttl_ns;
     admin.routes = routes_admin(config->demo, &admin.n_routes);
+    routes_configure(config->export_timeout_ns);
     api.routes = routes_api(config->demo, &api.n_routes);
     api.n_loops = service->n_loops;
     if (code == CF_OK) {
@@ -320,6 +321,9 @@ static enum cf_code start(struct service *service, struct cf_err *err)
     }
     if (code == CF_OK) {
         code = start_fetcher(service, err);
+    }
+    if (code == CF_OK) {
+        code = cf_sem_new(config->exports, &service->app.exports, err);
     }
     if (code == CF_OK) {
         code = start_listener(service, &admin, &service->admin, err);
@@ -433,6 +437,7 @@ static void stop(struct service *service)
     dashboards_free(service->app.dashboards);
     cf_client_free(service->app.fetcher);
     cf_pg_free(service->app.pg);
+    cf_sem_free(service->app.exports);
     while (service->n_loops > 0) {
         cf_loop_free(service->loops[--service->n_loops]);
     }

@@ -11,6 +11,7 @@
     X(lists)                                                                                       \
     X(writes)                                                                                      \
     X(changes)                                                                                     \
+    X(export)                                                                                      \
     X(http)                                                                                        \
     X(limits)                                                                                      \
     X(deadline)                                                                                    \

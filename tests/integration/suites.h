@@ -13,6 +13,7 @@
     X(pg_faults)                                                                                   \
     X(pg_tx)                                                                                       \
     X(pg_listen)                                                                                   \
+    X(pg_stream)                                                                                   \
     X(pg_ways)                                                                                     \
     X(http)                                                                                        \
     X(http_limits)                                                                                 \

@@ -57,11 +57,17 @@ static const struct {
     bool admin;
     bool demo; /* Only with it. */
 } table[] = {
-    {"/v1/dashboard", true, false, false},   {"/v1/users/{id}", true, false, false},
-    {"/v1/users", true, false, false},       {"/v1/orders", true, false, false},
-    {"/v1/orders/{id}", true, false, false}, {"/v1/metrics", true, false, false},
-    {"/v1/fetch", true, false, false},       {"/livez", true, true, false},
-    {"/readyz", true, true, false},          {"/version", true, true, false},
+    {"/v1/dashboard", true, false, false},
+    {"/v1/users/{id}", true, false, false},
+    {"/v1/users", true, false, false},
+    {"/v1/orders", true, false, false},
+    {"/v1/orders/{id}", true, false, false},
+    {"/v1/metrics", true, false, false},
+    {"/v1/orders/export", true, false, false},
+    {"/v1/fetch", true, false, false},
+    {"/livez", true, true, false},
+    {"/readyz", true, true, false},
+    {"/version", true, true, false},
     {"/v1/sleep", true, true, true},
 };
 
@@ -113,6 +119,9 @@ static const struct {
     {"/v1/orders?user_id=1%202", USER_ID},
     {"/v1/orders?user_id=7&limit=201", "limit must be an integer from 1 to 200"},
     {"/v1/orders?after=0", "after must be an integer from 1 to 9223372036854775807"},
+    {"/v1/orders/export?format=xml", "format must be ndjson or csv"},
+    {"/v1/orders/export?format=", "format must be ndjson or csv"},
+    {"/v1/orders/export?status=lost", "status must be pending, paid, shipped or cancelled"},
     {"/v1/dashboard?user_id=0", USER_ID},
     {"/v1/dashboard?user_id=x", USER_ID},
     {"/v1/sleep?seconds=", SECONDS},

@@ -216,6 +216,7 @@ static void take_through(struct cf__pg_slot *slot, int64_t canceled_ns)
     struct cf_err err;
 
     slot->canceled_ns = canceled_ns;
+    cf__pg_conn_drop(slot->conn);
     cf__pg_slot_move(slot, CF__PG_CANCELING);
     if (cf__pg_pool_spawn(slot->pool, run_canceler, slot, &err) != CF_OK) {
         finish(slot, CF_PG_CONNECTION_DROPPED, err.code, &err);

@@ -8,6 +8,10 @@
  * in one send, and complete when its Sync is answered: that is the second fence. One Sync, because
  * the server sends two signals for one cancel, and with a Sync between them two statements fall.
  *
+ * What stands before one Sync is one transaction. So a stream that has a statement_timeout of its own
+ * sends a SELECT in front that sets it for that transaction (what SET LOCAL does): no round trip more,
+ * and whatever ends the statement takes it back.
+ *
  * One watch lies on the socket for as long as it is open. Input is taken from the socket in its
  * callback, and whoever waits is woken only when a whole answer is there. Input with nothing pending
  * means that the server has ended the session: its pool is told. */
@@ -102,8 +106,8 @@ static void take_notifications(struct cf__pg_conn *conn)
     }
 }
 
-/* Whether an answer is there that nobody takes, because a cancel is waited for first. What comes
- * behind it has to stay in the socket: libpq's buffer has no limit. */
+/* Whether an answer is there that nobody takes, because a cancel is waited for first or a stream's
+ * reader is slow. What comes behind it has to stay in the socket: libpq's buffer has no limit. */
 static bool is_full(struct cf__pg_conn *conn)
 {
     return conn->section.pending && conn->reader == NULL && !PQisBusy(conn->pq);
@@ -280,9 +284,9 @@ static enum cf_code take_setup(struct cf__pg_conn *conn, const PGresult *result,
 }
 
 /* In the server's unit and range, where 0 would mean none. */
-static int64_t statement_timeout_ms(const struct cf_pg *pg)
+static int64_t statement_timeout_ms(int64_t timeout_ns)
 {
-    int64_t ms = pg->options.statement_timeout_ns / CF_MS;
+    int64_t ms = timeout_ns / CF_MS;
 
     if (ms < 1) {
         return 1;
@@ -308,7 +312,8 @@ static enum cf_code setup(struct cf_ctx *ctx, struct cf__pg_conn *conn, const st
                    "SELECT concat_ws('|', pg_postmaster_start_time(), inet_server_addr(),"
                    " inet_server_port()), pg_backend_pid();"
                    "SET statement_timeout = %" PRId64,
-                   IDLE_IN_TRANSACTION_MS, CLIENT_CHECK_MS, statement_timeout_ms(pg));
+                   IDLE_IN_TRANSACTION_MS, CLIENT_CHECK_MS,
+                   statement_timeout_ms(pg->options.statement_timeout_ns));
     if (!PQsendQuery(conn->pq, sql)) {
         return cf__pg_err_from_conn(conn->pq, "set up the session", err);
     }
@@ -489,7 +494,89 @@ static bool find_prepared(struct cf__pg_conn *conn, const struct cf_pg_stmt *stm
     return true;
 }
 
+/* Give the transaction that the next Sync ends a statement_timeout of its own. */
+static bool send_timeout(struct cf__pg_conn *conn, int64_t timeout_ns)
+{
+    const char *values[1];
+    char ms[24];
+
+    (void)snprintf(ms, sizeof(ms), "%" PRId64, statement_timeout_ms(timeout_ns));
+    values[0] = ms;
+    return PQsendQueryParams(conn->pq, "SELECT set_config('statement_timeout', $1, true)", 1, NULL,
+                             values, NULL, NULL, 1) != 0;
+}
+
+/* Have libpq hand out rows as they come. It takes that only when the statement is the next one to be
+ * answered, and nothing of the answer is there. */
+static void begin_batches(struct cf__pg_conn *conn)
+{
+    struct cf__pg_section *section = &conn->section;
+
+    if (section->batch_max == 0 || section->in_batches || section->timeout_pending ||
+        section->parse_pending || section->err.code != CF_OK) {
+        return;
+    }
+    section->in_batches = true;
+#ifdef LIBPQ_HAS_CHUNK_MODE
+    if (section->batch_max > 1 && PQsetChunkedRowsMode(conn->pq, (int)section->batch_max)) {
+        return;
+    }
+#endif
+    if (!PQsetSingleRowMode(conn->pq)) {
+        conn->broken = true; /* Untested: it would hold the whole result. */
+    }
+}
+
+/* Send `section`, which is filled but for what is made here. */
+static enum cf_code send_section(struct cf__pg_conn *conn, struct cf__pg_section section,
+                                 const struct cf_pg_stmt *stmt, const struct cf_pg_param *params,
+                                 size_t n_params, int64_t statement_timeout_ns, struct cf_err *err)
+{
+    int n = (int)n_params;
+    char name[NAME_SIZE];
+    struct wire wire;
+
+    CF_ASSERT(!conn->section.pending);
+    CF_ASSERT(n_params <= CF_PG_PARAMS_MAX);
+    encode(params, n_params, &wire);
+    if (!find_prepared(conn, stmt, &wire, n_params, &section.prepared)) {
+        return cf_err_set(err, CF_ENOMEM, "no memory to prepare %s", stmt->name);
+    }
+    put_name(&conn->prepared[section.prepared], name);
+    section.pending = true;
+    section.timeout_pending = statement_timeout_ns > 0;
+    section.parse_pending = section.prepared == conn->n_prepared;
+    conn->section = section;
+    if ((section.timeout_pending && !send_timeout(conn, statement_timeout_ns)) ||
+        (section.parse_pending &&
+         !PQsendPrepare(conn->pq, name, stmt->sql, n, conn->prepared[section.prepared].types)) ||
+        !PQsendQueryPrepared(conn->pq, name, n, wire.values, wire.lengths, wire.formats, 1) ||
+        !PQpipelineSync(conn->pq)) {
+        conn->broken = true; /* Half a section cannot be taken back. */
+        return cf__pg_err_from_conn(conn->pq, "send", err);
+    }
+    begin_batches(conn);
+    flush(conn);
+    return CF_OK;
+}
+
 /* Internal helpers: answers */
+
+/* Whether there are rows that whoever waits for them should take first. */
+static bool has_batch(const struct cf__pg_conn *conn)
+{
+    return conn->section.batch_max > 0 && conn->section.rows != NULL;
+}
+
+/* Keep the rows; or drop them, because nobody wants them or it is an end without any. */
+static void keep_rows(struct cf__pg_section *section, PGresult *rows)
+{
+    if (section->dropped || (section->batch_max > 0 && PQntuples(rows) == 0)) {
+        PQclear(rows);
+    } else {
+        section->rows = rows;
+    }
+}
 
 /* Whether the server will not run a statement any more that it had prepared: because a table has
  * other columns now (0A000, told from others by who says it), or because it is gone (26000). */
@@ -536,10 +623,12 @@ static void refuse_kind(struct cf__pg_section *section, const char *what)
 static bool take(struct cf__pg_conn *conn, PGresult *result)
 {
     struct cf__pg_section *section = &conn->section;
-    bool of_parse = section->parse_pending;
+    bool of_timeout = section->timeout_pending;
+    bool of_parse = !of_timeout && section->parse_pending;
     bool goes_on = true;
 
-    section->parse_pending = false;
+    section->timeout_pending = false;
+    section->parse_pending = of_timeout && section->parse_pending;
     switch (PQresultStatus(result)) {
     case PGRES_PIPELINE_SYNC:
         section->pending = false;
@@ -551,10 +640,19 @@ static bool take(struct cf__pg_conn *conn, PGresult *result)
             conn->n_prepared++;
             break;
         }
-        section->rows = result;
+        keep_rows(section, result);
         return true;
     case PGRES_TUPLES_OK:
-        section->rows = result;
+        if (of_timeout) {
+            break;
+        }
+        keep_rows(section, result);
+        return true;
+    case PGRES_SINGLE_TUPLE:
+#ifdef LIBPQ_HAS_CHUNK_MODE
+    case PGRES_TUPLES_CHUNK:
+#endif
+        keep_rows(section, result);
         return true;
     case PGRES_EMPTY_QUERY:
         refuse_kind(section, "an empty statement");
@@ -627,31 +725,16 @@ void cf__pg_conn_close(struct cf__pg_conn *conn)
 enum cf_code cf__pg_conn_send(struct cf__pg_conn *conn, const struct cf_pg_stmt *stmt,
                               const struct cf_pg_param *params, size_t n_params, struct cf_err *err)
 {
-    struct cf__pg_section *section = &conn->section;
-    char name[NAME_SIZE];
-    struct wire wire;
-    size_t prepared;
-    bool parse;
-    int n = (int)n_params;
+    return send_section(conn, (struct cf__pg_section){0}, stmt, params, n_params, 0, err);
+}
 
-    CF_ASSERT(!section->pending);
-    CF_ASSERT(n_params <= CF_PG_PARAMS_MAX);
-    encode(params, n_params, &wire);
-    if (!find_prepared(conn, stmt, &wire, n_params, &prepared)) {
-        return cf_err_set(err, CF_ENOMEM, "no memory to prepare %s", stmt->name);
-    }
-    parse = prepared == conn->n_prepared;
-    put_name(&conn->prepared[prepared], name);
-    *section =
-        (struct cf__pg_section){.prepared = prepared, .pending = true, .parse_pending = parse};
-    if ((parse && !PQsendPrepare(conn->pq, name, stmt->sql, n, conn->prepared[prepared].types)) ||
-        !PQsendQueryPrepared(conn->pq, name, n, wire.values, wire.lengths, wire.formats, 1) ||
-        !PQpipelineSync(conn->pq)) {
-        conn->broken = true; /* Half a section cannot be taken back. */
-        return cf__pg_err_from_conn(conn->pq, "send", err);
-    }
-    flush(conn);
-    return CF_OK;
+enum cf_code cf__pg_conn_send_stream(struct cf__pg_conn *conn, const struct cf_pg_stmt *stmt,
+                                     const struct cf_pg_param *params, size_t n_params,
+                                     size_t batch_max, int64_t statement_timeout_ns,
+                                     struct cf_err *err)
+{
+    return send_section(conn, (struct cf__pg_section){.batch_max = batch_max}, stmt, params,
+                        n_params, statement_timeout_ns, err);
 }
 
 bool cf__pg_conn_pump(struct cf__pg_conn *conn)
@@ -659,7 +742,7 @@ bool cf__pg_conn_pump(struct cf__pg_conn *conn)
     int64_t until_ns = cf_now_ns() + CF__PG_SLICE_NS;
     bool after_null = false;
 
-    while (conn->section.pending && !is_busy(conn)) {
+    while (conn->section.pending && !has_batch(conn) && !is_busy(conn)) {
         PGresult *result = PQgetResult(conn->pq);
 
         if (result != NULL) {
@@ -673,6 +756,7 @@ bool cf__pg_conn_pump(struct cf__pg_conn *conn)
             break;
         } else {
             after_null = true;
+            begin_batches(conn);
         }
         if (cf_now_ns() >= until_ns) {
             break;
@@ -680,11 +764,11 @@ bool cf__pg_conn_pump(struct cf__pg_conn *conn)
     }
     take_notifications(conn); /* Those that came behind an answer, with it. */
     watch_no_more(conn);
-    if (conn->is_paused && !conn->broken) {
+    if (conn->is_paused && !conn->broken && !has_batch(conn)) {
         conn->is_paused = false;
         flush(conn);
     }
-    return !conn->section.pending;
+    return !conn->section.pending || has_batch(conn);
 }
 
 enum cf_code cf__pg_conn_wait(struct cf_ctx *ctx, struct cf__pg_conn *conn, struct cf_err *err)
@@ -715,6 +799,28 @@ enum cf_code cf__pg_conn_result(struct cf__pg_conn *conn, PGresult **out, struct
     *out = section->rows;
     section->rows = NULL;
     return CF_OK;
+}
+
+enum cf_code cf__pg_conn_batch(struct cf__pg_conn *conn, PGresult **out, struct cf_err *err)
+{
+    struct cf__pg_section *section = &conn->section;
+
+    if (section->rows != NULL) {
+        *out = section->rows;
+        section->rows = NULL;
+        return CF_OK;
+    }
+    if (section->err.code == CF_OK && !section->pending) {
+        return cf_err_set(err, CF_ECLOSED, "no more rows");
+    }
+    return cf__pg_conn_result(conn, out, err);
+}
+
+void cf__pg_conn_drop(struct cf__pg_conn *conn)
+{
+    conn->section.dropped = true;
+    PQclear(conn->section.rows);
+    conn->section.rows = NULL;
 }
 
 /* Queries */

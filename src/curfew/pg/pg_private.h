@@ -31,12 +31,16 @@ struct cf__pg_prepared {
 
 /* What was sent and not yet answered: one statement and its Sync. (A later pipeline has several.) */
 struct cf__pg_section {
-    size_t prepared;    /* The statement: its place in the connection's list. */
-    bool pending;       /* The Sync is not answered. */
-    bool parse_pending; /* The next answer is that of the Parse. */
-    bool canceled;      /* 57014 was among the answers. */
-    PGresult *rows;     /* The statement's, once it has come; owned. */
-    struct cf_err err;  /* The first error; CF_OK so far. */
+    size_t prepared;      /* The statement: its place in the connection's list. */
+    size_t batch_max;     /* > 0: its rows are handed out as they come, so many at once at most. */
+    bool pending;         /* The Sync is not answered. */
+    bool timeout_pending; /* The next answer is that of the statement that sets its timeout. */
+    bool parse_pending;   /* The next one, or the one behind that, is that of the Parse. */
+    bool in_batches;      /* libpq knows about batch_max. */
+    bool dropped;         /* Nobody wants its rows any more. */
+    bool canceled;        /* 57014 was among the answers. */
+    PGresult *rows;       /* The statement's, or a batch of them, once there; owned. */
+    struct cf_err err;    /* The first error; CF_OK so far. */
 };
 
 struct cf__pg_conn {
@@ -76,11 +80,19 @@ CF_MUST enum cf_code cf__pg_conn_send(struct cf__pg_conn *conn, const struct cf_
                                       const struct cf_pg_param *params, size_t n_params,
                                       struct cf_err *err);
 
-/* Take the answers that are there. True: the section is complete. Looks at no more than
- * CF__PG_SLICE_NS worth of them. */
+/* The same for a statement whose rows are taken by cf__pg_conn_batch(), up to `batch_max` at once.
+ * statement_timeout_ns > 0: its own, in place of the session's, until its Sync. */
+CF_MUST enum cf_code cf__pg_conn_send_stream(struct cf__pg_conn *conn,
+                                             const struct cf_pg_stmt *stmt,
+                                             const struct cf_pg_param *params, size_t n_params,
+                                             size_t batch_max, int64_t statement_timeout_ns,
+                                             struct cf_err *err);
+
+/* Take the answers that are there. True: the section is complete, or a batch is there. Looks at no
+ * more than CF__PG_SLICE_NS worth of them. */
 bool cf__pg_conn_pump(struct cf__pg_conn *conn);
 
-/* Wait until the section is complete or the connection broken.
+/* Wait until the section is complete, a batch there, or the connection broken.
  * Fails with CF_ECANCELED, CF_EDEADLINE, when `ctx` ends first; the section stays pending. */
 CF_MUST enum cf_code cf__pg_conn_wait(struct cf_ctx *ctx, struct cf__pg_conn *conn,
                                       struct cf_err *err);
@@ -88,6 +100,14 @@ CF_MUST enum cf_code cf__pg_conn_wait(struct cf_ctx *ctx, struct cf__pg_conn *co
 /* Hand out the rows of a complete section, or its error. */
 CF_MUST enum cf_code cf__pg_conn_result(struct cf__pg_conn *conn, PGresult **out,
                                         struct cf_err *err);
+
+/* Hand out the batch that cf__pg_conn_wait() has waited for.
+ * Fails with CF_ECLOSED when the section is complete, or with its error. */
+CF_MUST enum cf_code cf__pg_conn_batch(struct cf__pg_conn *conn, PGresult **out,
+                                       struct cf_err *err);
+
+/* Throw away the rows that are there, and all that come. */
+void cf__pg_conn_drop(struct cf__pg_conn *conn);
 
 /* Look at the socket of an idle connection. False: it has ended. */
 bool cf__pg_conn_alive(struct cf__pg_conn *conn);

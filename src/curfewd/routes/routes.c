@@ -5,7 +5,11 @@
 /* The demo's routes stand last: without it the tables end before them. */
 #define DEMO_ROUTES 1
 
-static const struct cf_http_route api[] = {
+/* Stands first: its cap is configured. */
+#define EXPORT_ROUTE 0
+
+static struct cf_http_route api[] = {
+    [EXPORT_ROUTE] = {"GET", "/v1/orders/export", export_get, 0},
     {"GET", "/v1/dashboard", dashboard_get, 0},
     {"GET", "/v1/users/{id}", user_get, 0},
     {"GET", "/v1/users", users_get, 0},
@@ -27,6 +31,11 @@ static const struct cf_http_route admin[] = {
     {"GET", "/version", version_get, 0},
     {"GET", "/v1/sleep", sleep_get, 0},
 };
+
+void routes_configure(int64_t export_timeout_ns)
+{
+    api[EXPORT_ROUTE].timeout_max_ns = export_timeout_ns;
+}
 
 const struct cf_http_route *routes_api(bool demo, size_t *out_count)
 {

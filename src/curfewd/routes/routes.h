@@ -28,6 +28,9 @@
 #define FETCH_RPS_MAX 1000
 #define FETCH_RPS_DEFAULT 50
 
+/* Give the tables what is configured: once, before they are handed out. */
+void routes_configure(int64_t export_timeout_ns);
+
 /* The tables. `demo` adds the routes that show cancellation at work. */
 const struct cf_http_route *routes_api(bool demo, size_t *out_count);
 const struct cf_http_route *routes_admin(bool demo, size_t *out_count);
@@ -40,6 +43,7 @@ enum cf_code orders_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err 
 enum cf_code orders_post(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
 enum cf_code order_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
 enum cf_code order_patch(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
+enum cf_code export_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
 enum cf_code metrics_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
 enum cf_code fetch_post(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
 enum cf_code sleep_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
