@@ -56,7 +56,7 @@ struct cf_http_route {
     const char *method; /* "GET": HEAD comes with it. */
     const char *path;   /* Template: "/v1/users/{id}"; a parameter fills one segment. */
     cf_http_handler handler;
-    int64_t timeout_max_ns; /* Cap, and default, in place of the server's. 0: the server's. */
+    int64_t timeout_max_ns; /* Cap, and default, of this route. 0: the server's. */
 };
 
 /* What is known of a request when it is answered: for a log line. Borrowed for the call. */
@@ -84,6 +84,7 @@ struct cf_http_options {
     void *app;                  /* For cf_http_app(). */
     int64_t timeout_default_ns; /* Of a request that asks for none. 0: 5 s. */
     int64_t timeout_max_ns;     /* Of any request. 0: 60 s. */
+    bool route_caps_win;        /* A route's cap holds also where it is longer than this. */
     int64_t idle_timeout_ns;    /* A connection that says nothing is closed. 0: 60 s. */
     int64_t head_timeout_ns;    /* For a whole head, then 408, a quarter late at most. 0: 10 s. */
     int64_t body_timeout_ns;    /* The same for a body, from the end of its head. 0: 30 s. */

@@ -268,6 +268,7 @@ static enum cf_code start_listener(struct service *service, const struct listene
         .app = &service->app,
         .timeout_default_ns = config->default_timeout_ns,
         .timeout_max_ns = config->max_timeout_ns,
+        .route_caps_win = true, /* The export's. */
         .idle_timeout_ns = config->idle_timeout_ns,
         .head_timeout_ns = config->head_timeout_ns,
         .body_timeout_ns = config->body_timeout_ns,

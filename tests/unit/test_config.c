@@ -23,6 +23,8 @@ static const struct {
     {"--cancel", "CURFEW_CANCEL", "auto", "never"},
     {"--default-timeout", "CURFEW_DEFAULT_TIMEOUT", "5s", "soon"},
     {"--max-timeout", "CURFEW_MAX_TIMEOUT", "60s", "2h"},
+    {"--export-timeout", "CURFEW_EXPORT_TIMEOUT", "10m", "25h"},
+    {"--exports", "CURFEW_EXPORTS", "4", "0"},
     {"--grace", "CURFEW_GRACE", "8s", "8"},
     {"--idle-timeout", "CURFEW_IDLE_TIMEOUT", "60s", "500ms"},
     {"--head-timeout", "CURFEW_HEAD_TIMEOUT", "10s", "99ms"},
@@ -129,6 +131,8 @@ START_TEST(load_of_nothing_gives_defaults)
     ck_assert_int_eq(config.cancel, CF_PG_CANCEL_AUTO);
     ck_assert_int_eq(config.default_timeout_ns, 5 * CF_SECOND);
     ck_assert_int_eq(config.max_timeout_ns, 60 * CF_SECOND);
+    ck_assert_int_eq(config.export_timeout_ns, 600 * CF_SECOND);
+    ck_assert_int_eq(config.exports, 4);
     ck_assert_int_eq(config.grace_ns, 8 * CF_SECOND);
     ck_assert_int_eq(config.idle_timeout_ns, 60 * CF_SECOND);
     ck_assert_int_eq(config.head_timeout_ns, 10 * CF_SECOND);
@@ -169,6 +173,8 @@ static void expect_others(void)
     ck_assert_int_eq(config.cancel, CF_PG_CANCEL_CONTROL);
     ck_assert_int_eq(config.default_timeout_ns, 4 * CF_SECOND);
     ck_assert_int_eq(config.max_timeout_ns, 300 * CF_SECOND);
+    ck_assert_int_eq(config.export_timeout_ns, 420 * CF_SECOND);
+    ck_assert_int_eq(config.exports, 5);
     ck_assert_int_eq(config.grace_ns, 6 * CF_MS);
     ck_assert_int_eq(config.idle_timeout_ns, 11 * CF_SECOND);
     ck_assert_int_eq(config.head_timeout_ns, 12 * CF_SECOND);
@@ -208,6 +214,8 @@ static const char *const others[N_SETTINGS] = {
     "control",
     "4s",
     "5m",
+    "7m",
+    "5",
     "6ms",
     "11s",
     "12s",

@@ -193,7 +193,7 @@ static bool find_route(struct cf_http *http)
     return false;
 }
 
-/* The least of what was asked for and the route's cap; without one, the server's. */
+/* The least of what was asked for and the caps of route and server. */
 static bool give_deadline(struct cf_http *http)
 {
     const struct cf_http_options *options = &shard_of(http)->server->options;
@@ -213,7 +213,7 @@ static bool give_deadline(struct cf_http *http)
     }
     if (route_max_ns > 0) {
         default_ns = route_max_ns;
-        max_ns = route_max_ns;
+        max_ns = options->route_caps_win || route_max_ns < max_ns ? route_max_ns : max_ns;
     }
     cf__deadline_limit(&http->head.deadline, default_ns, max_ns);
     http->timeout_ns = http->head.deadline.timeout_ns;
