@@ -6,6 +6,7 @@
  * a dashboard's three sections do. */
 #include <check.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -33,6 +34,9 @@ static PGconn *locker;
 static void start_with(const char *ttl)
 {
     service = service_start_ready(url, (const char *[]){ttl, NULL});
+    if (strcmp(ttl, "CURFEW_CACHE_TTL=0") != 0) {
+        service_wait_listening(service, 1);
+    }
 }
 
 static void setup(void)
@@ -228,6 +232,38 @@ static void ask_all(void)
     ck_assert_int_ge(pgview_wait_active(pg, ON_ORDERS, SECTIONS_ON_ORDERS, 10 * CF_SECOND), 0);
 }
 
+/* Bytes that clients have sent to the port and nobody there has read. */
+static unsigned long unread(uint16_t port)
+{
+    FILE *table = fopen("/proc/net/tcp", "r");
+    char line[256];
+    unsigned long sum = 0;
+
+    ck_assert_ptr_nonnull(table);
+    while (fgets(line, sizeof(line), table) != NULL) {
+        unsigned local;
+        unsigned long size;
+
+        if (sscanf(line, " %*d: %*8x:%x %*8x:%*x %*x %*x:%lx", &local, &size) == 2 &&
+            local == port) {
+            sum += size;
+        }
+    }
+    (void)fclose(table);
+    return sum;
+}
+
+/* Until the service has them all: `fds` descriptors more, and each request read. */
+static void wait_all_asked(size_t fds)
+{
+    int64_t until_ns = cf_now_ns() + bound(20 * CF_SECOND);
+
+    while (service_fds(service) < fds + CROWD || unread(service->api_port) > 0) {
+        ck_assert_int_lt(cf_now_ns(), until_ns);
+        pause_ms(5);
+    }
+}
+
 START_TEST(crowd_at_a_cold_key_makes_one_load)
 {
     int stored = 0;
@@ -257,6 +293,7 @@ START_TEST(crowd_that_leaves_does_not_hurt_the_last)
     start_with("CURFEW_CACHE_TTL=1m");
     fds = service_fds(service);
     ask_all();
+    wait_all_asked(fds);
     for (size_t i = 0; i < CROWD - 1; i++) {
         client_reset(crowd[i]);
     }
@@ -355,6 +392,7 @@ START_TEST(database_away_is_served_stale)
     cluster_start(&cluster);
     service = service_start_ready(
         cluster.url, (const char *[]){"CURFEW_CACHE_TTL=100ms", "CURFEW_CACHE_STALE=100ms", NULL});
+    service_wait_listening(service, 1);
     for (size_t i = 0; i < 2; i++) {
         struct reply *reply = client_get(service->api_port, targets[i], NULL);
 

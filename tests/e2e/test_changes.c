@@ -59,21 +59,11 @@ static void teardown(void)
 
 /* Helpers */
 
-static void wait_listening(struct service *service, size_t times)
-{
-    int64_t until_ns = cf_now_ns() + bound(PATIENCE_NS);
-
-    while (service_count_lines(service, "event", "listening") < times) {
-        ck_assert_msg(cf_now_ns() < until_ns, "does not listen");
-        pause_ms(2);
-    }
-}
-
 static struct service *start(const char *on)
 {
     struct service *service = service_start_ready(on, settings);
 
-    wait_listening(service, 1);
+    service_wait_listening(service, 1);
     return service;
 }
 
@@ -251,7 +241,7 @@ START_TEST(change_missed_while_cut_off_is_seen_after_it)
     pgview_exec(pg, "update orders set total_cents = 777 where user_id = 2");
     ck_assert_int_eq(cents(other, OF_USER), 500);
     relay_hear(&relay);
-    wait_listening(other, 2);
+    service_wait_listening(other, 2);
     ck_assert_int_eq(cents(other, OF_USER), 777);
 }
 END_TEST
@@ -274,7 +264,7 @@ START_TEST(change_missed_in_silence_is_seen_after_it)
     }
     relay_cut(&relay);
     relay_fault(&relay, NULL);
-    wait_listening(other, 2);
+    service_wait_listening(other, 2);
     ck_assert_int_eq(cents(other, OF_USER), 777);
 }
 END_TEST

@@ -440,6 +440,16 @@ size_t service_count_lines(struct service *service, const char *key, const char 
     return tally.n;
 }
 
+void service_wait_listening(struct service *service, size_t times)
+{
+    int64_t until_ns = cf_now_ns() + bound(20 * CF_SECOND);
+
+    while (service_count_lines(service, "event", "listening") < times) {
+        ck_assert_msg(cf_now_ns() < until_ns, "does not listen");
+        pause_ms(POLL_MS);
+    }
+}
+
 bool service_has_said(struct service *service, const char *text)
 {
     const int fds[] = {service->out_fd, service->err_fd};

@@ -93,6 +93,9 @@ json_t *service_find_line(struct service *service, const char *key, const char *
 /* How many of its log lines have this member. */
 size_t service_count_lines(struct service *service, const char *key, const char *value);
 
+/* Wait until it has begun so many times to listen for changes; each time it drops what it had cached. */
+void service_wait_listening(struct service *service, size_t times);
+
 /* Whether it has said this anywhere, in its log or on its standard error. */
 bool service_has_said(struct service *service, const char *text);
 
