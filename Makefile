@@ -122,7 +122,7 @@ BINS     := $(KINDS:%=test-%) $(patsubst bench/%.c,bench-%,$(wildcard bench/*.c)
 .PHONY: all bins $(BINS) help deps deps-test deps-tools deps-arm64 deps-fault deps-deb deps-list run \
         test test-long test-trixie $(KINDS) $(FAULTS:%=test-%) unit-arm64 asan tsan valgrind fuzz lint fmt fmt-check \
         check-headers check-readme check-guide check-tests check-symbols check-hardening check-install \
-        readme examples bench race pg-url pg-stop install uninstall deb test-install test-docker clean FORCE
+        readme examples bench bench-micro race pg-url pg-stop install uninstall deb test-install test-docker clean FORCE
 
 # $(call say,VERB,object) prints a line; Q hides the command. With V=1 it is the other way round.
 ifeq ($(V),1)
@@ -140,12 +140,12 @@ ifeq ($(MODE)$(ARCH),release)
 all: $(SHARED) $(MAN) $(B)/curfew.pc
 endif
 
-bins: all $(BINS) $(FAULTS:%=$(B)/test-%) $(B)/nth.so
+bins: all $(BINS) $(B)/bench-micro $(FAULTS:%=$(B)/test-%) $(B)/nth.so
 $(BINS): %: $(B)/% ; @:
 
 # These two change when what they hold does, and what depends on them is made again.
 $(B)/flags: HOLDS = $(COMPILE) $(PIC_LIB) $(LINK)
-$(B)/files: HOLDS = $(LIB_SRC) $(SVC_SRC) $(wildcard tests/*/*.c bench/*.c)
+$(B)/files: HOLDS = $(LIB_SRC) $(SVC_SRC) $(wildcard tests/*/*.c bench/*.c bench/*/*.c)
 $(B)/flags $(B)/files: FORCE
 	@mkdir -p $(@D)
 	@echo '$(HOLDS)' | cmp -s - $@ || echo '$(HOLDS)' >$@
@@ -188,6 +188,8 @@ $(SVC_LIB): $(filter-out $(MAIN_OBJ),$(call object,$(SVC_SRC))) $(B)/files
 $(B)/curfewd: $(MAIN_OBJ) $(SVC_LIB) $(LIB)
 	$(call link)
 $(filter $(B)/bench-%,$(BINS:%=$(B)/%)): $(B)/bench-%: $(B)/obj/bench/%.o $(LIB)
+	$(call link)
+$(B)/bench-micro: $(call object,$(wildcard bench/micro/*.c)) $(LIB) $(B)/files
 	$(call link)
 $(EXAMPLES:%=$(B)/%): $(B)/example-%: $(B)/obj/examples/%.o $(LIB)
 	$(call link)
@@ -316,6 +318,16 @@ bench: deps ## orphan time (ROUNDS=500), then a short race
 	+@$(MAKE_ALL) all bench-orphan bench-race
 	@$(WITH_URL) '$(B)/bench-orphan --url "$$CF_TEST_PG_URL" --bin $(B)/curfewd --rounds $(ROUNDS); \
 		$(B)/bench-race --url "$$CF_TEST_PG_URL" --cancels 1500 --way control'
+
+GO ?= go
+
+# Without Go, our own figures.
+bench-micro: $(B)/bench-micro ## each primitive beside the same in Go, ns an operation (MICRO=, MICRO_ROUNDS=10, GO=)
+	@peer=; if command -v '$(GO)' >/dev/null; then \
+		peer=$(abspath $(B))/peer-micro; $(GO) -C bench/peers/go test -c -o $$peer . || exit 1; \
+	else \
+		echo "bench-micro: no Go to compare with: '$(GO)' is not in the PATH (https://go.dev/dl; GO=/where/it/is)" >&2; \
+	fi; bench/micro/run.sh $< $$peer
 
 # The way that takes libpq 17.
 RACE_ASYNC = $(shell $(PKG_CONFIG) --atleast-version=17 libpq && \

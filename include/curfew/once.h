@@ -29,10 +29,13 @@ extern "C" {
 
 struct cf_once_caller;
 
+/* How the functions below see that there is nothing to do. Part of the ABI. */
+#define CF_ONCE_SUCCEEDED 2
+
 /* All zeroes, as static memory is at first: it has not run. It needs no freeing; its memory may be
  * used for something else when no call on it is under way. The fields are for the library only. */
 struct cf_once {
-    int state;
+    int state; /* CF_ONCE_SUCCEEDED, or another number. */
     struct cf_once_caller *runner;
     struct cf_err failure;
 };
@@ -49,14 +52,40 @@ typedef enum cf_code (*cf_once_fn)(struct cf_ctx *ctx, void *arg, struct cf_err 
  * Blocks: while another caller runs it, or until `ctx` is done; the run goes on. Never once it has
  * run: then `ctx` is not looked at.
  * Fails with CF_ECANCELED, CF_EDEADLINE (done already: nothing runs), and with what `fn` returned. */
-CF_API CF_MUST enum cf_code cf_once_do(struct cf_ctx *ctx, struct cf_once *once, cf_once_fn fn,
-                                       void *arg, struct cf_err *err);
+static inline CF_MUST enum cf_code cf_once_do(struct cf_ctx *ctx, struct cf_once *once,
+                                              cf_once_fn fn, void *arg, struct cf_err *err);
 
 /* As cf_once_do(), but forget a failure: all that waited for the run get it, the next caller runs
  * again. If the runner fails because its context ended, that is its own affair: it alone gets the
  * failure, and the longest waiting caller runs its own `fn(ctx, arg)`. */
-CF_API CF_MUST enum cf_code cf_once_retry(struct cf_ctx *ctx, struct cf_once *once, cf_once_fn fn,
-                                          void *arg, struct cf_err *err);
+static inline CF_MUST enum cf_code cf_once_retry(struct cf_ctx *ctx, struct cf_once *once,
+                                                 cf_once_fn fn, void *arg, struct cf_err *err);
+
+/* The same two, for who cannot call an inline function: from another language, or by a pointer. */
+CF_API CF_MUST enum cf_code cf_once_do_called(struct cf_ctx *ctx, struct cf_once *once,
+                                              cf_once_fn fn, void *arg, struct cf_err *err);
+CF_API CF_MUST enum cf_code cf_once_retry_called(struct cf_ctx *ctx, struct cf_once *once,
+                                                 cf_once_fn fn, void *arg, struct cf_err *err);
+
+/* Whether it has succeeded: then whoever asks sees all that the function has written. Never blocks. */
+static inline bool cf_once_succeeded(const struct cf_once *once)
+{
+    /* Acquire: partner of the release with which the runner says so. */
+    return __builtin_expect(__atomic_load_n(&once->state, __ATOMIC_ACQUIRE) == CF_ONCE_SUCCEEDED,
+                            1);
+}
+
+static inline enum cf_code cf_once_do(struct cf_ctx *ctx, struct cf_once *once, cf_once_fn fn,
+                                      void *arg, struct cf_err *err)
+{
+    return cf_once_succeeded(once) ? CF_OK : cf_once_do_called(ctx, once, fn, arg, err);
+}
+
+static inline enum cf_code cf_once_retry(struct cf_ctx *ctx, struct cf_once *once, cf_once_fn fn,
+                                         void *arg, struct cf_err *err)
+{
+    return cf_once_succeeded(once) ? CF_OK : cf_once_retry_called(ctx, once, fn, arg, err);
+}
 
 #ifdef __cplusplus
 }

@@ -26,7 +26,7 @@
 enum state {
     IDLE, /* Zero: as it is at first. */
     RUNNING,
-    SUCCEEDED,
+    SUCCEEDED = CF_ONCE_SUCCEEDED,
     FAILED,
 };
 
@@ -47,13 +47,14 @@ static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;
 
 /* Internal helpers */
 
-/* Written with mu held. Release: partner of the acquire in look(), for what the function wrote. */
+/* Written with mu held. Release: partner of the acquires in look() and cf_once_succeeded(), for what
+ * the function wrote. */
 static void set_state(struct cf_once *once, enum state state)
 {
     __atomic_store_n(&once->state, (int)state, __ATOMIC_RELEASE);
 }
 
-/* Acquire: partner of the release in set_state(). */
+/* Acquire: partner of the release in set_state(), as is that in cf_once_succeeded(). */
 static enum state look(struct cf_once *once)
 {
     return (enum state)__atomic_load_n(&once->state, __ATOMIC_ACQUIRE);
@@ -213,14 +214,14 @@ static enum cf_code ask(struct cf_ctx *ctx, struct cf_once *once, bool retries, 
 
 /* Operations */
 
-enum cf_code cf_once_do(struct cf_ctx *ctx, struct cf_once *once, cf_once_fn fn, void *arg,
-                        struct cf_err *err)
+enum cf_code cf_once_do_called(struct cf_ctx *ctx, struct cf_once *once, cf_once_fn fn, void *arg,
+                               struct cf_err *err)
 {
     return look(once) == SUCCEEDED ? CF_OK : ask(ctx, once, false, fn, arg, err);
 }
 
-enum cf_code cf_once_retry(struct cf_ctx *ctx, struct cf_once *once, cf_once_fn fn, void *arg,
-                           struct cf_err *err)
+enum cf_code cf_once_retry_called(struct cf_ctx *ctx, struct cf_once *once, cf_once_fn fn,
+                                  void *arg, struct cf_err *err)
 {
     return look(once) == SUCCEEDED ? CF_OK : ask(ctx, once, true, fn, arg, err);
 }
