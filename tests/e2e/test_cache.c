@@ -147,7 +147,7 @@ START_TEST(hit_is_told_with_its_age_and_validator)
     ck_assert_str_eq(reply_header(second, "Cache-Control"),
                      "private, max-age=60, stale-while-revalidate=10, stale-if-error=60");
     ck_assert_ptr_nonnull(
-        strstr(reply_header(first, "Server-Timing"), "cache;desc=miss, pool;dur="));
+        strstr(reply_header(first, "Server-Timing"), "cache;desc=miss, users;dur="));
     ck_assert_ptr_nonnull(strstr(reply_header(second, "Server-Timing"), "cache;desc=hit, total;"));
 
     (void)snprintf(header, sizeof(header), "If-None-Match: \"a,b\", W/%s\r\n",

@@ -19,13 +19,11 @@ static struct dashboards *dashboards;
 static atomic_int n_loads;
 
 static enum cf_code load(struct cf_ctx *ctx, void *arg, int64_t user_id,
-                         enum dashboard_section section, struct cf_json *json, int64_t *out_pool_ns,
-                         struct cf_err *err)
+                         enum dashboard_section section, struct cf_json *json, struct cf_err *err)
 {
     (void)ctx;
     (void)arg;
     (void)section;
-    (void)out_pool_ns;
     (void)err;
     atomic_fetch_add(&n_loads, 1);
     cf_json_i64(json, user_id);

@@ -124,7 +124,6 @@ static void fill(struct dashboard_part *part, struct cf_value *own_text,
     case CF_CACHE_MISS:
     case CF_CACHE_NEGATIVE: /* Untested: that is a failure, and has no text. */
         part->state = DASHBOARD_FRESH;
-        part->pool_ns = section_of(own_text)->pool_ns;
         part->is_shared = section_of(own_text)->ticket != ticket;
         break;
     case CF_CACHE_HIT:
@@ -143,16 +142,14 @@ static enum cf_code load_section(struct cf_ctx *ctx, void *arg, struct cf_value 
 {
     const struct errand *errand = arg;
     const struct dashboards_options *options = &errand->d->options;
-    struct section about = {.ticket = errand->ticket};
     struct cf_json json;
     enum cf_code code;
 
     (void)ttl_ns;
     cf_json_init(&json);
-    code = options->fetch(ctx, options->arg, errand->user_id, errand->section, &json,
-                          &about.pool_ns, err);
+    code = options->fetch(ctx, options->arg, errand->user_id, errand->section, &json, err);
     if (code == CF_OK) {
-        code = section_new(&about, &json, out, err);
+        code = section_new(errand->ticket, &json, out, err);
     }
     cf_json_fini(&json);
     return code;

@@ -61,11 +61,11 @@ enum dashboard_state {
 #undef DASHBOARD_STATE_ENUM
 };
 
-/* Fetch a section, of the store if `user_id` is 0, and write it as one JSON value. *out_pool_ns (0
- * before) is how long it waited for a connection. Fails with CF_ENOTFOUND if there is no such user. */
+/* Fetch a section, of the store if `user_id` is 0, and write it as one JSON value. Fails with
+ * CF_ENOTFOUND if there is no such user. */
 typedef enum cf_code (*dashboards_fetch_fn)(struct cf_ctx *ctx, void *arg, int64_t user_id,
                                             enum dashboard_section section, struct cf_json *json,
-                                            int64_t *out_pool_ns, struct cf_err *err);
+                                            struct cf_err *err);
 
 struct dashboards_options {
     dashboards_fetch_fn fetch;
@@ -96,7 +96,6 @@ struct dashboard_part {
     int64_t age_ns;
     int64_t fresh_ns; /* For how long it is fresh yet; below 0: since when it is not. */
     int64_t took_ns;  /* Until it was there; 0: it was there already. */
-    int64_t pool_ns;  /* Of that, for a connection. */
     bool is_shared;   /* Somebody else's load. */
 };
 

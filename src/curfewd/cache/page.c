@@ -83,7 +83,7 @@ static void write_part_state(const struct dashboard_part *part, struct cf_json *
 
 /* Life cycle */
 
-enum cf_code section_new(const struct section *about, struct cf_json *json, struct cf_value **out,
+enum cf_code section_new(uint64_t ticket, struct cf_json *json, struct cf_value **out,
                          struct cf_err *err)
 {
     struct section *section;
@@ -98,7 +98,7 @@ enum cf_code section_new(const struct section *about, struct cf_json *json, stru
     if (section == NULL) {
         return cf_err_set(err, CF_ENOMEM, "no memory for a section");
     }
-    *section = *about;
+    section->ticket = ticket;
     section->size = size;
     memcpy(section->json, text, size);
     return cf_value_wrap(section, sizeof(*section) + size, free, out, err);

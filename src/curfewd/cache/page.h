@@ -9,14 +9,13 @@
 /* A section as it was loaded. */
 struct section {
     uint64_t ticket; /* Of the call that started the load. */
-    int64_t pool_ns; /* How long that waited for a connection. */
     size_t size;
     char json[]; /* Not terminated. */
 };
 
 /* Make a section of what was written. Fails with CF_ENOMEM. */
-CF_MUST enum cf_code section_new(const struct section *about, struct cf_json *json,
-                                 struct cf_value **out, struct cf_err *err);
+CF_MUST enum cf_code section_new(uint64_t ticket, struct cf_json *json, struct cf_value **out,
+                                 struct cf_err *err);
 
 static inline const struct section *section_of(const struct cf_value *value)
 {

@@ -48,7 +48,6 @@ static enum cf_code read_wish(const struct cf_http *http, struct dashboard_wish 
 struct summary {
     int64_t age_ns;
     int64_t fresh_ns; /* The least of those that were there. */
-    int64_t pool_ns;  /* The longest. */
     bool is_loaded;   /* A section was. */
     bool is_stale;
     bool is_shared;
@@ -62,7 +61,6 @@ static struct summary sum_up(const struct dashboard *dashboard)
         const struct dashboard_part *part = &dashboard->parts[i];
 
         sum.age_ns = part->age_ns > sum.age_ns ? part->age_ns : sum.age_ns;
-        sum.pool_ns = part->pool_ns > sum.pool_ns ? part->pool_ns : sum.pool_ns;
         sum.is_loaded = sum.is_loaded || part->state == DASHBOARD_FRESH;
         sum.is_stale = sum.is_stale || part->state == DASHBOARD_STALE;
         sum.is_shared = sum.is_shared || part->is_shared;
@@ -108,9 +106,6 @@ static void add_timings(struct cf_http *http, const struct dashboards *dashboard
 {
     if (dashboards_is_on(dashboards)) {
         cf_http_timing_note(http, "cache", word_for(sum));
-    }
-    if (sum->is_loaded) {
-        cf_http_timing(http, "pool", sum->pool_ns);
     }
     for (size_t i = 0; i < DASHBOARD_SECTION_COUNT; i++) {
         if (dashboard->parts[i].took_ns > 0) {

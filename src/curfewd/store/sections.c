@@ -58,10 +58,8 @@ static enum cf_code write_metrics(struct cf_ctx *ctx, struct cf_pg *pg, int64_t 
 }
 
 enum cf_code store_section(struct cf_ctx *ctx, void *pg, int64_t user_id,
-                           enum dashboard_section section, struct cf_json *json,
-                           int64_t *out_pool_ns, struct cf_err *err)
+                           enum dashboard_section section, struct cf_json *json, struct cf_err *err)
 {
-    (void)out_pool_ns;
     switch (section) {
     case DASHBOARD_USERS:
         return write_users(ctx, pg, user_id, json, err);

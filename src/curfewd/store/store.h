@@ -116,7 +116,7 @@ void store_write_user_metrics(struct cf_json *json, const struct cf_pg_rows *row
 /* A section of a dashboard, fetched and written: dashboards_fetch_fn; `pg` is a struct cf_pg. */
 CF_MUST enum cf_code store_section(struct cf_ctx *ctx, void *pg, int64_t user_id,
                                    enum dashboard_section section, struct cf_json *json,
-                                   int64_t *out_pool_ns, struct cf_err *err);
+                                   struct cf_err *err);
 
 /* Keep a backend busy for so long. */
 CF_MUST enum cf_code store_sleep(struct cf_ctx *ctx, struct cf_pg *pg, double seconds,
