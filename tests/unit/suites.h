@@ -51,6 +51,8 @@
     X(log)                                                                                         \
     X(cpus)                                                                                        \
     X(page)                                                                                        \
+    X(csv)                                                                                         \
+    X(accept)                                                                                      \
     X(routes)                                                                                      \
     X(dashboards)                                                                                  \
     X(store)                                                                                       \
