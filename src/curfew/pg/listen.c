@@ -35,7 +35,7 @@ static const struct cf_pg_stmt ping = {.name = "cf_ping", .sql = "SELECT 1"};
 
 struct channel {
     struct cf_pg_stmt stmt;
-    char name[16];
+    char name[32];
     char sql[SQL_SIZE];
 };
 
