@@ -81,7 +81,8 @@ static size_t ask_throughout(const char *right)
     size_t n_right = 0;
 
     while (cf_now_ns() < until_ns) {
-        struct reply *reply = answer(ask(service, "/v1/dashboard?user_id=1&timeout=200ms"));
+        struct reply *reply =
+            answer(ask(service, "/v1/dashboard?user_id=1&require=all&timeout=200ms"));
 
         ck_assert_int_le(reply->done_ns - reply->sent_ns, 200 * CF_MS + bound(LATE_NS));
         n_right += reply->status == 200;

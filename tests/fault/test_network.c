@@ -114,7 +114,8 @@ START_TEST(partition_of_an_idle_pool_ends_at_the_deadline)
     start(NULL);
     relay_fault(&relay, &black_hole);
     for (int i = 0; i < 2 * POOL; i++) {
-        expect_refused(answer(ask(service, "/v1/dashboard?timeout=200ms")), 200 * CF_MS);
+        expect_refused(answer(ask(service, "/v1/dashboard?require=all&timeout=200ms")),
+                       200 * CF_MS);
     }
     expect_alive(service);
     relay_fault(&relay, NULL);
@@ -184,8 +185,8 @@ START_TEST(slow_line_gives_right_results_or_none)
     relay_fault(&relay,
                 &(struct relay_faults){.to_server = slow[_i].fault, .to_client = slow[_i].fault});
     for (int i = 0; i < 20; i++) {
-        reply = answer(ask(service, i % 4 == 3 ? "/v1/dashboard?user_id=1&timeout=20ms"
-                                               : "/v1/dashboard?user_id=1&timeout=2s"));
+        reply = answer(ask(service, i % 4 == 3 ? "/v1/dashboard?user_id=1&require=all&timeout=20ms"
+                                               : "/v1/dashboard?user_id=1&require=all&timeout=2s"));
         if (reply->status == 200) {
             ck_assert_str_eq(reply->body, right);
             n_right++;

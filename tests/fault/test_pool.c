@@ -154,7 +154,8 @@ START_TEST(too_many_clients_leaves_a_smaller_pool_and_no_storm)
     accepted = atomic_load(&relay.accepted);
     until_ns = cf_now_ns() + 2 * CF_SECOND;
     while (cf_now_ns() < until_ns) {
-        struct reply *reply = answer(ask(service, "/v1/dashboard?user_id=1&timeout=1s"));
+        struct reply *reply =
+            answer(ask(service, "/v1/dashboard?user_id=1&require=all&timeout=1s"));
 
         n_served += reply->status == 200;
         if (reply->status != 200) {

@@ -51,7 +51,8 @@ START_TEST(locked_table_ends_at_the_deadline_and_leaves_nothing_behind)
 {
     pgview_exec(pg, "begin; lock table orders in access exclusive mode");
     for (int i = 0; i < 10; i++) {
-        struct reply *reply = answer(ask(service, "/v1/dashboard?user_id=1&timeout=200ms"));
+        struct reply *reply =
+            answer(ask(service, "/v1/dashboard?user_id=1&require=all&timeout=200ms"));
 
         ck_assert_int_eq(reply->status, 504);
         expect_refused(reply, 200 * CF_MS);
