@@ -379,8 +379,8 @@ enum MHD_Result cf__reply_send(struct cf_http *http)
         MHD_destroy_response(sending.response); /* It keeps its own reference. */
     }
     if (sending.response == NULL || !sending.ok) {
-        if (http->stage !=
-            CF__RUNNING) { /* Else the handler is told once the connection is closed. */
+        /* A handler that runs yet is told once the connection is closed. */
+        if (http->stage != CF__RUNNING) {
             cf__exchange_done(http, cf__problem_status(CF__PROBLEM_NO_MEMORY), 0);
         }
         return MHD_NO;
