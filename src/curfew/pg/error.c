@@ -76,3 +76,12 @@ enum cf_code cf__pg_err_from_conn(PGconn *pq, const char *what, struct cf_err *e
     }
     return cf_err_set(err, CF_EUNAVAIL, "%s: %.*s", what, first_line(text), text);
 }
+
+/* Queries */
+
+bool cf__pg_is_last_word(const PGresult *result)
+{
+    const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
+
+    return severity != NULL && (strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0);
+}

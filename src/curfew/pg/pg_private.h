@@ -16,7 +16,7 @@
 #include "curfew/runtime/loop_private.h"
 #include "curfew/runtime/waiting.h"
 
-/* conn.c: one connection */
+/* conn.c, session.c, socket.c: one connection (what these share: conn_private.h) */
 
 /* Tells whether two connections lead to the same server: its start, address and port. */
 #define CF__PG_IDENTITY_SIZE 128
@@ -118,6 +118,10 @@ bool cf__pg_conn_alive(struct cf__pg_conn *conn);
 
 void cf__pg_err_from_result(const PGresult *result, struct cf_err *err);
 enum cf_code cf__pg_err_from_conn(PGconn *pq, const char *what, struct cf_err *err);
+
+/* Whether it is what the server says before it ends the session. Its socket may end much later, or
+ * never. */
+bool cf__pg_is_last_word(const PGresult *result);
 
 /* backoff.c: waits between attempts */
 

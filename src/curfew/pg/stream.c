@@ -2,7 +2,7 @@
 /* Streams of rows: see pg_stream.h.
  *
  * The slot stays BUSY from the statement to its end. Nothing is read ahead: while nobody waits for a
- * batch the connection's watch stops at the first whole answer (is_full() in conn.c), libpq's buffer
+ * batch the connection's watch stops at the first whole answer (is_full() in socket.c), libpq's buffer
  * keeps what it has, the socket's fills, and the server sleeps in its send. A server that sleeps
  * there does not see a cancel, but draining wakes it: so a stream that is given up goes the way of
  * every statement, through both fences, with its rows thrown away a millisecond's worth at a time.
