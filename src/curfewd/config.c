@@ -1,51 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /* One table makes the defaults, the parsing, --help and --dump-config: see config.h. */
-#include "curfewd/config.h"
+#include "curfewd/config_private.h"
 
-#include <errno.h>
 #include <inttypes.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "curfewd/config_file.h"
 
 /* Constants and types */
 
-enum type {
-    TYPE_STRING,
-    TYPE_SECRET, /* Also by its variable's name and _FILE: a file that holds it. */
-    TYPE_COUNT,
-    TYPE_DURATION,
-    TYPE_SIZE,
-    TYPE_BOOL,
-    TYPE_CANCEL,
-};
-
-struct option {
-    const char
-        *flag; /* Without dashes. NULL: not on a command line, where everybody can read it. */
-    const char *env;
-    enum type type;
-    size_t offset; /* In struct config. */
-    const char *fallback;
-    int64_t min; /* Of counts, of durations in nanoseconds, of sizes in bytes. */
-    int64_t max;
-    const char *help;
-};
-
 #define FIELD(name) offsetof(struct config, name)
 #define HOUR (3600 * CF_SECOND)
-#define KIB INT64_C(1024)
-#define MIB (1024 * KIB)
+#define KIB CONFIG_KIB
+#define MIB CONFIG_MIB
 #define TIB (MIB * MIB)
 
-/* How much of what was typed an error repeats: what would be right has to fit behind it. */
-#define QUOTED_MAX 64
-#define QUOTED_SIZE (QUOTED_MAX + sizeof("..."))
-
-static const struct option options[] = {
+const struct config_option config_options[] = {
     {"listen", "CURFEW_LISTEN", TYPE_STRING, FIELD(listen), "127.0.0.1:8080", 0, 0,
      "address and port of the API"},
     {"admin", "CURFEW_ADMIN", TYPE_STRING, FIELD(admin), "127.0.0.1:8081", 0, 0,
@@ -125,239 +96,49 @@ static const struct option options[] = {
     {"demo", "CURFEW_DEMO", TYPE_BOOL, FIELD(demo), "0", 0, 0, "serve /v1/sleep"},
 };
 
-#define N_OPTIONS (sizeof(options) / sizeof(options[0]))
+#define N_OPTIONS (sizeof(config_options) / sizeof(config_options[0]))
+
+const size_t config_n_options = N_OPTIONS;
 
 _Static_assert(N_OPTIONS <= CONFIG_SETTINGS_MAX, "config.h has room for every setting");
 
-/* "a/long/path:65536: CURFEW_SETTING" */
-#define WHERE_SIZE 192
-
-#define FILE_SUFFIX "_FILE"
-#define MASK "********"
-
-/* Internal helpers: values */
-
-static void *field(struct config *config, const struct option *option)
-{
-    return (char *)config + option->offset;
-}
-
-/* What was typed, as a message of one line can hold it: cut, and without control characters. */
-static const char *quote(const char *text, size_t length, char out[QUOTED_SIZE])
-{
-    size_t n = length;
-
-    if (length > QUOTED_MAX) {
-        n = QUOTED_MAX;
-        while (n > 0 && ((unsigned char)text[n] & 0xC0) == 0x80) {
-            n--; /* Not in the middle of a character. */
-        }
-    }
-    for (size_t i = 0; i < n; i++) {
-        out[i] = (unsigned char)text[i] < 0x20 || text[i] == 0x7F ? '?' : text[i];
-    }
-    memcpy(out + n, "...", sizeof("..."));
-    if (n == length) {
-        out[n] = '\0';
-    }
-    return out;
-}
-
-/* How a value is to be named in an error: by the door it came through. */
-static enum cf_code bad(const char *where, const char *text, const char *right, struct cf_err *err)
-{
-    char quoted[QUOTED_SIZE];
-
-    return cf_err_set(err, CF_EINVAL, "%s=\"%s\": should be %s", where,
-                      quote(text, strlen(text), quoted), right);
-}
-
-static enum cf_code parse_count(const struct option *option, const char *where, const char *text,
-                                int64_t *out, struct cf_err *err)
-{
-    char right[96];
-    char *end;
-    long long value;
-
-    errno = 0;
-    value = strtoll(text, &end, 10);
-    if (errno != 0 || end == text || *end != '\0' || strchr(" \t\n\v\f\r+", text[0]) != NULL ||
-        value < option->min || value > option->max) {
-        (void)snprintf(right, sizeof(right), "a number from %" PRId64 " to %" PRId64, option->min,
-                       option->max);
-        return bad(where, text, right, err);
-    }
-    *out = value;
-    return CF_OK;
-}
-
-static enum cf_code parse_size(const struct option *option, const char *where, const char *text,
-                               int64_t *out, struct cf_err *err)
-{
-    static const struct {
-        const char *name;
-        int64_t bytes;
-    } units[] = {{"", 1}, {"k", KIB}, {"m", MIB}};
-    char right[96];
-    char *end;
-    long long value;
-
-    errno = 0;
-    value = strtoll(text, &end, 10);
-    for (size_t i = 0; errno == 0 && end != text && i < sizeof(units) / sizeof(units[0]); i++) {
-        if (strcmp(end, units[i].name) == 0 && value <= option->max / units[i].bytes &&
-            value * units[i].bytes >= option->min) {
-            *out = value * units[i].bytes;
-            return CF_OK;
-        }
-    }
-    (void)snprintf(right, sizeof(right),
-                   "a size such as 20000, 64k or 1m, from %" PRId64 " to %" PRId64 " bytes",
-                   option->min, option->max);
-    return bad(where, text, right, err);
-}
-
-static enum cf_code parse_duration(const struct option *option, const char *where, const char *text,
-                                   int64_t *out, struct cf_err *err)
-{
-    static const struct {
-        const char *name;
-        int64_t ns;
-    } units[] = {{"ms", CF_MS}, {"s", CF_SECOND}, {"m", 60 * CF_SECOND}};
-    char right[96];
-    char *end;
-    double value = strtod(text, &end);
-    bool is_decimal = end != text && strspn(text, "0123456789.") == (size_t)(end - text);
-
-    if (strcmp(text, "0") == 0 && option->min == 0) {
-        *out = 0; /* Nothing is nothing in every unit. */
-        return CF_OK;
-    }
-    for (size_t i = 0; is_decimal && i < sizeof(units) / sizeof(units[0]); i++) {
-        double ns = value * (double)units[i].ns;
-
-        if (strcmp(end, units[i].name) == 0 && ns >= (double)option->min &&
-            ns <= (double)option->max) {
-            *out = (int64_t)ns;
-            return CF_OK;
-        }
-    }
-    (void)snprintf(right, sizeof(right),
-                   "a duration such as 250ms, 5s or 1m, from %" PRId64 "ms to %" PRId64 "s",
-                   option->min / CF_MS, option->max / CF_SECOND);
-    return bad(where, text, right, err);
-}
-
-/* Quotes are part of the value wherever it comes from, but for systemd, and are never meant. */
-static bool is_quoted(const char *text)
-{
-    size_t length = strlen(text);
-
-    return length >= 2 && (text[0] == '"' || text[0] == '\'') && text[length - 1] == text[0];
-}
-
-static enum cf_code parse_string(const struct option *option, const char *where, const char *text,
-                                 const char **out, struct cf_err *err)
-{
-    static const char right[] = "one line, without quotes around it or control characters";
-
-    if (!is_quoted(text) && !config_has_control(text)) {
-        *out = text;
-        return CF_OK;
-    }
-    if (option->type == TYPE_SECRET) {
-        return cf_err_set(err, CF_EINVAL, "%s: should be %s", where, right);
-    }
-    return bad(where, text, right, err);
-}
-
-static enum cf_code parse_bool(const char *where, const char *text, bool *out, struct cf_err *err)
-{
-    if (strcmp(text, "1") == 0 || strcmp(text, "true") == 0) {
-        *out = true;
-    } else if (strcmp(text, "0") == 0 || strcmp(text, "false") == 0 || text[0] == '\0') {
-        *out = false;
-    } else {
-        return bad(where, text, "1 or 0", err);
-    }
-    return CF_OK;
-}
-
-static enum cf_code parse_cancel(const char *where, const char *text, int64_t *out,
-                                 struct cf_err *err)
-{
-    static const char *const names[] = {[CF_PG_CANCEL_AUTO] = "auto",
-                                        [CF_PG_CANCEL_CONTROL] = "control",
-                                        [CF_PG_CANCEL_ASYNC] = "async",
-                                        [CF_PG_CANCEL_PQCANCEL] = "pqcancel"};
-
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        if (strcmp(text, names[i]) == 0) {
-            *out = (int64_t)i;
-            return CF_OK;
-        }
-    }
-    return bad(where, text, "auto, control, async or pqcancel", err);
-}
-
-static enum cf_code set(struct config *config, const struct option *option, const char *where,
-                        const char *text, struct cf_err *err)
-{
-    switch (option->type) {
-    case TYPE_STRING:
-    case TYPE_SECRET:
-        return parse_string(option, where, text, field(config, option), err);
-    case TYPE_COUNT:
-        return parse_count(option, where, text, field(config, option), err);
-    case TYPE_DURATION:
-        return parse_duration(option, where, text, field(config, option), err);
-    case TYPE_SIZE:
-        return parse_size(option, where, text, field(config, option), err);
-    case TYPE_BOOL:
-        return parse_bool(where, text, field(config, option), err);
-    case TYPE_CANCEL:
-        return parse_cancel(where, text, field(config, option), err);
-    }
-    return cf_err_set(err, CF_EINTERNAL, "option of unknown type");
-}
-
 /* Internal helpers: where values come from */
 
-static const struct option *find_flag(const char *name, size_t length)
+static const struct config_option *find_flag(const char *name, size_t length)
 {
     for (size_t i = 0; i < N_OPTIONS; i++) {
-        if (options[i].flag != NULL && strlen(options[i].flag) == length &&
-            memcmp(options[i].flag, name, length) == 0) {
-            return &options[i];
+        if (config_options[i].flag != NULL && strlen(config_options[i].flag) == length &&
+            memcmp(config_options[i].flag, name, length) == 0) {
+            return &config_options[i];
         }
     }
     return NULL;
 }
 
 /* The option of that variable; *out_is_path: of the file that holds it. */
-static const struct option *find_variable(const char *name, bool *out_is_path)
+static const struct config_option *find_variable(const char *name, bool *out_is_path)
 {
     for (size_t i = 0; i < N_OPTIONS; i++) {
-        size_t length = strlen(options[i].env);
+        size_t length = strlen(config_options[i].env);
 
-        if (strncmp(name, options[i].env, length) == 0 &&
-            (name[length] == '\0' ||
-             (options[i].type == TYPE_SECRET && strcmp(name + length, FILE_SUFFIX) == 0))) {
+        if (strncmp(name, config_options[i].env, length) == 0 &&
+            (name[length] == '\0' || (config_options[i].type == TYPE_SECRET &&
+                                      strcmp(name + length, CONFIG_FILE_SUFFIX) == 0))) {
             *out_is_path = name[length] != '\0';
-            return &options[i];
+            return &config_options[i];
         }
     }
     return NULL;
 }
 
-static struct config_value *value_of(struct config *config, const struct option *option)
+static struct config_value *value_of(struct config *config, const struct config_option *option)
 {
-    return &config->values[option - options];
+    return &config->values[option - config_options];
 }
 
 /* Take a value, unless there is one of a door that wins. In the same door the last one counts, but a
  * secret and its file are two answers to one question. */
-static enum cf_code offer(struct config *config, const struct option *option,
+static enum cf_code offer(struct config *config, const struct config_option *option,
                           struct config_value value, struct cf_err *err)
 {
     struct config_value *current = value_of(config, option);
@@ -365,7 +146,7 @@ static enum cf_code offer(struct config *config, const struct option *option,
     if (option->type == TYPE_SECRET && value.door == current->door &&
         value.is_path != current->is_path) {
         return cf_err_set(err, CF_EINVAL, "%s and %s%s are both set: should be one of them",
-                          option->env, option->env, FILE_SUFFIX);
+                          option->env, option->env, CONFIG_FILE_SUFFIX);
     }
     if (value.door >= current->door) {
         *current = value;
@@ -376,7 +157,7 @@ static enum cf_code offer(struct config *config, const struct option *option,
 static void offer_defaults(struct config *config)
 {
     for (size_t i = 0; i < N_OPTIONS; i++) {
-        config->values[i] = (struct config_value){.text = options[i].fallback};
+        config->values[i] = (struct config_value){.text = config_options[i].fallback};
     }
 }
 
@@ -386,43 +167,37 @@ static enum cf_code offer_environment(struct config *config, struct cf_err *err)
     enum cf_code code = CF_OK;
 
     for (size_t i = 0; code == CF_OK && i < N_OPTIONS; i++) {
-        struct config_value value = {.text = getenv(options[i].env), .door = CONFIG_ENVIRONMENT};
-        bool is_secret = options[i].type == TYPE_SECRET;
+        struct config_value value = {.text = getenv(config_options[i].env),
+                                     .door = CONFIG_ENVIRONMENT};
+        bool is_secret = config_options[i].type == TYPE_SECRET;
         char name[64];
 
         if (value.text != NULL && (!is_secret || value.text[0] != '\0')) {
-            code = offer(config, &options[i], value, err);
+            code = offer(config, &config_options[i], value, err);
         }
-        (void)snprintf(name, sizeof(name), "%s%s", options[i].env, FILE_SUFFIX);
+        (void)snprintf(name, sizeof(name), "%s%s", config_options[i].env, CONFIG_FILE_SUFFIX);
         value.text = is_secret ? getenv(name) : NULL;
         value.is_path = true;
         if (code == CF_OK && value.text != NULL && value.text[0] != '\0') {
-            code = offer(config, &options[i], value, err);
+            code = offer(config, &config_options[i], value, err);
         }
     }
     return code;
-}
-
-/* Whether it is a variable of libpq's, by its form. */
-static bool is_libpq(const char *name, size_t length)
-{
-    return length > 2 && strncmp(name, "PG", 2) == 0 &&
-           strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == length;
 }
 
 static enum cf_code offer_line(struct config *config, const struct config_line *line,
                                unsigned number, struct cf_err *err)
 {
     struct config_value value = {.text = line->value, .door = CONFIG_FILE, .line = number};
-    const struct option *option = find_variable(line->key, &value.is_path);
-    char quoted[QUOTED_SIZE];
+    const struct config_option *option = find_variable(line->key, &value.is_path);
+    char quoted[CONFIG_QUOTED_SIZE];
 
     if (option != NULL) {
         return offer(config, option, value, err);
     }
-    if (!is_libpq(line->key, strlen(line->key))) {
+    if (!config_is_libpq(line->key, strlen(line->key))) {
         return cf_err_set(err, CF_EINVAL, "unknown setting %s: --help lists them",
-                          quote(line->key, strlen(line->key), quoted));
+                          config_quote(line->key, strlen(line->key), quoted));
     }
     if (config_has_control(line->value)) {
         return cf_err_set(err, CF_EINVAL, "%s: should be without control characters", line->key);
@@ -450,8 +225,8 @@ static enum cf_code keep_text(struct config *config, const char *path, char **ou
 
 static enum cf_code offer_file(struct config *config, struct cf_err *err)
 {
-    char quoted[QUOTED_SIZE];
-    const char *name = quote(config->file, strlen(config->file), quoted);
+    char quoted[CONFIG_QUOTED_SIZE];
+    const char *name = config_quote(config->file, strlen(config->file), quoted);
     struct config_lines lines = {.rest = NULL};
     struct config_line line;
     enum cf_code code = keep_text(config, config->file, &lines.rest, err);
@@ -490,14 +265,14 @@ static enum cf_code offer_flag(int argc, char **argv, int *i, struct config *con
     const char *name = argv[*i] + 2;
     size_t length = strcspn(name, "=");
     bool is_file = length == strlen("config") && strncmp(name, "config", length) == 0;
-    const struct option *option = find_flag(name, length);
+    const struct config_option *option = find_flag(name, length);
     struct config_value value = {.door = CONFIG_FLAG};
-    char quoted[QUOTED_SIZE];
+    char quoted[CONFIG_QUOTED_SIZE];
 
     if (option == NULL && !is_file) {
         /* Without its value: that of a --database-url, which is none of ours, holds a password. */
         return cf_err_set(err, CF_EINVAL, "unknown flag --%s: --help lists them",
-                          quote(name, length, quoted));
+                          config_quote(name, length, quoted));
     }
     value.text = flag_value(argc, argv, i, option != NULL && option->type == TYPE_BOOL);
     if (value.text == NULL) {
@@ -518,7 +293,7 @@ static enum cf_code offer_flags(int argc, char **argv, struct config *config,
     enum cf_code code = CF_OK;
 
     for (int i = 1; code == CF_OK && i < argc; i++) {
-        char quoted[QUOTED_SIZE];
+        char quoted[CONFIG_QUOTED_SIZE];
 
         if (strcmp(argv[i], "--dump-config") == 0) {
             *out_asked = CONFIG_DUMP;
@@ -528,7 +303,7 @@ static enum cf_code offer_flags(int argc, char **argv, struct config *config,
             code = offer_flag(argc, argv, &i, config, err);
         } else {
             code = cf_err_set(err, CF_EINVAL, "unexpected argument \"%s\": --help says more",
-                              quote(argv[i], strlen(argv[i]), quoted));
+                              config_quote(argv[i], strlen(argv[i]), quoted));
         }
     }
     return code;
@@ -537,20 +312,20 @@ static enum cf_code offer_flags(int argc, char **argv, struct config *config,
 /* Internal helpers: what they come to */
 
 /* How an error names a setting: by the door that its value came through. */
-static const char *name_of(const struct config *config, size_t i, char out[WHERE_SIZE])
+static const char *name_of(const struct config *config, size_t i, char out[CONFIG_WHERE_SIZE])
 {
     const struct config_value *value = &config->values[i];
-    const char *suffix = value->is_path ? FILE_SUFFIX : "";
-    char quoted[QUOTED_SIZE];
+    const char *suffix = value->is_path ? CONFIG_FILE_SUFFIX : "";
+    char quoted[CONFIG_QUOTED_SIZE];
 
     if (value->door == CONFIG_FLAG) {
-        (void)snprintf(out, WHERE_SIZE, "--%s", options[i].flag);
+        (void)snprintf(out, CONFIG_WHERE_SIZE, "--%s", config_options[i].flag);
     } else if (value->door == CONFIG_FILE) {
-        (void)snprintf(out, WHERE_SIZE, "%s:%u: %s%s",
-                       quote(config->file, strlen(config->file), quoted), value->line,
-                       options[i].env, suffix);
+        (void)snprintf(out, CONFIG_WHERE_SIZE, "%s:%u: %s%s",
+                       config_quote(config->file, strlen(config->file), quoted), value->line,
+                       config_options[i].env, suffix);
     } else {
-        (void)snprintf(out, WHERE_SIZE, "%s%s", options[i].env, suffix);
+        (void)snprintf(out, CONFIG_WHERE_SIZE, "%s%s", config_options[i].env, suffix);
     }
     return out;
 }
@@ -560,14 +335,14 @@ static enum cf_code read_secret(struct config *config, size_t i, const char **ou
                                 struct cf_err *err)
 {
     const char *path = config->values[i].text;
-    char where[WHERE_SIZE];
-    char quoted[QUOTED_SIZE];
+    char where[CONFIG_WHERE_SIZE];
+    char quoted[CONFIG_QUOTED_SIZE];
     char *text;
     enum cf_code code = keep_text(config, path, &text, err);
 
     if (code != CF_OK) {
         return cf_err_wrap(err, code, "%s %s", name_of(config, i, where),
-                           quote(path, strlen(path), quoted));
+                           config_quote(path, strlen(path), quoted));
     }
     text[strcspn(text, "\r\n")] = '\0';
     *out = text;
@@ -580,13 +355,13 @@ static enum cf_code set_all(struct config *config, struct cf_err *err)
 
     for (size_t i = 0; code == CF_OK && i < N_OPTIONS; i++) {
         const char *text = config->values[i].text;
-        char where[WHERE_SIZE];
+        char where[CONFIG_WHERE_SIZE];
 
         if (config->values[i].is_path) {
             code = read_secret(config, i, &text, err);
         }
         if (code == CF_OK) {
-            code = set(config, &options[i], name_of(config, i, where), text, err);
+            code = config_set(config, &config_options[i], name_of(config, i, where), text, err);
         }
     }
     return code;
@@ -596,7 +371,7 @@ static size_t index_of(size_t offset)
 {
     size_t i = 0;
 
-    while (options[i].offset != offset) {
+    while (config_options[i].offset != offset) {
         i++;
     }
     return i;
@@ -607,9 +382,9 @@ static enum cf_code check_default_timeout(struct config *config, struct cf_err *
 {
     size_t at = index_of(FIELD(default_timeout_ns));
     const struct config_value *cap = &config->values[index_of(FIELD(max_timeout_ns))];
-    char where[WHERE_SIZE];
+    char where[CONFIG_WHERE_SIZE];
     char right[96];
-    char quoted[QUOTED_SIZE];
+    char quoted[CONFIG_QUOTED_SIZE];
 
     if (config->default_timeout_ns <= config->max_timeout_ns) {
         return CF_OK;
@@ -620,8 +395,8 @@ static enum cf_code check_default_timeout(struct config *config, struct cf_err *
         return CF_OK;
     }
     (void)snprintf(right, sizeof(right), "no longer than --max-timeout, %s",
-                   quote(cap->text, strlen(cap->text), quoted));
-    return bad(name_of(config, at, where), config->values[at].text, right, err);
+                   config_quote(cap->text, strlen(cap->text), quoted));
+    return config_bad(name_of(config, at, where), config->values[at].text, right, err);
 }
 
 /* What each may be alone, and not together. */
@@ -653,65 +428,6 @@ static enum cf_code load_values(struct config *config, struct cf_err *err)
         code = set_all(config, err);
     }
     return code == CF_OK ? check_together(config, err) : code;
-}
-
-/* Internal helpers: dump */
-
-static const char *name_of_door(const struct config *config, size_t i, char out[WHERE_SIZE])
-{
-    const struct config_value *value = &config->values[i];
-    char quoted[QUOTED_SIZE];
-
-    switch (value->door) {
-    case CONFIG_DEFAULT:
-        return value->text == options[i].fallback ? "default" : "default, cut to --max-timeout";
-    case CONFIG_FILE:
-        (void)snprintf(out, WHERE_SIZE, "%s:%u", quote(config->file, strlen(config->file), quoted),
-                       value->line);
-        return out;
-    case CONFIG_ENVIRONMENT:
-        return "environment";
-    case CONFIG_FLAG:
-        return "command line";
-    }
-    return "";
-}
-
-/* What libpq will find in the environment: it is a part of the configuration too. */
-static void dump_libpq(FILE *file)
-{
-    for (char **at = environ; *at != NULL; at++) {
-        size_t length = strcspn(*at, "=");
-
-        if (!is_libpq(*at, length) || (*at)[length] == '\0') {
-            continue;
-        }
-        if (strncmp(*at, "PGPASSWORD=", strlen("PGPASSWORD=")) == 0 || config_has_control(*at)) {
-            (void)fprintf(file, "\n# libpq's (environment)\n#%.*s=%s\n", (int)length, *at, MASK);
-        } else {
-            (void)fprintf(file, "\n# libpq's (environment)\n%s\n", *at);
-        }
-    }
-}
-
-/* Flags that are no settings. */
-static void print_actions(FILE *file)
-{
-    static const struct {
-        const char *flag;
-        const char *help;
-    } actions[] = {
-        {"--config FILE", "read settings from a file"},
-        {"--dump-config", "print every setting with its value, secrets masked, for --config"},
-        {"--ready", "ask the service that runs with these settings whether it is ready"},
-        {"--help", "print this"},
-        {"--version", "print the versions of the service and its libraries"},
-    };
-
-    for (size_t i = 0; i < sizeof(actions) / sizeof(actions[0]); i++) {
-        (void)fprintf(file, "  %-73s %s\n", actions[i].flag, actions[i].help);
-    }
-    (void)fprintf(file, "\n");
 }
 
 /* Operations */
@@ -749,56 +465,4 @@ void config_free(struct config *config)
         config->texts = text->next;
         free(text);
     }
-}
-
-void config_dump(const struct config *config, FILE *file)
-{
-    (void)fprintf(file, "# Every setting of curfewd, where its value comes from, and the value;\n"
-                        "# what is secret is masked, and so commented out. A file for --config.\n");
-    for (size_t i = 0; i < N_OPTIONS; i++) {
-        const struct config_value *value = &config->values[i];
-        bool is_secret = options[i].type == TYPE_SECRET && !value->is_path;
-        char where[WHERE_SIZE];
-
-        (void)fprintf(file, "\n# %s (%s)\n", options[i].help, name_of_door(config, i, where));
-        if (is_secret) {
-            (void)fprintf(file, "#%s=%s\n", options[i].env, value->text[0] != '\0' ? MASK : "");
-        } else {
-            (void)fprintf(file, "%s%s=%s\n", options[i].env, value->is_path ? FILE_SUFFIX : "",
-                          value->text);
-        }
-    }
-    dump_libpq(file);
-}
-
-void config_print_help(FILE *file)
-{
-    (void)fprintf(file,
-                  "Usage: curfewd [--FLAG VALUE]...\n\n"
-                  "An HTTP service over PostgreSQL whose requests end when their deadline passes\n"
-                  "or their client hangs up, and whose queries end with them.\n\n"
-                  "  %-25s %-30s %-16s %s\n",
-                  "flag", "environment", "default", "");
-    for (size_t i = 0; i < N_OPTIONS; i++) {
-        const struct option *option = &options[i];
-        char flag[32] = "";
-
-        if (option->flag != NULL) {
-            (void)snprintf(flag, sizeof(flag), "--%s", option->flag);
-        }
-        (void)fprintf(file, "  %-25s %-30s %-16s %s\n", flag, option->env, option->fallback,
-                      option->help);
-        if (option->type == TYPE_SECRET) {
-            (void)fprintf(file, "  %-25s %s%-*s %-16s %s\n", "", option->env,
-                          30 - (int)strlen(option->env), FILE_SUFFIX, "", "a file that holds it");
-        }
-    }
-    print_actions(file);
-    (void)fprintf(
-        file,
-        "A flag wins over its environment variable, that over the file, that over the default.\n"
-        "A flag of 0 or 1 stands alone for 1, or takes its value behind an equals sign:\n"
-        "--demo, --demo=0. The file has lines of VARIABLE=VALUE, as docker's --env-file and\n"
-        "systemd's EnvironmentFile have, and may have libpq's PG* variables as well.\n\n"
-        "Exit status: 0 clean, 1 failed, 2 wrong usage, 78 wrong configuration.\n");
 }
