@@ -17,6 +17,9 @@
 #define TIMEOUT "&timeout=100ms"
 #define LONG_TIMEOUT "&timeout=10s"
 
+/* A query that cannot begin ends those that wait for the lock. */
+#define REQUIRE_ALL "&require=all"
+
 /* A cancel is bounded by two seconds; after that the connection is closed. */
 #define CANCEL_NS (5 * CF_SECOND)
 
@@ -56,7 +59,7 @@ static void leave(struct subject *of)
     struct pollfd answer = {.fd = client_open(of->service->api_port), .events = POLLIN};
 
     lock(of);
-    client_request(answer.fd, "GET", SUBJECT_DASHBOARD LONG_TIMEOUT, NULL);
+    client_request(answer.fd, "GET", SUBJECT_DASHBOARD LONG_TIMEOUT REQUIRE_ALL, NULL);
     while (subject_locked(of) < 2 && poll(&answer, 1, 1) == 0) {
         ck_assert_msg(cf_now_ns() < until_ns, "%s: neither runs nor fails", subject_say(of));
     }
