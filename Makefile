@@ -119,10 +119,11 @@ BINS     := $(KINDS:%=test-%) $(patsubst bench/%.c,bench-%,$(wildcard bench/*.c)
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all bins $(BINS) help deps deps-test deps-tools deps-arm64 deps-fault deps-deb deps-list run \
-        test test-long test-trixie $(KINDS) $(FAULTS:%=test-%) unit-arm64 asan tsan valgrind fuzz lint fmt fmt-check \
-        check-headers check-readme check-guide check-tests check-symbols check-hardening check-install \
-        readme examples bench bench-micro race pg-url pg-stop install uninstall deb test-install test-docker clean FORCE
+.PHONY: all bins $(BINS) help deps deps-test deps-tools deps-arm64 deps-fault deps-deb \
+        deps-systems deps-list run test test-long test-trixie $(KINDS) $(FAULTS:%=test-%) \
+        unit-arm64 asan tsan valgrind fuzz lint fmt fmt-check check-headers check-readme \
+        check-guide check-tests check-symbols check-hardening check-install readme examples bench \
+        bench-micro race pg-url pg-stop install uninstall deb test-install test-docker clean FORCE
 
 # $(call say,VERB,object) prints a line; Q hides the command. With V=1 it is the other way round.
 ifeq ($(V),1)
@@ -246,7 +247,7 @@ test-long: ## the same with every stress test at its full size; of test-alloc to
 	+@CF_TEST_LONG=1 $(MAKE) --no-print-directory test
 	+@CF_TEST_LONG=1 $(MAKE) --no-print-directory $(FAULTS:%=test-%)
 
-test-trixie: ## the same on Debian 13, in var/trixie (root, debootstrap)
+test-trixie: deps-systems ## the same on Debian 13, in var/trixie (root, debootstrap)
 	+@tests/trixie.sh test
 
 # Sanitizers slow a test down. clang's of version 14 and gcc's of version 12 stumble over the
@@ -392,7 +393,7 @@ uninstall: ## remove what install has installed, with the same settings
 deb: deps-deb ## build the packages curfewd, libcurfew0 and libcurfew-dev, into build/deb
 	@packaging/deb.sh
 
-test-install: deb ## install those on a fresh Debian 12, in var/bookworm (root, debootstrap)
+test-install: deb deps-systems ## install those on a fresh Debian 12, in var/bookworm (root, debootstrap)
 	@tests/install/bookworm.sh
 
 # Minutes, most of them for images.
@@ -520,6 +521,9 @@ deps-tools: ## the same for sanitizers, valgrind and lint
 
 deps-list: # for tests/trixie.sh
 	@echo $(DEBS_run) $(DEBS_test)
+
+deps-systems: ## the same for `make test-trixie` and `make test-install`
+	$(call need,command -v debootstrap,debootstrap)
 
 deps-arm64: ## the same for `make unit-arm64`, and the libraries, which go to build/
 	$(call need,$(HAS_arm64),$(DEBS_arm64))

@@ -39,7 +39,7 @@ work=$(mktemp -d)
 debian_stand_in() {
     local mirror
     [ "$(id -u)" = 0 ] && command -v debootstrap >/dev/null ||
-        die "no debian:trixie-slim to be had; a stand-in takes root and debootstrap"
+        die "no debian:trixie-slim to be had; a stand-in takes root, and apt-get install debootstrap"
     mirror=$(apt-get indextargets --format '$(SITE)' 'Identifier: Packages' | grep -m 1 '/debian$') ||
         die "apt has no Debian mirror here"
     say "debootstrap trixie, as debian:trixie-slim"
