@@ -27,7 +27,8 @@ within() {
     done
 }
 
-as_service() { runuser -u curfewd -- "$@"; }
+# It becomes the command, to which signals go then: not so runuser, nor a function.
+as_service=(setpriv --reuid=curfewd --regid=curfewd --init-groups)
 
 install_all() {
     quietly apt-get update
@@ -51,14 +52,14 @@ use_service() {
     quietly pg_ctlcluster 15 main start
     quietly runuser -u postgres -- createuser curfewd
     quietly runuser -u postgres -- createdb --owner=curfewd curfew
-    quietly as_service psql --single-transaction -f /usr/share/curfew/sql/001_schema.sql curfew
+    cat /usr/share/curfew/sql/[0-9]*.sql | quietly "${as_service[@]}" psql --single-transaction curfew
     echo 'DATABASE_URL=postgresql:///curfew?host=/run/postgresql' >>"$CONF"
 
     # There is no systemd in here: what its unit would start, as the user whom it would be.
     command=$(sed -n 's/^ExecStart=//p' /lib/systemd/system/curfewd.service)
     say "$command"
     # shellcheck disable=SC2086 # A command and its arguments.
-    as_service $command >/tmp/service.log 2>&1 &
+    "${as_service[@]}" $command >/tmp/service.log 2>&1 &
     service=$!
     within 30 curl -fsS localhost:8080/readyz || die "the service does not get ready"
     curl -fsS localhost:8080/v1/users | grep -q ':\[\]' || die "no list of users"

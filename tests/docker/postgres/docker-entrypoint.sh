@@ -25,9 +25,8 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
     echo 'host all all all scram-sha-256' >>"$PGDATA/pg_hba.conf"
     pg_ctl --wait start --options="-c listen_addresses=''"
     [ "$database" = postgres ] || createdb --username="$user" "$database"
-    for script in /docker-entrypoint-initdb.d/*.sql; do
-        [ ! -e "$script" ] ||
-            psql --quiet --set=ON_ERROR_STOP=1 --username="$user" --dbname="$database" --file="$script"
+    for script in /docker-entrypoint-initdb.d/*.sh; do
+        "$script"
     done
     pg_ctl --wait --mode=fast stop
 fi
