@@ -123,7 +123,8 @@ BINS     := $(KINDS:%=test-%) $(patsubst bench/%.c,bench-%,$(wildcard bench/*.c)
         deps-systems deps-list run test test-long test-trixie $(KINDS) $(FAULTS:%=test-%) \
         unit-arm64 asan tsan valgrind fuzz lint fmt fmt-check check-headers check-readme \
         check-guide check-tests check-symbols check-hardening check-install readme examples bench \
-        bench-micro race pg-url pg-stop install uninstall deb test-install test-docker clean FORCE
+        bench-micro hit race pg-url pg-stop install uninstall deb test-install test-docker clean \
+        FORCE
 
 # $(call say,VERB,object) prints a line; Q hides the command. With V=1 it is the other way round.
 ifeq ($(V),1)
@@ -321,6 +322,15 @@ bench: deps ## orphan time (ROUNDS=500), then a short race
 		$(B)/bench-race --url "$$CF_TEST_PG_URL" --cancels 1500 --way control'
 
 GO ?= go
+HIT_ROUNDS ?= 20
+
+# Without Go, without its figure. It has as many threads as we have loops.
+hit: deps ## processor time of a dashboard from the cache, beside that of Go (HIT_ROUNDS=20, GO=)
+	+@$(MAKE_ALL) all bench-hit
+	@peer=; if command -v '$(GO)' >/dev/null; then \
+		$(GO) -C bench/peers/go build -o $(abspath $(B))/peer-hit ./hit && peer='--peer $(B)/peer-hit'; fi; \
+	$(WITH_URL) "GOMAXPROCS=1 $(B)/bench-hit --url \"\$$CF_TEST_PG_URL\" --bin $(B)/curfewd \
+		--rounds $(HIT_ROUNDS) $$peer"
 
 # Without Go, our own figures.
 bench-micro: $(B)/bench-micro ## each primitive beside the same in Go, ns an operation (MICRO=, MICRO_ROUNDS=10, GO=)

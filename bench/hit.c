@@ -1,0 +1,527 @@
+/* SPDX-License-Identifier: MIT */
+/* What a dashboard from the cache costs: processor time of the service, a request.
+ *
+ * Starts a curfewd of its own, with one loop, and asks it for the same dashboard from CLIENTS
+ * connections that each wait for their reply. Beside it are measured, in turns and with the same
+ * bytes to send, what it cannot be cheaper than: a loop over epoll that looks at nothing it reads,
+ * libmicrohttpd alone, and, where it is given, the same in Go (bench/peers/go/hit).
+ *
+ * What is read is the process's own clock, before and after each turn. On a machine that does other
+ * things too, the least is the figure: they only add, by what they leave of the caches.
+ *
+ * Exit status: 0, 1 if something failed, 2 for wrong usage. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <getopt.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <microhttpd.h>
+
+#include <curfew/clock.h>
+
+/* Constants and types */
+
+#define CLIENTS 16
+#define REQUESTS 4000 /* A turn of one server. */
+#define SERVERS_MAX 4
+#define START_NS (10 * CF_SECOND)
+#define REPLY_SIZE_MAX ((size_t)64 * 1024)
+#define PEER_FD 3 /* Where bench/peers/go/hit finds its socket. */
+
+static const char request[] =
+    "GET /v1/dashboard?user_id=42 HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n";
+
+struct bench {
+    const char *bin;
+    const char *url;
+    const char *peer; /* NULL: there is none. */
+    size_t rounds;
+};
+
+struct reply {
+    char text[REPLY_SIZE_MAX];
+    size_t size;      /* Of what has come. */
+    size_t head_size; /* 0: not yet known. */
+    size_t whole;
+};
+
+struct client {
+    int fd;
+    struct reply reply;
+};
+
+struct server {
+    const char *name;
+    pid_t pid;
+    clockid_t clock; /* Of its processor time. */
+    uint16_t port;
+    struct client clients[CLIENTS];
+    int64_t *spent_ns; /* For each round. */
+};
+
+/* Internal helpers */
+
+static void die(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
+
+static void die(const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    (void)fprintf(stderr, "bench-hit: ");
+    (void)vfprintf(stderr, format, args);
+    (void)fprintf(stderr, "\n");
+    va_end(args);
+    exit(EXIT_FAILURE);
+}
+
+static int compare(const void *left, const void *right)
+{
+    int64_t a = *(const int64_t *)left;
+    int64_t b = *(const int64_t *)right;
+
+    return (a > b) - (a < b);
+}
+
+static int64_t spent_ns(const struct server *server)
+{
+    struct timespec spent;
+
+    if (clock_gettime(server->clock, &spent) != 0) {
+        die("%s has ended", server->name);
+    }
+    return (int64_t)spent.tv_sec * CF_SECOND + spent.tv_nsec;
+}
+
+/* A child that ends with us. Returns 0 in the child. */
+static pid_t start_child(struct server *server)
+{
+    pid_t parent = getpid();
+
+    (void)fflush(NULL);
+    server->pid = fork();
+    if (server->pid < 0) {
+        die("fork: %s", strerror(errno));
+    }
+    if (server->pid == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != parent) {
+            _exit(127);
+        }
+        return 0;
+    }
+    if (clock_getcpuclockid(server->pid, &server->clock) != 0) {
+        die("the processor time of %s cannot be read", server->name);
+    }
+    return server->pid;
+}
+
+static int open_listener(struct server *server)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    socklen_t size = sizeof(address);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&address, size) != 0 || listen(fd, 64) != 0 ||
+        getsockname(fd, (struct sockaddr *)&address, &size) != 0) {
+        die("listen: %s", strerror(errno));
+    }
+    server->port = ntohs(address.sin_port);
+    return fd;
+}
+
+/* Clients */
+
+static void open_client(const struct server *server, struct client *client)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(server->port)};
+    int on = 1;
+
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    client->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (client->fd < 0 || setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) != 0 ||
+        connect(client->fd, (struct sockaddr *)&address, sizeof(address)) != 0) {
+        die("connect to %s: %s", server->name, strerror(errno));
+    }
+}
+
+static void ask(struct client *client)
+{
+    client->reply.size = 0;
+    client->reply.head_size = 0;
+    if (send(client->fd, request, sizeof(request) - 1, MSG_NOSIGNAL) != sizeof(request) - 1) {
+        die("send: %s", strerror(errno));
+    }
+}
+
+static void measure_head(struct reply *reply)
+{
+    static const char length[] = "\r\nContent-Length: ";
+    const char *end;
+    const char *at;
+
+    reply->text[reply->size] = '\0';
+    end = strstr(reply->text, "\r\n\r\n");
+    if (end == NULL) {
+        return;
+    }
+    at = strcasestr(reply->text, length);
+    if (at == NULL || at > end || strncmp(reply->text, "HTTP/1.1 200", 12) != 0) {
+        die("not what was asked for: %.200s", reply->text);
+    }
+    reply->head_size = (size_t)(end + 4 - reply->text);
+    reply->whole = reply->head_size + strtoul(at + sizeof(length) - 1, NULL, 10);
+}
+
+/* Read what is there; true: the reply is. */
+static bool hear(struct client *client)
+{
+    struct reply *reply = &client->reply;
+    ssize_t n =
+        recv(client->fd, reply->text + reply->size, sizeof(reply->text) - 1 - reply->size, 0);
+
+    if (n <= 0) {
+        die("recv: %s", n < 0 ? strerror(errno) : "closed");
+    }
+    reply->size += (size_t)n;
+    if (reply->head_size == 0) {
+        measure_head(reply);
+    }
+    return reply->head_size > 0 && reply->size >= reply->whole;
+}
+
+/* Have `n` requests answered, each client having one on its way. */
+static void run_requests(struct server *server, size_t n)
+{
+    struct epoll_event events[CLIENTS];
+    int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    size_t asked = 0;
+    size_t heard = 0;
+
+    for (; asked < CLIENTS && asked < n; asked++) {
+        struct epoll_event event = {.events = EPOLLIN, .data.ptr = &server->clients[asked]};
+
+        (void)epoll_ctl(epoll_fd, EPOLL_CTL_ADD, server->clients[asked].fd, &event);
+        ask(&server->clients[asked]);
+    }
+    while (heard < n) {
+        int n_events = epoll_wait(epoll_fd, events, CLIENTS, -1);
+
+        for (int i = 0; i < n_events; i++) {
+            struct client *client = events[i].data.ptr;
+
+            if (!hear(client)) {
+                continue;
+            }
+            heard++;
+            if (asked < n) {
+                asked++;
+                ask(client);
+            }
+        }
+    }
+    (void)close(epoll_fd);
+}
+
+/* Servers: the service */
+
+static _Noreturn void exec_service(const struct bench *bench, int log)
+{
+    (void)setenv("DATABASE_URL", bench->url, 1);
+    (void)setenv("CURFEW_LISTEN", "127.0.0.1:0", 1);
+    (void)setenv("CURFEW_ADMIN", "127.0.0.1:0", 1);
+    (void)setenv("CURFEW_LOOPS", "1", 1);
+    (void)setenv("CURFEW_CACHE_TTL", "60m", 1); /* Hits, and nothing else. */
+    (void)dup2(log, STDOUT_FILENO);
+    (void)execl(bench->bin, bench->bin, (char *)NULL);
+    (void)fprintf(stderr, "bench-hit: %s: %s\n", bench->bin, strerror(errno));
+    _exit(127);
+}
+
+/* The log, a file in memory, says on which port it listens. */
+static void start_service(const struct bench *bench, struct server *server)
+{
+    static const char key[] = "\"api_port\":";
+    int64_t until_ns = cf_now_ns() + START_NS;
+    int log = memfd_create("log", MFD_CLOEXEC);
+
+    if (start_child(server) == 0) {
+        exec_service(bench, log);
+    }
+    while (server->port == 0) {
+        static char text[65536];
+        ssize_t n = pread(log, text, sizeof(text) - 1, 0);
+        const char *at;
+
+        text[n > 0 ? n : 0] = '\0';
+        at = strstr(text, key);
+        if (at != NULL) {
+            server->port = (uint16_t)atoi(at + sizeof(key) - 1);
+        }
+        if (waitpid(server->pid, NULL, WNOHANG) == server->pid || cf_now_ns() > until_ns) {
+            die("curfewd does not start: %s", text);
+        }
+        (void)nanosleep(&(struct timespec){.tv_nsec = CF_MS}, NULL);
+    }
+}
+
+/* Servers: what it is compared with, given its reply */
+
+/* Read and write. A request comes in one piece, and a reply finds room. */
+static _Noreturn void run_bare(int listen_fd, const struct reply *reply)
+{
+    struct epoll_event events[CLIENTS + 1];
+    struct epoll_event event = {.events = EPOLLIN, .data.fd = listen_fd};
+    int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    char text[4096];
+
+    (void)epoll_ctl(epoll_fd, EPOLL_CTL_ADD, listen_fd, &event);
+    for (;;) {
+        int n = epoll_wait(epoll_fd, events, CLIENTS + 1, -1);
+
+        for (int i = 0; i < n; i++) {
+            int fd = events[i].data.fd;
+
+            if (fd == listen_fd) {
+                event.data.fd = accept(listen_fd, NULL, NULL);
+                (void)epoll_ctl(epoll_fd, EPOLL_CTL_ADD, event.data.fd, &event);
+            } else if (recv(fd, text, sizeof(text), 0) <= 0 ||
+                       send(fd, reply->text, reply->whole, MSG_NOSIGNAL) < 0) {
+                _exit(EXIT_FAILURE);
+            }
+        }
+    }
+}
+
+/* Every header but those that libmicrohttpd writes itself. */
+static void copy_headers(const struct reply *reply, struct MHD_Response *response)
+{
+    char head[4096] = "";
+    char *rest = NULL;
+
+    memcpy(head, reply->text,
+           reply->head_size < sizeof(head) ? reply->head_size : sizeof(head) - 1);
+    (void)strtok_r(head, "\r\n", &rest);
+    for (char *line = strtok_r(NULL, "\r\n", &rest); line != NULL;
+         line = strtok_r(NULL, "\r\n", &rest)) {
+        char *colon = strchr(line, ':');
+
+        *colon = '\0';
+        if (strcasecmp(line, "Date") != 0 && strcasecmp(line, "Content-Length") != 0) {
+            (void)MHD_add_response_header(response, line, colon + 2);
+        }
+    }
+}
+
+static enum MHD_Result answer(void *arg, struct MHD_Connection *connection, const char *url,
+                              const char *method, const char *version, const char *data,
+                              size_t *data_size, void **context)
+{
+    const struct reply *reply = arg;
+    struct MHD_Response *response;
+    enum MHD_Result result;
+
+    (void)url;
+    (void)method;
+    (void)version;
+    (void)data;
+    (void)data_size;
+    if (*context == NULL) {
+        *context = arg; /* The head; it is answered when the request is complete. */
+        return MHD_YES;
+    }
+    response = MHD_create_response_from_buffer(reply->whole - reply->head_size,
+                                               (void *)(uintptr_t)(reply->text + reply->head_size),
+                                               MHD_RESPMEM_PERSISTENT);
+    copy_headers(reply, response);
+    result = MHD_queue_response(connection, MHD_HTTP_OK, response);
+    MHD_destroy_response(response);
+    return result;
+}
+
+static _Noreturn void run_libmicrohttpd(int listen_fd, const struct reply *reply)
+{
+    struct MHD_Daemon *daemon = MHD_start_daemon(
+        MHD_USE_EPOLL_INTERNAL_THREAD, 0, NULL, NULL, answer, (void *)(uintptr_t)reply,
+        MHD_OPTION_LISTEN_SOCKET, listen_fd, MHD_OPTION_END);
+
+    while (daemon != NULL) {
+        (void)pause();
+    }
+    _exit(EXIT_FAILURE);
+}
+
+static _Noreturn void exec_peer(const char *path, int listen_fd, const struct reply *reply)
+{
+    int file = memfd_create("reply", 0);
+
+    if (write(file, reply->text, reply->whole) != (ssize_t)reply->whole) {
+        _exit(EXIT_FAILURE);
+    }
+    (void)lseek(file, 0, SEEK_SET);
+    (void)dup2(file, STDIN_FILENO);
+    (void)dup2(listen_fd, PEER_FD);
+    (void)execl(path, path, (char *)NULL);
+    (void)fprintf(stderr, "bench-hit: %s: %s\n", path, strerror(errno));
+    _exit(127);
+}
+
+/* Rounds */
+
+static void open_clients(struct server *server, size_t rounds)
+{
+    server->spent_ns = calloc(rounds, sizeof(*server->spent_ns));
+    if (server->spent_ns == NULL) {
+        die("no memory for %zu rounds", rounds);
+    }
+    for (size_t i = 0; i < CLIENTS; i++) {
+        open_client(server, &server->clients[i]);
+    }
+    run_requests(server, REQUESTS); /* Warm. */
+}
+
+/* All servers; the first is the service, whose reply the others send. Returns how many. */
+static size_t start_servers(const struct bench *bench, struct server *servers)
+{
+    const struct reply *reply = &servers[0].clients[0].reply;
+    size_t n = 1;
+    int fd;
+
+    servers[0].name = "curfewd";
+    start_service(bench, &servers[0]);
+    open_clients(&servers[0], bench->rounds);
+    for (; n < (bench->peer != NULL ? 4U : 3U); n++) {
+        static const char *const names[] = {"", "epoll", "libmicrohttpd", "Go"};
+
+        servers[n].name = names[n];
+        fd = open_listener(&servers[n]);
+        if (start_child(&servers[n]) == 0) {
+            switch (n) {
+            case 1:
+                run_bare(fd, reply);
+            case 2:
+                run_libmicrohttpd(fd, reply);
+            default:
+                exec_peer(bench->peer, fd, reply);
+            }
+        }
+        (void)close(fd);
+        open_clients(&servers[n], bench->rounds);
+    }
+    return n;
+}
+
+static double us(int64_t ns)
+{
+    return (double)ns / (double)CF_US / REQUESTS;
+}
+
+static void print_figures(const struct bench *bench, struct server *servers, size_t n)
+{
+    const struct reply *reply = &servers[0].clients[0].reply;
+
+    (void)printf("a reply has %zu bytes, of which %zu are its head\n", reply->whole,
+                 reply->head_size);
+    (void)printf("%-14s %9s %9s %9s\n", "us a request", "least", "median", "ratio");
+    for (size_t i = 0; i < n; i++) {
+        qsort(servers[i].spent_ns, bench->rounds, sizeof(int64_t), compare);
+        (void)printf("%-14s %9.2f %9.2f %9.2f\n", servers[i].name, us(servers[i].spent_ns[0]),
+                     us(servers[i].spent_ns[bench->rounds / 2]),
+                     (double)servers[0].spent_ns[0] / (double)servers[i].spent_ns[0]);
+    }
+}
+
+/* The command line */
+
+static void print_help(FILE *file)
+{
+    (void)fprintf(file, "Usage: bench-hit --bin CURFEWD --url URL [--peer PROGRAM] [--rounds N]\n\n"
+                        "Measures the processor time of a dashboard from the cache.\n\n"
+                        "  --bin PATH    the service to start\n"
+                        "  --url URL     the PostgreSQL that it uses\n"
+                        "  --peer PATH   bench/peers/go/hit, to compare with\n"
+                        "  --rounds N    of 4,000 requests to each server (20)\n");
+}
+
+static _Noreturn void misused(const char *what)
+{
+    (void)fprintf(stderr, "bench-hit: %s\n\n", what);
+    print_help(stderr);
+    exit(2);
+}
+
+static void read_arguments(int argc, char **argv, struct bench *bench)
+{
+    static const struct option options[] = {
+        {"bin", required_argument, NULL, 'b'},  {"url", required_argument, NULL, 'u'},
+        {"peer", required_argument, NULL, 'p'}, {"rounds", required_argument, NULL, 'r'},
+        {"help", no_argument, NULL, 'h'},       {NULL, 0, NULL, 0}};
+    int c;
+
+    while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        switch (c) {
+        case 'b':
+            bench->bin = optarg;
+            break;
+        case 'u':
+            bench->url = optarg;
+            break;
+        case 'p':
+            bench->peer = optarg;
+            break;
+        case 'r':
+            bench->rounds = strtoul(optarg, NULL, 10);
+            break;
+        case 'h':
+            print_help(stdout);
+            exit(EXIT_SUCCESS);
+        default:
+            misused("what is that?");
+        }
+    }
+    if (optind < argc || bench->bin == NULL || bench->url == NULL) {
+        misused("--bin and --url are needed");
+    }
+    if (bench->rounds == 0 || bench->rounds > 100000) {
+        misused("--rounds should be a number from 1 to 100,000");
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static struct server servers[SERVERS_MAX];
+    struct bench bench = {.rounds = 20};
+    size_t n;
+
+    read_arguments(argc, argv, &bench);
+    n = start_servers(&bench, servers);
+    for (size_t round = 0; round < bench.rounds; round++) {
+        for (size_t i = 0; i < n; i++) {
+            int64_t since_ns = spent_ns(&servers[i]);
+
+            run_requests(&servers[i], REQUESTS);
+            servers[i].spent_ns[round] = spent_ns(&servers[i]) - since_ns;
+        }
+    }
+    print_figures(&bench, servers, n);
+    for (size_t i = 0; i < n; i++) {
+        (void)kill(servers[i].pid, i == 0 ? SIGTERM : SIGKILL);
+        (void)waitpid(servers[i].pid, NULL, 0);
+        free(servers[i].spent_ns);
+    }
+    return EXIT_SUCCESS;
+}
