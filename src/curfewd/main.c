@@ -356,7 +356,7 @@ static void log_started(const struct service *service)
     cf_json_i64(&json, service->config.connections);
     cf_json_key(&json, "version");
     cf_json_str(&json, CF_VERSION);
-    log_end(&json);
+    log_end(&json, LOG_INFO);
 }
 
 /* Internal helpers: stopping */
@@ -404,7 +404,7 @@ static void wait_for_signal(const sigset_t *stop)
     log_begin(&json, LOG_INFO, "stopping");
     cf_json_key(&json, "signal");
     cf_json_str(&json, sigabbrev_np(number));
-    log_end(&json);
+    log_end(&json, LOG_INFO);
 }
 
 static void stop_api(struct service *service)

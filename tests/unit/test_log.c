@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <curfew/clock.h>
@@ -56,7 +57,7 @@ static void log_number(unsigned number)
     log_begin(&json, LOG_INFO, "numbered");
     cf_json_key(&json, "number");
     cf_json_str(&json, text);
-    log_end(&json);
+    log_end(&json, LOG_INFO);
 }
 
 static bool is_number(const json_t *line)
@@ -506,6 +507,90 @@ START_TEST(end_after_torn_line_starts_another)
 }
 END_TEST
 
+/* When lines are written. Each write is a datagram here, so that they can be told apart. */
+
+static void setup_datagrams(void)
+{
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+    ck_assert_int_eq(log_start(ends[1], &err), CF_OK);
+}
+
+static void teardown_datagrams(void)
+{
+    log_stop(LONG_NS);
+    teardown_pipe();
+}
+
+/* Wait for one write. */
+static void read_write(void)
+{
+    char text[4096];
+
+    ck_assert_int_gt(recv(ends[0], text, sizeof(text), 0), 0);
+}
+
+/* However fast lines come, the thread is not woken for each. */
+START_TEST(end_of_fast_lines_writes_them_together)
+{
+    int64_t since_ns = cf_now_ns();
+    int writes = 0;
+    char text[65536];
+
+    while (cf_now_ns() - since_ns < 100 * CF_MS) {
+        log_number(1);
+        while (recv(ends[0], text, sizeof(text), MSG_DONTWAIT) > 0) {
+            writes++;
+        }
+        (void)sched_yield();
+    }
+    ck_assert_int_le(writes, (cf_now_ns() - since_ns) / LOG_LINGER_NS + 1);
+}
+END_TEST
+
+/* The first line after a silence, and one that matters, are not kept for others: such a one comes
+ * sooner after the write before it than any other could. */
+START_TEST(end_of_a_warning_writes_at_once)
+{
+    int64_t until_ns = cf_now_ns() + 10 * CF_SECOND;
+    int64_t since_ns;
+
+    do {
+        ck_assert_int_lt(cf_now_ns(), until_ns);
+        since_ns = cf_now_ns();
+        log_line(LOG_WARN, "first", NULL);
+        read_write();
+        log_line(LOG_INFO, "taken along", NULL);
+        log_line(_i == 0 ? LOG_WARN : LOG_ERROR, "second", NULL);
+        read_write();
+    } while (cf_now_ns() - since_ns >= LOG_LINGER_NS);
+}
+END_TEST
+
+/* Such a line is longer than a datagram: that it is lost says that it was tried. */
+START_TEST(end_of_half_a_buffer_writes_at_once)
+{
+    int64_t until_ns = cf_now_ns() + 10 * CF_SECOND;
+    char *text = calloc(1, LOG_BUFFER_MAX / 2 + 1);
+    int64_t since_ns;
+
+    ck_assert_ptr_nonnull(text);
+    memset(text, 'x', LOG_BUFFER_MAX / 2);
+    do {
+        teardown_datagrams();
+        setup_datagrams();
+        ck_assert_int_lt(cf_now_ns(), until_ns);
+        since_ns = cf_now_ns();
+        log_line(LOG_INFO, "first", NULL);
+        read_write();
+        log_line(LOG_INFO, text, NULL);
+        while (log_dropped() == 0) {
+            (void)sched_yield();
+        }
+    } while (cf_now_ns() - since_ns >= LOG_LINGER_NS);
+    free(text);
+}
+END_TEST
+
 /* Threads */
 
 enum {
@@ -529,7 +614,7 @@ static void *log_many(void *arg)
         cf_json_i64(&json, *thread);
         cf_json_key(&json, "i");
         cf_json_i64(&json, i);
-        log_end(&json);
+        log_end(&json, LOG_INFO);
     }
     return NULL;
 }
@@ -598,6 +683,7 @@ Suite *suite_log(void)
     TCase *left = tcase_create("left");
     TCase *line = tcase_create("line");
     TCase *dropped = tcase_create("dropped");
+    TCase *pace = tcase_create("pace");
     TCase *threads = tcase_create("threads");
 
     tcase_add_checked_fixture(life, setup_pipe, teardown_pipe);
@@ -628,6 +714,13 @@ Suite *suite_log(void)
     tcase_add_loop_test(dropped, end_after_torn_line_starts_another, 0, LENGTH(torn));
     tcase_set_timeout(dropped, 30);
     suite_add_tcase(suite, dropped);
+
+    tcase_add_checked_fixture(pace, setup_datagrams, teardown_datagrams);
+    tcase_add_test(pace, end_of_fast_lines_writes_them_together);
+    tcase_add_loop_test(pace, end_of_a_warning_writes_at_once, 0, 2);
+    tcase_add_test(pace, end_of_half_a_buffer_writes_at_once);
+    tcase_set_timeout(pace, 30);
+    suite_add_tcase(suite, pace);
 
     tcase_add_test(threads, end_of_many_threads_never_mixes_lines);
     tcase_add_test(threads, stop_races_lines);

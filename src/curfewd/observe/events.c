@@ -102,13 +102,14 @@ static bool is_bad(const struct cf_http_record *record)
 
 void events_log_request(void *arg, const struct cf_http_record *record)
 {
+    enum log_level level = is_bad(record) ? LOG_WARN : LOG_INFO;
     struct cf_json json;
 
     (void)arg;
     if (is_quiet_probe(record)) {
         return;
     }
-    log_begin(&json, is_bad(record) ? LOG_WARN : LOG_INFO, "request");
+    log_begin(&json, level, "request");
     add_str(&json, "request_id", record->request_id);
     add_str(&json, "http.request.method", record->method);
     add_str(&json, "url.path", record->target);
@@ -133,7 +134,7 @@ void events_log_request(void *arg, const struct cf_http_record *record)
     if (record->err != NULL && record->code != CF_OK) {
         add_err(&json, record->err);
     }
-    log_end(&json);
+    log_end(&json, level);
 }
 
 void events_log_pg(void *arg, const struct cf_pg_event *event)
@@ -143,6 +144,7 @@ void events_log_pg(void *arg, const struct cf_pg_event *event)
                (event->kind == CF_PG_EVENT_CONNECTED && event->err.code != CF_OK);
     bool of_listening = event->kind == CF_PG_EVENT_DEAF || event->kind == CF_PG_EVENT_LISTENING;
     struct failure *failure = of_listening ? &of_listener : &of_pools;
+    enum log_level level = bad ? LOG_WARN : LOG_INFO;
     uint64_t unsaid = 0;
     struct cf_json json;
 
@@ -153,7 +155,7 @@ void events_log_pg(void *arg, const struct cf_pg_event *event)
     if (event->kind == CF_PG_EVENT_CONNECTED || event->kind == CF_PG_EVENT_LISTENING) {
         forget_failure(failure);
     }
-    log_begin(&json, bad ? LOG_WARN : LOG_INFO, "postgresql");
+    log_begin(&json, level, "postgresql");
     add_str(&json, "event", cf_pg_event_name(event->kind));
     if (event->backend_pid != 0) {
         cf_json_key(&json, "backend_pid");
@@ -171,5 +173,5 @@ void events_log_pg(void *arg, const struct cf_pg_event *event)
         cf_json_key(&json, "unsaid");
         cf_json_u64(&json, unsaid);
     }
-    log_end(&json);
+    log_end(&json, level);
 }

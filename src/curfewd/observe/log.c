@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Two buffers: loops append to one under a lock that is never held across a write, the thread writes
- * the other. See log.h. */
+ * the other. See log.h.
+ *
+ * Waking the thread for each line would cost a loop as much as half the request that the line is
+ * about. So only the first line after a silence wakes it; having written, it leaves the next lines
+ * together for LOG_LINGER_NS, unless one of them is urgent or the buffer is half full. */
 #include "curfewd/observe/log.h"
 
 #include <errno.h>
@@ -24,6 +28,8 @@ static struct {
     char *filling;      /* LOG_BUFFER_MAX bytes. */
     char *writing;      /* The thread's while busy. */
     size_t filled;
+    bool idle;   /* The thread waits for a first line. */
+    bool urgent; /* What is there is to be written now. */
     bool busy;
     bool stopping;
     bool running;
@@ -93,22 +99,41 @@ static bool put_dropped(uint64_t count)
     return said;
 }
 
+static bool wait_until(int64_t at_ns)
+{
+    struct timespec at = {.tv_sec = at_ns / CF_SECOND, .tv_nsec = at_ns % CF_SECOND};
+
+    return pthread_cond_timedwait(&self.changed, &self.mu, &at) == 0;
+}
+
+/* Wait for lines, and for the time or a reason to write them. With mu held. */
+static void await_lines(int64_t not_before_ns)
+{
+    while (self.filled == 0 && !self.stopping) {
+        self.idle = true;
+        (void)pthread_cond_wait(&self.changed, &self.mu);
+    }
+    self.idle = false;
+    while (!self.urgent && !self.stopping && wait_until(not_before_ns)) {
+        /* Woken by log_end(), or by nobody. */
+    }
+    self.urgent = false;
+}
+
 /* What was dropped until now was so because it came behind the lines taken here: it is said behind
  * them. If they are lost themselves, that is said behind the next. */
 static void *run(void *arg)
 {
+    int64_t not_before_ns = 0;
+
     (void)pthread_mutex_lock(&self.mu);
-    while (!self.stopping || self.filled > 0) {
+    for (await_lines(0); self.filled > 0; await_lines(not_before_ns)) {
         char *data = self.filling;
         size_t size = self.filled;
         uint64_t unsaid = self.dropped - self.dropped_said;
         uint64_t lost;
         bool said;
 
-        if (size == 0) {
-            (void)pthread_cond_wait(&self.changed, &self.mu);
-            continue;
-        }
         self.filling = self.writing;
         self.writing = data;
         self.filled = 0;
@@ -116,6 +141,7 @@ static void *run(void *arg)
         (void)pthread_mutex_unlock(&self.mu);
         lost = put_lines(data, size);
         said = unsaid > 0 && put_dropped(unsaid);
+        not_before_ns = cf_now_ns() + LOG_LINGER_NS;
         (void)pthread_mutex_lock(&self.mu);
         self.dropped += lost;
         self.dropped_said += said ? unsaid : 0;
@@ -136,6 +162,19 @@ static bool append(const char *line, size_t size)
     self.filling[self.filled + size] = '\n';
     self.filled += size + 1;
     return true;
+}
+
+/* Wake the thread if there is a reason, and once for each. With mu held, and while running: the
+ * condition is there. */
+static void wake(enum log_level level)
+{
+    bool urgent = !self.urgent && (level != LOG_INFO || self.filled >= LOG_BUFFER_MAX / 2);
+
+    if (self.idle || urgent) {
+        self.idle = false;
+        self.urgent = self.urgent || urgent;
+        (void)pthread_cond_broadcast(&self.changed);
+    }
 }
 
 static const char *level_name(enum log_level level)
@@ -179,6 +218,8 @@ enum cf_code log_start(int fd, struct cf_err *err)
     (void)pthread_condattr_destroy(&attributes);
     self.torn = false;
     self.filled = 0;
+    self.idle = false;
+    self.urgent = false;
     self.stopping = false;
     self.dropped = 0;
     self.dropped_said = 0;
@@ -197,18 +238,17 @@ enum cf_code log_start(int fd, struct cf_err *err)
 void log_stop(int64_t timeout_ns)
 {
     int64_t until_ns = cf_deadline_in(cf_now_ns(), timeout_ns);
-    struct timespec until = {.tv_sec = until_ns / CF_SECOND, .tv_nsec = until_ns % CF_SECOND};
-    int sys = 0;
+    bool in_time = true;
 
     (void)pthread_mutex_lock(&self.mu);
     self.running = false;
     self.stopping = true;
     (void)pthread_cond_broadcast(&self.changed);
-    while (sys == 0 && (self.busy || self.filled > 0)) {
-        sys = pthread_cond_timedwait(&self.changed, &self.mu, &until);
+    while (in_time && (self.busy || self.filled > 0)) {
+        in_time = wait_until(until_ns);
     }
     (void)pthread_mutex_unlock(&self.mu);
-    if (sys == 0) {
+    if (in_time) {
         (void)pthread_join(self.thread, NULL);
         (void)pthread_cond_destroy(&self.changed);
         free_buffers();
@@ -232,7 +272,7 @@ void log_begin(struct cf_json *json, enum log_level level, const char *msg)
     cf_json_str(json, msg);
 }
 
-void log_end(struct cf_json *json)
+void log_end(struct cf_json *json, enum log_level level)
 {
     const char *data = NULL;
     size_t size = 0;
@@ -242,7 +282,7 @@ void log_end(struct cf_json *json)
     if (cf_json_finish(json, &data, &size, NULL) != CF_OK || !append(data, size)) {
         self.dropped++;
     } else {
-        (void)pthread_cond_broadcast(&self.changed); /* Only while running: it is there. */
+        wake(level);
     }
     (void)pthread_mutex_unlock(&self.mu);
     cf_json_fini(json);
@@ -259,7 +299,7 @@ void log_line(enum log_level level, const char *msg, const struct cf_err *err)
         cf_json_key(&json, "error");
         cf_json_str(&json, err->msg);
     }
-    log_end(&json);
+    log_end(&json, level);
 }
 
 /* Queries */
