@@ -306,6 +306,37 @@ START_TEST(f64_rounds_as_printf)
 }
 END_TEST
 
+static void expect_as_printf(double number, int digits)
+{
+    char want[400];
+
+    cf_json_reset(&json);
+    cf_json_f64(&json, number, digits);
+    (void)snprintf(want, sizeof(want), "%.*f", digits, number);
+    ck_assert_str_eq(text(), want);
+}
+
+/* Numbers whose last digit is the hardest to say: in the middle between two, and next to it, on both
+ * sides of the size at which they are left to printf. */
+START_TEST(f64_rounds_as_printf_in_the_middle)
+{
+    uint64_t random = 1;
+
+    for (int i = 0; i < 20000; i++) {
+        int digits = i % 10;
+        double middle;
+
+        random = random * UINT64_C(6364136223846793005) + 1442695040888963407;
+        middle = ((double)(random >> (20 + random % 40)) + 0.5) / pow(10, digits);
+        middle = (random & 1024) != 0 ? middle : -middle;
+        expect_as_printf(middle, digits);
+        expect_as_printf(nextafter(middle, 0), digits);
+        expect_as_printf(nextafter(middle, 2 * middle), digits);
+        expect_as_printf(middle * 1.37, digits);
+    }
+}
+END_TEST
+
 START_TEST(f64_that_is_not_finite_is_null)
 {
     cf_json_array(&json);
@@ -437,6 +468,7 @@ Suite *suite_json(void)
     tcase_add_test(tc, str_null_is_null);
     tcase_add_test(tc, integers_equal_printf);
     tcase_add_test(tc, f64_rounds_as_printf);
+    tcase_add_test(tc, f64_rounds_as_printf_in_the_middle);
     tcase_add_test(tc, f64_that_is_not_finite_is_null);
     tcase_add_test(tc, f64_has_a_point_in_any_locale);
     tcase_add_test(tc, time_us_equals_gmtime);

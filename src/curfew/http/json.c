@@ -6,7 +6,7 @@
  *
  * Integers and instants are written by hand because they are what a dashboard is made of: printf
  * costs ten times as much, and gmtime_r() takes a lock that all loops of the process would share.
- * Both are checked against them in the tests; fractions are left to printf, which rounds rightly.
+ * Fractions are too where that rounds as printf does. All are checked against it in the tests.
  *
  * When memory runs out the text is abandoned but the levels are still counted, so that the caller's
  * order is checked all the same and cf_json_finish() is the one place that has to tell. */
@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "curfew/http/digits.h"
 #include "curfew/http/utf8.h"
 
 #define CAPACITY_MIN ((size_t)512)
@@ -204,34 +205,61 @@ static void append_string(struct cf_json *json, const char *text)
 
 /* Internal helpers: numbers */
 
-/* Write `value` below 100 in two digits. */
-static inline void put_pair(char *to, unsigned value)
-{
-    static const char pairs[] = "00010203040506070809101112131415161718192021222324"
-                                "25262728293031323334353637383940414243444546474849"
-                                "50515253545556575859606162636465666768697071727374"
-                                "75767778798081828384858687888990919293949596979899";
-
-    memcpy(to, pairs + (size_t)value * 2, 2);
-}
-
 static void append_u64(struct cf_json *json, uint64_t value)
 {
-    char digits[20];
-    size_t at = sizeof(digits);
+    char digits[CF__DIGITS_MAX];
 
-    while (value >= 100) {
-        at -= 2;
-        put_pair(digits + at, (unsigned)(value % 100));
-        value /= 100;
+    append(json, digits, cf__put_u64(digits, value));
+}
+
+/* Write `value`, if it can be told how. The product below is rounded, but never past the middle
+ * between two texts, which is a double as long as it is below 2^52: only where it is the middle itself
+ * the exact one may be on either side. False: nothing was written. */
+static bool append_plain_f64(struct cf_json *json, double value, int digits)
+{
+    static const double powers[] = {1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9};
+    double scaled = fabs(value) * powers[digits];
+    uint64_t units;
+    double rest;
+    char text[CF__DIGITS_MAX];
+
+    if (scaled >= 0x1p52) {
+        return false;
     }
-    if (value >= 10) {
-        at -= 2;
-        put_pair(digits + at, (unsigned)value);
-    } else {
-        digits[--at] = (char)('0' + value);
+    units = (uint64_t)scaled;
+    rest = scaled - (double)units - 0.5;
+    if (rest == 0) {
+        return false;
     }
-    append(json, digits + at, sizeof(digits) - at);
+    units += rest > 0;
+    if (signbit(value)) {
+        append_char(json, '-');
+    }
+    append_u64(json, units / (uint64_t)powers[digits]);
+    if (digits > 0) {
+        append_char(json, '.');
+        cf__put_digits(text, units, (size_t)digits);
+        append(json, text, (size_t)digits);
+    }
+    return true;
+}
+
+/* Let printf do it, which rounds rightly. */
+static void append_f64(struct cf_json *json, double value, int digits)
+{
+    char text[F64_SIZE];
+    size_t whole;
+    size_t point;
+
+    (void)snprintf(text, sizeof(text), "%.*f", digits, value); /* Always fits. */
+    whole = strspn(text, "-0123456789");
+    append(json, text, whole);
+    if (text[whole] != '\0') {
+        /* The program's locale decides what stands here; JSON knows only the point. */
+        point = strlen(localeconv()->decimal_point);
+        append_char(json, '.');
+        append(json, text + whole + point, strlen(text + whole + point));
+    }
 }
 
 struct date {
@@ -340,10 +368,6 @@ void cf_json_u64(struct cf_json *json, uint64_t value)
 
 void cf_json_f64(struct cf_json *json, double value, int digits)
 {
-    char text[F64_SIZE];
-    size_t whole;
-    size_t point;
-
     CF_ASSERT(digits >= 0);
     CF_ASSERT(digits <= DIGITS_MAX);
     if (!isfinite(value)) {
@@ -351,14 +375,8 @@ void cf_json_f64(struct cf_json *json, double value, int digits)
         return;
     }
     begin_value(json);
-    (void)snprintf(text, sizeof(text), "%.*f", digits, value); /* Always fits. */
-    whole = strspn(text, "-0123456789");
-    append(json, text, whole);
-    if (text[whole] != '\0') {
-        /* The program's locale decides what stands here; JSON knows only the point. */
-        point = strlen(localeconv()->decimal_point);
-        append_char(json, '.');
-        append(json, text + whole + point, strlen(text + whole + point));
+    if (!append_plain_f64(json, value, digits)) {
+        append_f64(json, value, digits);
     }
 }
 
@@ -395,16 +413,16 @@ void cf_json_time_us(struct cf_json *json, int64_t unix_us)
         cf_json_null(json); /* RFC 3339 has four digits. */
         return;
     }
-    put_pair(text + 1, (unsigned)date.year / 100);
-    put_pair(text + 3, (unsigned)date.year % 100);
-    put_pair(text + 6, date.month);
-    put_pair(text + 9, date.day);
-    put_pair(text + 12, second / 3600);
-    put_pair(text + 15, second / 60 % 60);
-    put_pair(text + 18, second % 60);
-    put_pair(text + 21, micro / 10000);
-    put_pair(text + 23, micro / 100 % 100);
-    put_pair(text + 25, micro % 100);
+    cf__put_pair(text + 1, (unsigned)date.year / 100);
+    cf__put_pair(text + 3, (unsigned)date.year % 100);
+    cf__put_pair(text + 6, date.month);
+    cf__put_pair(text + 9, date.day);
+    cf__put_pair(text + 12, second / 3600);
+    cf__put_pair(text + 15, second / 60 % 60);
+    cf__put_pair(text + 18, second % 60);
+    cf__put_pair(text + 21, micro / 10000);
+    cf__put_pair(text + 23, micro / 100 % 100);
+    cf__put_pair(text + 25, micro % 100);
     begin_value(json);
     append(json, text, sizeof(text) - 1);
 }

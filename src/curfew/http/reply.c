@@ -15,6 +15,7 @@
 
 #include <curfew/clock.h>
 
+#include "curfew/http/digits.h"
 #include "curfew/http/server_private.h"
 
 /* What a client is asked to wait when nobody knows better. */
@@ -107,22 +108,63 @@ static void add(struct sending *sending, const char *name, const char *value)
     }
 }
 
+/* A text within bounds, written piece by piece, without the cost of printf. */
+struct text {
+    char *at;
+    const char *end; /* The room, but for the NUL. */
+    bool ok;         /* All of it fitted. */
+};
+
+static struct text text_in(char *room, size_t size)
+{
+    return (struct text){room, room + size - 1, true};
+}
+
+static void put(struct text *text, const char *piece, size_t size)
+{
+    text->ok = text->ok && size <= (size_t)(text->end - text->at);
+    if (text->ok) {
+        memcpy(text->at, piece, size);
+        text->at += size;
+        *text->at = '\0';
+    }
+}
+
+static void put_str(struct text *text, const char *piece)
+{
+    put(text, piece, strlen(piece));
+}
+
+static void put_u64(struct text *text, uint64_t value)
+{
+    char digits[CF__DIGITS_MAX];
+
+    put(text, digits, cf__put_u64(digits, value));
+}
+
+/* "name;dur=1.234". By integers: printf's point would be the locale's. */
+static void put_timing(struct text *text, const char *name, int64_t ns)
+{
+    uint64_t us = (uint64_t)(ns > 0 ? ns : 0) / CF_US;
+    char rest[3];
+
+    cf__put_digits(rest, us, sizeof(rest));
+    put_str(text, name);
+    put_str(text, ";dur=");
+    put_u64(text, us / 1000);
+    put(text, ".", 1);
+    put(text, rest, sizeof(rest));
+}
+
 /* "name: prefix3", rounded up. */
 static void add_seconds(struct sending *sending, const char *name, const char *prefix, int64_t ns)
 {
     char value[48];
-    int64_t seconds = ns / CF_SECOND + (ns % CF_SECOND > 0);
+    struct text text = text_in(value, sizeof(value));
 
-    (void)snprintf(value, sizeof(value), "%s%lld", prefix, (long long)seconds);
+    put_str(&text, prefix);
+    put_u64(&text, (uint64_t)(ns / CF_SECOND + (ns % CF_SECOND > 0)));
     add(sending, name, value);
-}
-
-/* Write "name;dur=1.234" and `then`. By integers: printf's point would be the locale's. */
-static int write_timing(char *out, size_t size, const char *name, int64_t ns, const char *then)
-{
-    long long us = ns / CF_US;
-
-    return snprintf(out, size, "%s;dur=%lld.%03lld%s", name, us / 1000, us % 1000, then);
 }
 
 /* What describes a body, or what was done, is the problem's own where a problem is sent. */
@@ -163,23 +205,24 @@ static void add_written(struct sending *sending, const struct cf_http *http)
 static void add_timing(struct sending *sending, const struct cf_http *http)
 {
     char value[CF__TIMING_SIZE + 48];
+    struct text text = text_in(value, sizeof(value));
 
-    memcpy(value, http->timing, http->timing_size);
-    (void)write_timing(value + http->timing_size, sizeof(value) - http->timing_size, "total",
-                       cf_now_ns() - http->started_ns, "");
+    put(&text, http->timing, http->timing_size);
+    put_timing(&text, "total", cf_now_ns() - http->started_ns);
     add(sending, "Server-Timing", value);
 }
 
 /* What the request was given, and which preference that honours. */
 static void add_timeout(struct sending *sending, const struct cf_http *http)
 {
-    char value[24];
+    char value[CF__DIGITS_MAX + 1];
+    struct text text = text_in(value, sizeof(value));
     int64_t timeout_ms = http->timeout_ns / CF_MS + (http->timeout_ns % CF_MS > 0);
 
     if (http->timeout_ns == CF_NEVER) {
         return;
     }
-    (void)snprintf(value, sizeof(value), "%lld", (long long)timeout_ms);
+    put_u64(&text, (uint64_t)timeout_ms);
     add(sending, "Request-Timeout-Ms", value);
     if (strcmp(http->head.deadline.source, "Prefer") == 0) {
         add_seconds(sending, "Preference-Applied", "wait=", http->timeout_ns);
@@ -326,28 +369,36 @@ void cf_http_retry_after(struct cf_http *http, int64_t retry_ns)
     http->retry_ns = retry_ns;
 }
 
-/* An entry of `n` bytes was written behind the others, if it found room. */
-static void keep_timing(struct cf_http *http, int n, size_t room)
+static struct text begin_timing(struct cf_http *http)
 {
-    if (n > 0 && (size_t)n < room) {
-        http->timing_size += (size_t)n;
+    return text_in(http->timing + http->timing_size, sizeof(http->timing) - http->timing_size);
+}
+
+/* An entry was written behind the others, if it found room. */
+static void end_timing(struct cf_http *http, struct text *text)
+{
+    put(text, ", ", 2);
+    if (text->ok) {
+        http->timing_size = (size_t)(text->at - http->timing);
     }
 }
 
 void cf_http_timing(struct cf_http *http, const char *name, int64_t took_ns)
 {
-    size_t room = sizeof(http->timing) - http->timing_size;
+    struct text text = begin_timing(http);
 
-    keep_timing(http, write_timing(http->timing + http->timing_size, room, name, took_ns, ", "),
-                room);
+    put_timing(&text, name, took_ns);
+    end_timing(http, &text);
 }
 
 void cf_http_timing_note(struct cf_http *http, const char *name, const char *note)
 {
-    size_t room = sizeof(http->timing) - http->timing_size;
+    struct text text = begin_timing(http);
 
-    keep_timing(http, snprintf(http->timing + http->timing_size, room, "%s;desc=%s, ", name, note),
-                room);
+    put_str(&text, name);
+    put_str(&text, ";desc=");
+    put_str(&text, note);
+    end_timing(http, &text);
 }
 
 /* What follows the head: libmicrohttpd leaves it out by itself. */

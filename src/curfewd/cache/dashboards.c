@@ -17,6 +17,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <curfew/clock.h>
 #include <curfew/group.h>
@@ -61,11 +62,19 @@ struct errand {
     uint64_t ticket;
 };
 
+/* The key of a page, and those of its sections: "42", "42/orders". */
+struct key {
+    int64_t user_id;
+    size_t page_size; /* What they have in common. */
+    char text[KEY_SIZE];
+};
+
 /* One call of dashboards_get(). */
 struct visit {
     struct dashboards *d;
     const struct dashboard_wish *wish;
     struct dashboard *dashboard;
+    struct key key;
     int64_t soft_ns; /* When what is there is taken. */
     uint64_t ticket;
 };
@@ -79,17 +88,30 @@ struct task {
 
 /* Internal helpers */
 
-static const char *write_key(char out[KEY_SIZE], int64_t user_id, enum dashboard_section section)
+static struct key key_of(int64_t user_id)
 {
-    (void)snprintf(out, KEY_SIZE, "%" PRId64 "/%s", user_id,
-                   dashboard_section_name(section, user_id));
-    return out;
+    struct key key;
+
+    key.page_size = (size_t)snprintf(key.text, sizeof(key.text), "%" PRId64, user_id);
+    key.user_id = user_id;
+    return key;
 }
 
-static const char *write_page_key(char out[KEY_SIZE], int64_t user_id)
+/* Both are overwritten by the next. */
+
+static const char *page_key(struct key *key)
 {
-    (void)snprintf(out, KEY_SIZE, "%" PRId64, user_id);
-    return out;
+    key->text[key->page_size] = '\0';
+    return key->text;
+}
+
+static const char *section_key(struct key *key, enum dashboard_section section)
+{
+    const char *name = dashboard_section_name(section, key->user_id);
+
+    key->text[key->page_size] = '/';
+    memcpy(key->text + key->page_size + 1, name, strlen(name) + 1);
+    return key->text;
 }
 
 /* A dashboard of a user is none without the user. */
@@ -185,10 +207,10 @@ static enum cf_code get_in_time(struct cf_ctx *ctx, struct task *task, struct da
     struct cf_value *text = NULL;
     struct cf_value *old = NULL;
     struct cf_ctx *limit = NULL;
+    struct key own = visit->key; /* Others write theirs while this one waits. */
+    const char *key = section_key(&own, task->section);
     enum cf_code code = CF_OK;
-    char key[KEY_SIZE];
 
-    (void)write_key(key, errand.user_id, errand.section);
     if (visit->d->sections != NULL && visit->wish->age_max_ns == CF_NEVER) {
         (void)cf_cache_try_get_old(visit->d->sections, key, &old, &old_info);
     }
@@ -238,13 +260,11 @@ static bool take_section(struct visit *visit, enum dashboard_section section)
     struct dashboard_part *part = &visit->dashboard->parts[section];
     struct cf_cache_info info;
     struct cf_value *text;
-    char key[KEY_SIZE];
 
     if (visit->d->sections == NULL || visit->wish->age_max_ns == 0) {
         return false;
     }
-    (void)write_key(key, visit->wish->user_id, section);
-    if (!cf_cache_try_get(visit->d->sections, key, &text, &info)) {
+    if (!cf_cache_try_get(visit->d->sections, section_key(&visit->key, section), &text, &info)) {
         return false;
     }
     if (info.state == CF_CACHE_HIT && info.age_ns <= visit->wish->age_max_ns) {
@@ -307,13 +327,14 @@ static bool is_whole(const struct dashboard *dashboard)
 }
 
 /* Find the page of a whole dashboard, or make it. That it cannot be kept is no failure. */
-static enum cf_code find_page(struct dashboards *d, struct dashboard *dashboard, struct cf_err *err)
+static enum cf_code find_page(struct visit *visit, struct cf_err *err)
 {
+    struct dashboards *d = visit->d;
+    struct dashboard *dashboard = visit->dashboard;
+    const char *key = page_key(&visit->key);
     struct cf_value *page = NULL;
-    char key[KEY_SIZE];
     enum cf_code code;
 
-    (void)write_page_key(key, dashboard->user_id);
     if (d->pages != NULL && cf_cache_try_get(d->pages, key, &page, NULL) &&
         page_is_of(page, dashboard)) {
         dashboard->page = page;
@@ -378,12 +399,12 @@ static void write_cache_control(struct dashboards *d)
 
 static void drop_keys(struct dashboards *d, int64_t user_id)
 {
-    char key[KEY_SIZE];
+    struct key key = key_of(user_id);
 
     for (size_t i = 0; i < DASHBOARD_SECTION_COUNT; i++) {
-        (void)cf_cache_remove(d->sections, write_key(key, user_id, (enum dashboard_section)i));
+        (void)cf_cache_remove(d->sections, section_key(&key, (enum dashboard_section)i));
     }
-    (void)cf_cache_remove(d->pages, write_page_key(key, user_id));
+    (void)cf_cache_remove(d->pages, page_key(&key));
 }
 
 /* Life cycle */
@@ -430,7 +451,8 @@ enum cf_code dashboards_get(struct cf_ctx *ctx, struct dashboards *d,
                             struct cf_err *err)
 {
     struct dashboard dashboard = {.user_id = wish->user_id};
-    struct visit visit = {.d = d, .wish = wish, .dashboard = &dashboard};
+    struct visit visit = {
+        .d = d, .wish = wish, .dashboard = &dashboard, .key = key_of(wish->user_id)};
     enum cf_code code = CF_OK;
     bool whole = true;
 
@@ -442,7 +464,7 @@ enum cf_code dashboards_get(struct cf_ctx *ctx, struct dashboards *d,
         code = load_missing(ctx, &visit, err);
     }
     if (code == CF_OK && is_whole(&dashboard)) {
-        code = find_page(d, &dashboard, err);
+        code = find_page(&visit, err);
     }
     if (code != CF_OK) {
         dashboard_fini(&dashboard);
