@@ -171,6 +171,9 @@ CF_API bool cf_http_matches(const struct cf_http *http, const char *etag);
  * max-age): 0 for none at all. CF_NEVER: it does not say. */
 CF_API int64_t cf_http_age_max_ns(const struct cf_http *http);
 
+/* How much the client wants a reply of `type` ("text/csv"), by its Accept: from 0, not at all, to 1,000. */
+CF_API int cf_http_accepts(const struct cf_http *http, const char *type);
+
 /* The decoded segment that filled `{name}`: asserted to be in the route's template. */
 CF_API const char *cf_http_param(const struct cf_http *http, const char *name);
 

@@ -42,6 +42,8 @@
     X(deadline)                                                                                    \
     X(problem)                                                                                     \
     X(address)                                                                                     \
+    X(items)                                                                                       \
+    X(negotiate)                                                                                   \
     X(forwarded)                                                                                   \
     X(quota)                                                                                       \
     X(arena)                                                                                       \
@@ -52,7 +54,6 @@
     X(cpus)                                                                                        \
     X(page)                                                                                        \
     X(csv)                                                                                         \
-    X(accept)                                                                                      \
     X(routes)                                                                                      \
     X(dashboards)                                                                                  \
     X(store)                                                                                       \

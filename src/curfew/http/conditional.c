@@ -4,8 +4,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "curfew/http/items.h"
 #include "curfew/http/server_private.h"
-#include "curfew/http/words.h"
 
 /* Of a max-age: more is as good as any. */
 #define AGE_DIGITS_MAX 9
@@ -26,74 +26,74 @@ static const char *opaque_of(const char *tag)
     return strncmp(tag, "W/", 2) == 0 ? tag + 2 : tag;
 }
 
+static bool is_tag(const struct etag_search *search, struct cf__span item)
+{
+    bool is_weak = item.size >= 2 && memcmp(item.at, "W/", 2) == 0;
+
+    if (is_weak) {
+        item.at += 2;
+        item.size -= 2;
+    }
+    return !(is_weak && search->is_strong) && item.size == search->size &&
+           memcmp(item.at, search->etag, item.size) == 0;
+}
+
 /* Look through one header: "*", or a list of tags, in which there may be commas. */
 static enum MHD_Result find_etag(void *arg, enum MHD_ValueKind kind, const char *name,
                                  const char *value)
 {
     struct etag_search *search = arg;
-    const char *at = value != NULL && strcasecmp(name, search->header) == 0 ? value : "";
+    struct cf__span rest = {NULL, 0};
+    struct cf__span item;
 
     (void)kind;
-    if (strcmp(at, "*") == 0) {
-        search->found = true;
+    if (value != NULL && strcasecmp(name, search->header) == 0) {
+        rest = cf__span_of(value);
     }
-    while (!search->found) {
-        const char *tag = at + strspn(at, ", \t");
-        const char *end;
-
-        at = opaque_of(tag);
-        end = at[0] == '"' ? strchr(at + 1, '"') : NULL;
-        if (end == NULL) {
-            break;
-        }
-        end++;
-        search->found = (at == tag || !search->is_strong) && (size_t)(end - at) == search->size &&
-                        memcmp(at, search->etag, search->size) == 0;
-        at = end;
+    while (!search->found && cf__tag_next(&rest, &item)) {
+        search->found = cf__span_is(item, "*") || is_tag(search, item);
     }
     return search->found ? MHD_NO : MHD_YES;
 }
 
 /* Internal helpers: Cache-Control */
 
-/* The seconds of a max-age, or CF_NEVER if it is none. */
-static int64_t read_age(const char *word, size_t size)
+/* How old an answer may be by one directive: CF_NEVER if it does not say. */
+static int64_t read_age(struct cf__span directive)
 {
-    static const char name[] = "max-age=";
-    size_t at = sizeof(name) - 1;
+    struct cf__span value;
+    struct cf__span name = cf__item_name(directive, &value);
     int64_t seconds = 0;
 
-    if (size <= at || strncasecmp(word, name, at) != 0) {
+    if (cf__span_is(name, "no-cache") || cf__span_is(name, "no-store")) {
+        return 0;
+    }
+    if (!cf__span_is(name, "max-age") || value.size == 0 || value.size > AGE_DIGITS_MAX) {
         return CF_NEVER;
     }
-    for (size_t digits = 0; at < size; at++, digits++) {
-        if (word[at] < '0' || word[at] > '9' || digits == AGE_DIGITS_MAX) {
+    for (size_t i = 0; i < value.size; i++) {
+        if (value.at[i] < '0' || value.at[i] > '9') {
             return CF_NEVER;
         }
-        seconds = seconds * 10 + (word[at] - '0');
+        seconds = seconds * 10 + (value.at[i] - '0');
     }
     return seconds * CF_SECOND;
-}
-
-static bool is_word(const char *word, size_t size, const char *name)
-{
-    return strlen(name) == size && strncasecmp(word, name, size) == 0;
 }
 
 /* Look through one header; `arg` is the least age so far. */
 static enum MHD_Result find_age(void *arg, enum MHD_ValueKind kind, const char *name,
                                 const char *value)
 {
-    const char *text = value != NULL && strcasecmp(name, "Cache-Control") == 0 ? value : "";
+    struct cf__span rest = {NULL, 0};
+    struct cf__span item;
     int64_t *age_ns = arg;
-    const char *word;
-    size_t size;
 
     (void)kind;
-    while (cf__words_next(&text, ", \t", &word, &size)) {
-        int64_t asked_ns = is_word(word, size, "no-cache") || is_word(word, size, "no-store")
-                               ? 0
-                               : read_age(word, size);
+    if (value != NULL && strcasecmp(name, "Cache-Control") == 0) {
+        rest = cf__span_of(value);
+    }
+    while (cf__item_next(&rest, ',', &item)) {
+        int64_t asked_ns = read_age(item);
 
         *age_ns = asked_ns < *age_ns ? asked_ns : *age_ns;
     }

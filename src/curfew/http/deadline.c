@@ -9,6 +9,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "curfew/http/items.h"
+
 #define DIGITS_MAX 10
 
 /* Of a grpc-timeout, by its specification. */
@@ -105,24 +107,16 @@ static bool parse_grpc(struct text text, int64_t *out_ns)
 }
 
 /* "wait=10", perhaps quoted: seconds. */
-static bool parse_wait(struct text text, int64_t *out_ns)
+static bool parse_wait(struct cf__span preference, int64_t *out_ns)
 {
-    static const char name[] = "wait";
-    size_t n = sizeof(name) - 1;
+    struct cf__span value;
+    struct text text;
     int64_t count;
 
-    if ((size_t)(text.end - text.at) < n || strncasecmp(text.at, name, n) != 0) {
+    if (!cf__span_is(cf__item_name(preference, &value), "wait") || value.at == NULL) {
         return false;
     }
-    text = trimmed(text.at + n, (size_t)(text.end - text.at) - n);
-    if (text.at == text.end || *text.at != '=') {
-        return false;
-    }
-    text = trimmed(text.at + 1, (size_t)(text.end - text.at) - 1);
-    if (text.end - text.at >= 2 && text.at[0] == '"' && text.end[-1] == '"') {
-        text.at++;
-        text.end--;
-    }
+    text = (struct text){value.at, value.at + value.size};
     if (!read_digits(&text, DIGITS_MAX, &count) || text.at != text.end) {
         return false;
     }
@@ -133,17 +127,16 @@ static bool parse_wait(struct text text, int64_t *out_ns)
 /* "respond-async, wait=10; strict": the first preference that is a wait (RFC 7240). */
 static bool parse_prefer(struct text text, int64_t *out_ns)
 {
-    while (text.at < text.end) {
-        size_t rest = (size_t)(text.end - text.at);
-        const char *comma = memchr(text.at, ',', rest);
-        size_t size = comma != NULL ? (size_t)(comma - text.at) : rest;
-        const char *semicolon = memchr(text.at, ';', size);
+    struct cf__span rest = {text.at, (size_t)(text.end - text.at)};
+    struct cf__span item;
 
-        if (parse_wait(trimmed(text.at, semicolon != NULL ? (size_t)(semicolon - text.at) : size),
-                       out_ns)) {
+    while (cf__item_next(&rest, ',', &item)) {
+        struct cf__span preference;
+
+        (void)cf__item_next(&item, ';', &preference); /* An item is never none. */
+        if (parse_wait(preference, out_ns)) {
             return true;
         }
-        text.at += size + (comma != NULL);
     }
     return false;
 }

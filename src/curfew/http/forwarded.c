@@ -12,50 +12,11 @@
 #include <string.h>
 #include <strings.h>
 
-/* A piece of a header's value. */
-struct text {
-    const char *at;
-    size_t size;
-};
+#include "curfew/http/items.h"
 
 /* Internal helpers */
 
-static struct text trim(struct text text)
-{
-    while (text.size > 0 && (text.at[0] == ' ' || text.at[0] == '\t')) {
-        text.at++;
-        text.size--;
-    }
-    while (text.size > 0 && (text.at[text.size - 1] == ' ' || text.at[text.size - 1] == '\t')) {
-        text.size--;
-    }
-    return text;
-}
-
-/* Cut the piece before the next `separator` that is not within quotes off *rest. False: none left. */
-static bool cut(struct text *rest, char separator, struct text *out)
-{
-    bool quoted = false;
-    size_t n = 0;
-
-    if (rest->at == NULL) {
-        return false;
-    }
-    while (n < rest->size && (quoted || rest->at[n] != separator)) {
-        quoted = quoted != (rest->at[n] == '"');
-        n++;
-    }
-    *out = trim((struct text){rest->at, n});
-    if (n < rest->size) {
-        rest->at += n + 1;
-        rest->size -= n + 1;
-    } else {
-        rest->at = NULL;
-    }
-    return true;
-}
-
-static void add_hop(struct cf__hops *hops, const struct cf__networks *trusted, struct text node)
+static void add_hop(struct cf__hops *hops, const struct cf__networks *trusted, struct cf__span node)
 {
     struct cf__address address;
 
@@ -68,19 +29,16 @@ static void add_hop(struct cf__hops *hops, const struct cf__networks *trusted, s
 }
 
 /* "for=192.0.2.1;proto=http", "for=\"[2001:db8::1]:80\"": the node, of no size if there is none. */
-static struct text node_of(struct text element)
+static struct cf__span node_of(struct cf__span element)
 {
-    struct text node = {"", 0};
-    struct text pair;
+    struct cf__span node = {"", 0};
+    struct cf__span pair;
+    struct cf__span value;
 
-    while (cut(&element, ';', &pair)) {
-        if (pair.size >= 4 && strncasecmp(pair.at, "for=", 4) == 0) {
-            node = (struct text){pair.at + 4, pair.size - 4};
+    while (cf__item_next(&element, ';', &pair)) {
+        if (cf__span_is(cf__item_name(pair, &value), "for") && value.at != NULL) {
+            node = value;
         }
-    }
-    if (node.size >= 2 && node.at[0] == '"' && node.at[node.size - 1] == '"') {
-        node.at++;
-        node.size -= 2;
     }
     return node;
 }
@@ -101,17 +59,17 @@ void cf__forwarded_init(struct cf__forwarded *forwarded, const struct cf__networ
 void cf__forwarded_header(struct cf__forwarded *forwarded, const char *name, size_t size,
                           const char *value)
 {
-    struct text rest = {value, strlen(value)};
-    struct text element;
+    struct cf__span rest = cf__span_of(value);
+    struct cf__span element;
 
     if (is_named("X-Forwarded-For", name, size)) {
         forwarded->list.seen = true;
-        while (cut(&rest, ',', &element)) {
+        while (cf__item_next(&rest, ',', &element)) {
             add_hop(&forwarded->list, forwarded->trusted, element);
         }
     } else if (is_named("Forwarded", name, size)) {
         forwarded->standard.seen = true;
-        while (cut(&rest, ',', &element)) {
+        while (cf__item_next(&rest, ',', &element)) {
             add_hop(&forwarded->standard, forwarded->trusted, node_of(element));
         }
     }

@@ -11,6 +11,7 @@
  *                                request.c     what its handler may ask
  *                                body.c        what its client sent along
  *                                conditional.c what its client has, or takes, from a cache
+ *                                negotiate.c   what its client would rather be sent
  *                                reply.c       what its handler may answer, and the sending
  *                                stream.c      where that comes piece by piece
  *

@@ -16,7 +16,6 @@
 #include <curfew/clock.h>
 #include <curfew/pipeline.h>
 
-#include "curfewd/export/accept.h"
 #include "curfewd/export/encode.h"
 #include "curfewd/routes/routes.h"
 
@@ -222,10 +221,9 @@ static enum cf_code choose_format(const struct cf_http *http, enum export_format
                                   struct cf_err *err)
 {
     const char *name = cf_http_query(http, "format");
-    const char *accept = cf_http_header(http, "Accept");
 
     if (name == NULL) {
-        *out = accept_quality(accept, "text/csv") > accept_quality(accept, "application/x-ndjson")
+        *out = cf_http_accepts(http, "text/csv") > cf_http_accepts(http, "application/x-ndjson")
                    ? EXPORT_CSV
                    : EXPORT_NDJSON;
         return CF_OK;

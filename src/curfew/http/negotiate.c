@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+/* What a client would rather be sent: see negotiate.h. */
+#include "curfew/http/negotiate.h"
+
+#include <string.h>
+#include <strings.h>
+
+#include "curfew/http/items.h"
+#include "curfew/http/server_private.h"
+
+/* Internal helpers: Accept */
+
+/* "text/csv", "text/" and a star, or two of them; also the lone star of old Java. */
+static bool is_range(struct cf__span range)
+{
+    return cf__span_is(range, "*") ||
+           (range.size >= 3 && memchr(range.at + 1, '/', range.size - 2) != NULL);
+}
+
+/* How closely a range matches: 3 "text/csv", 2 "text/" and a star, 1 any, 0 not at all. */
+static int closeness(struct cf__span range, const char *type)
+{
+    size_t n_major = strcspn(type, "/") + 1;
+
+    if (cf__span_is(range, type)) {
+        return 3;
+    }
+    if (range.size == n_major + 1 && range.at[n_major] == '*' &&
+        strncasecmp(range.at, type, n_major) == 0) {
+        return 2;
+    }
+    return cf__span_is(range, "*/*") || cf__span_is(range, "*") ? 1 : 0;
+}
+
+static enum MHD_Result look_at_accept(void *arg, enum MHD_ValueKind kind, const char *name,
+                                      const char *value)
+{
+    (void)kind;
+    if (value != NULL && strcasecmp(name, "Accept") == 0) {
+        cf__accept_header(arg, value);
+    }
+    return MHD_YES;
+}
+
+/* Operations */
+
+void cf__accept_init(struct cf__accept *accept, const char *type)
+{
+    *accept = (struct cf__accept){.type = type};
+}
+
+void cf__accept_header(struct cf__accept *accept, const char *value)
+{
+    struct cf__span rest = cf__span_of(value);
+    struct cf__span item;
+    struct cf__span range;
+
+    while (cf__item_next(&rest, ',', &item)) {
+        int weight = cf__item_weight(item, &range);
+        int close;
+
+        if (!is_range(range)) {
+            continue;
+        }
+        accept->is_said = true;
+        close = closeness(range, accept->type);
+        if (close > accept->closeness ||
+            (close == accept->closeness && close > 0 && weight > accept->quality)) {
+            accept->closeness = close;
+            accept->quality = weight;
+        }
+    }
+}
+
+/* Queries */
+
+int cf__accept_quality(const struct cf__accept *accept)
+{
+    return accept->is_said ? accept->quality : CF__WEIGHT_MAX;
+}
+
+int cf_http_accepts(const struct cf_http *http, const char *type)
+{
+    struct cf__accept accept;
+
+    cf__accept_init(&accept, type);
+    (void)MHD_get_connection_values(http->mhd, MHD_HEADER_KIND, look_at_accept, &accept);
+    return cf__accept_quality(&accept);
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/* What a client would rather be sent: Accept and Accept-Encoding (RFC 9110, section 12.5).
+ *
+ * Each is read header by header, for a list may come in several, and then asked. What cannot be read
+ * in one is passed over: a client that says nothing that makes sense is served as if it said nothing.
+ *
+ * Thread safety: values. */
+#ifndef CURFEW_HTTP_NEGOTIATE_H
+#define CURFEW_HTTP_NEGOTIATE_H
+
+#include <stdbool.h>
+
+/* What Accept says of one type: the closest range decides, and of ranges equally close the largest
+ * weight. Their parameters are not looked at, but for the weight. */
+struct cf__accept {
+    const char *type; /* "text/csv": without parameters. */
+    bool is_said;     /* There was a range at all. */
+    int closeness;    /* Of the closest one so far. */
+    int quality;
+};
+
+void cf__accept_init(struct cf__accept *accept, const char *type);
+void cf__accept_header(struct cf__accept *accept, const char *value);
+
+/* From 0, not to be sent, to CF__WEIGHT_MAX. */
+int cf__accept_quality(const struct cf__accept *accept);
+
+#endif
