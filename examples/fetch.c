@@ -45,7 +45,7 @@ static enum cf_code item(struct cf_ctx *ctx, struct cf_http *http, struct cf_err
     return CF_OK;
 }
 
-static const struct cf_http_route routes[] = {{"GET", "/items/{id}", item, 0}};
+static const struct cf_http_route routes[] = {{"GET", "/items/{id}", item, 0, NULL}};
 
 /* The client */
 

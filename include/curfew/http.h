@@ -16,7 +16,7 @@
  *         cf_json_str(json, "hello");
  *         return CF_OK;
  *     }
- *     static const struct cf_http_route routes[] = {{"GET", "/hello", hello, 0}};
+ *     static const struct cf_http_route routes[] = {{"GET", "/hello", hello, 0, NULL}};
  *
  * Thread safety: servers are made, stopped and freed on a plain thread. A struct cf_http belongs to
  * its request: its handler and the tasks of its groups on the same loop. */
@@ -57,6 +57,9 @@ struct cf_http_route {
     const char *path;   /* Template: "/v1/users/{id}"; a parameter fills one segment. */
     cf_http_handler handler;
     int64_t timeout_max_ns; /* Cap, and default, of this route. 0: the server's. */
+    const char *types;      /* "application/json", or several with commas, of which it may answer
+                             * with one: a client that takes none (Accept) gets 406, before the
+                             * handler is run. NULL: not looked at. */
 };
 
 /* What is known of a request when it is answered: for a log line. Borrowed for the call. */
@@ -248,7 +251,7 @@ CF_API bool cf_http_stream_try_write(struct cf_http *http, const void *data, siz
  * stream was written to (asserted). */
 CF_API void cf_http_reply_header(struct cf_http *http, const char *name, const char *value);
 
-/* Have the failure with which the handler ends now told as `status`, 403, 412, 415, 422 or 428
+/* Have the failure with which the handler ends now told as `status`, 403, 406, 412, 415, 422 or 428
  * (asserted), instead of what `code` stands for, unless its context has ended, too. Returns `code`. */
 CF_API enum cf_code cf_http_fail_as(struct cf_http *http, int status, enum cf_code code);
 

@@ -12,6 +12,7 @@
     X(writes)                                                                                      \
     X(changes)                                                                                     \
     X(export)                                                                                      \
+    X(negotiation)                                                                                 \
     X(http)                                                                                        \
     X(limits)                                                                                      \
     X(deadline)                                                                                    \

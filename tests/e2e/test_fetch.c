@@ -100,10 +100,10 @@ static uint16_t refused_port;
 
 static void start_target(void)
 {
-    static const struct cf_http_route routes[] = {{"GET", "/ok", ok, 0},
-                                                  {"GET", "/slow", slow, 0},
-                                                  {"GET", "/redirect", redirect, 0},
-                                                  {"GET", "/large", large, 0}};
+    static const struct cf_http_route routes[] = {{"GET", "/ok", ok, 0, NULL},
+                                                  {"GET", "/slow", slow, 0, NULL},
+                                                  {"GET", "/redirect", redirect, 0, NULL},
+                                                  {"GET", "/large", large, 0, NULL}};
     struct cf_http_options options = {.listen = "127.0.0.1:0",
                                       .routes = routes,
                                       .n_routes = sizeof(routes) / sizeof(routes[0]),

@@ -366,21 +366,21 @@ static enum cf_code nothing(struct cf_ctx *ctx, struct cf_http *http, struct cf_
 }
 
 static const struct cf_http_route routes[] = {
-    {"GET", "/hello", hello, 0},
-    {"POST", "/hello", hello, 0},
-    {"GET", "/nap", nap, 0},
-    {"GET", "/nap/capped", nap, 100 * CF_MS},
-    {"GET", "/stubborn", stubborn, 0},
-    {"GET", "/hold", hold, 0},
-    {"GET", "/fan-out", fan_out, 0},
-    {"GET", "/fail/{code}", failing, 0},
-    {"GET", "/fail-silently", fail_silently, 0},
-    {"GET", "/impatient", impatient, 0},
-    {"GET", "/echo/{id}", echo, 0},
-    {"GET", "/dressed", dressed, 0},
-    {"GET", "/injected", injected, 0},
-    {"GET", "/large", large, 0},
-    {"DELETE", "/nothing", nothing, 0},
+    {"GET", "/hello", hello, 0, NULL},
+    {"POST", "/hello", hello, 0, NULL},
+    {"GET", "/nap", nap, 0, NULL},
+    {"GET", "/nap/capped", nap, 100 * CF_MS, NULL},
+    {"GET", "/stubborn", stubborn, 0, NULL},
+    {"GET", "/hold", hold, 0, NULL},
+    {"GET", "/fan-out", fan_out, 0, NULL},
+    {"GET", "/fail/{code}", failing, 0, NULL},
+    {"GET", "/fail-silently", fail_silently, 0, NULL},
+    {"GET", "/impatient", impatient, 0, NULL},
+    {"GET", "/echo/{id}", echo, 0, NULL},
+    {"GET", "/dressed", dressed, 0, NULL},
+    {"GET", "/injected", injected, 0, NULL},
+    {"GET", "/large", large, 0, NULL},
+    {"DELETE", "/nothing", nothing, 0, NULL},
 };
 
 /* Fixture */
@@ -757,7 +757,8 @@ END_TEST
 
 START_TEST(new_names_the_bad_route)
 {
-    static const struct cf_http_route bad[] = {{"GET", "/a", hello, 0}, {"GET", "b", hello, 0}};
+    static const struct cf_http_route bad[] = {{"GET", "/a", hello, 0, NULL},
+                                               {"GET", "b", hello, 0, NULL}};
     struct cf_http_options options = options_for_tests();
 
     options.routes = bad;

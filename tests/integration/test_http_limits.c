@@ -115,9 +115,10 @@ static enum cf_code large(struct cf_ctx *ctx, struct cf_http *http, struct cf_er
 }
 
 static const struct cf_http_route routes[] = {
-    {"GET", "/hello", hello, 0}, {"GET", "/hang", hang, 0},   {"GET", "/echo", echo, 0},
-    {"POST", "/echo", echo, 0},  {"PUT", "/echo", echo, 0},   {"PATCH", "/echo", echo, 0},
-    {"POST", "/json", parse, 0}, {"GET", "/large", large, 0},
+    {"GET", "/hello", hello, 0, NULL}, {"GET", "/hang", hang, 0, NULL},
+    {"GET", "/echo", echo, 0, NULL},   {"POST", "/echo", echo, 0, NULL},
+    {"PUT", "/echo", echo, 0, NULL},   {"PATCH", "/echo", echo, 0, NULL},
+    {"POST", "/json", parse, 0, NULL}, {"GET", "/large", large, 0, NULL},
 };
 
 /* With `options`, as the test has left them. */

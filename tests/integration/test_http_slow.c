@@ -58,7 +58,7 @@ static void on_done(void *arg, const struct cf_http_record *record)
 static void setup(void)
 {
     static const struct cf_http_route routes[] = {
-        {"GET", "/", hello, 0}, {"POST", "/", hello, 0}, {"GET", "/nap", nap, 0}};
+        {"GET", "/", hello, 0, NULL}, {"POST", "/", hello, 0, NULL}, {"GET", "/nap", nap, 0, NULL}};
     struct cf_http_options options = {.listen = "127.0.0.1:0",
                                       .routes = routes,
                                       .n_routes = sizeof(routes) / sizeof(routes[0]),

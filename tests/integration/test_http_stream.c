@@ -297,12 +297,12 @@ static size_t count_descriptors(void)
 static void start(int64_t send_timeout_ns)
 {
     static const struct cf_http_route routes[] = {
-        {"GET", "/bytes", bytes, 0},       {"GET", "/at-once", at_once, 0},
-        {"GET", "/failing", failing, 0},   {"GET", "/endless", endless, 0},
-        {"GET", "/stalling", stalling, 0}, {"GET", "/pausing", pausing, 0},
-        {"GET", "/late", late, 0},         {"GET", "/heedless", heedless, 0},
-        {"GET", "/poor", poor, 0},         {"GET", "/spoilt", spoilt, 0},
-        {"GET", "/plain", plain, 0},       {"GET", "/by-tasks", by_tasks, 0}};
+        {"GET", "/bytes", bytes, 0, NULL},       {"GET", "/at-once", at_once, 0, NULL},
+        {"GET", "/failing", failing, 0, NULL},   {"GET", "/endless", endless, 0, NULL},
+        {"GET", "/stalling", stalling, 0, NULL}, {"GET", "/pausing", pausing, 0, NULL},
+        {"GET", "/late", late, 0, NULL},         {"GET", "/heedless", heedless, 0, NULL},
+        {"GET", "/poor", poor, 0, NULL},         {"GET", "/spoilt", spoilt, 0, NULL},
+        {"GET", "/plain", plain, 0, NULL},       {"GET", "/by-tasks", by_tasks, 0, NULL}};
     struct cf_http_options options = {.listen = "127.0.0.1:0",
                                       .routes = routes,
                                       .n_routes = sizeof(routes) / sizeof(routes[0]),

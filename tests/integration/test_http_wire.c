@@ -52,10 +52,10 @@ static enum cf_code note_smuggled(struct cf_ctx *ctx, struct cf_http *http, stru
 
 static void setup(void)
 {
-    static const struct cf_http_route routes[] = {{"GET", "/", echo, 0},
-                                                  {"POST", "/", echo, 0},
-                                                  {"GET", "/hello", echo, 0},
-                                                  {"GET", "/smuggled", note_smuggled, 0}};
+    static const struct cf_http_route routes[] = {{"GET", "/", echo, 0, NULL},
+                                                  {"POST", "/", echo, 0, NULL},
+                                                  {"GET", "/hello", echo, 0, NULL},
+                                                  {"GET", "/smuggled", note_smuggled, 0, NULL}};
     struct cf_http_options options = {.listen = "127.0.0.1:0",
                                       .routes = routes,
                                       .n_routes = sizeof(routes) / sizeof(routes[0]),

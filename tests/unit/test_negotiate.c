@@ -59,7 +59,7 @@ START_TEST(accept_says_what_its_closest_range_does)
 {
     struct cf__accept accept;
 
-    cf__accept_init(&accept, "text/csv");
+    cf__accept_init(&accept, cf__span_of("text/csv"));
     for (int i = 0; i < 2 && accepts[_i].headers[i] != NULL; i++) {
         cf__accept_header(&accept, accepts[_i].headers[i]);
     }

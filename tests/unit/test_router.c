@@ -17,15 +17,15 @@ static enum cf_code handler(struct cf_ctx *ctx, struct cf_http *http, struct cf_
 }
 
 static const struct cf_http_route routes[] = {
-    {"GET", "/", handler, 0},
-    {"GET", "/users/{id}", handler, 0},
-    {"PATCH", "/users/{id}", handler, 0},
-    {"GET", "/users/me", handler, 0},
-    {"GET", "/users", handler, 0},
-    {"POST", "/users", handler, 0},
-    {"GET", "/{kind}/list", handler, 0},
-    {"GET", "/users/{id}/orders/{order_id}", handler, 0},
-    {"DELETE", "/trailing/", handler, 0},
+    {"GET", "/", handler, 0, NULL},
+    {"GET", "/users/{id}", handler, 0, NULL},
+    {"PATCH", "/users/{id}", handler, 0, NULL},
+    {"GET", "/users/me", handler, 0, NULL},
+    {"GET", "/users", handler, 0, NULL},
+    {"POST", "/users", handler, 0, NULL},
+    {"GET", "/{kind}/list", handler, 0, NULL},
+    {"GET", "/users/{id}/orders/{order_id}", handler, 0, NULL},
+    {"DELETE", "/trailing/", handler, 0, NULL},
 };
 
 static alignas(max_align_t) char first[1024];
@@ -63,23 +63,25 @@ static const struct {
     struct cf_http_route route;
     const char *message;
 } bad[] = {
-    {{"GET", "users", handler, 0}, "route GET users: a path starts with /"},
-    {{"GET", "", handler, 0}, "route GET : a path starts with /"},
-    {{"get", "/", handler, 0}, "route get /: not a method to serve"},
-    {{"TRACE", "/", handler, 0}, "route TRACE /: not a method to serve"},
-    {{"HEAD", "/", handler, 0}, "route HEAD /: HEAD and OPTIONS are answered by the server"},
-    {{"GET", "//a", handler, 0}, "route GET //a: an empty segment"},
-    {{"GET", "/a/{}", handler, 0}, "route GET /a/{}: a parameter is named by a-z, 0-9 and _"},
-    {{"GET", "/{a-b}", handler, 0}, "route GET /{a-b}: a parameter is named by a-z, 0-9 and _"},
-    {{"GET", "/a{b}", handler, 0}, "route GET /a{b}: a segment is a plain text or {name}"},
-    {{"GET", "/a?b", handler, 0}, "route GET /a?b: a segment is a plain text or {name}"},
-    {{"GET", "/{a}/{a}", handler, 0}, "route GET /{a}/{a}: two parameters of one name"},
-    {{"GET", "/1/2/3/4/5/6/7/8/9/10/11/12/13/14/15/16/17", handler, 0},
+    {{"GET", "users", handler, 0, NULL}, "route GET users: a path starts with /"},
+    {{"GET", "", handler, 0, NULL}, "route GET : a path starts with /"},
+    {{"get", "/", handler, 0, NULL}, "route get /: not a method to serve"},
+    {{"TRACE", "/", handler, 0, NULL}, "route TRACE /: not a method to serve"},
+    {{"HEAD", "/", handler, 0, NULL}, "route HEAD /: HEAD and OPTIONS are answered by the server"},
+    {{"GET", "//a", handler, 0, NULL}, "route GET //a: an empty segment"},
+    {{"GET", "/a/{}", handler, 0, NULL}, "route GET /a/{}: a parameter is named by a-z, 0-9 and _"},
+    {{"GET", "/{a-b}", handler, 0, NULL},
+     "route GET /{a-b}: a parameter is named by a-z, 0-9 and _"},
+    {{"GET", "/a{b}", handler, 0, NULL}, "route GET /a{b}: a segment is a plain text or {name}"},
+    {{"GET", "/a?b", handler, 0, NULL}, "route GET /a?b: a segment is a plain text or {name}"},
+    {{"GET", "/{a}/{a}", handler, 0, NULL}, "route GET /{a}/{a}: two parameters of one name"},
+    {{"GET", "/1/2/3/4/5/6/7/8/9/10/11/12/13/14/15/16/17", handler, 0, NULL},
      "route GET /1/2/3/4/5/6/7/8/9/10/11/12/13/14/15/16/17: too many segments"},
-    {{"GET", "/{a}/{b}/{c}/{d}/{e}/{f}/{g}/{h}/{i}", handler, 0},
+    {{"GET", "/{a}/{b}/{c}/{d}/{e}/{f}/{g}/{h}/{i}", handler, 0, NULL},
      "route GET /{a}/{b}/{c}/{d}/{e}/{f}/{g}/{h}/{i}: too many parameters"},
-    {{"GET", "/a", NULL, 0}, "route GET /a: no handler"},
-    {{"GET", "/a", handler, -1}, "route GET /a: a negative timeout"},
+    {{"GET", "/a", NULL, 0, NULL}, "route GET /a: no handler"},
+    {{"GET", "/a", handler, -1, NULL}, "route GET /a: a negative timeout"},
+    {{"GET", "/a", handler, 0, ", "}, "route GET /a: no type"},
 };
 
 START_TEST(new_names_the_bad_route)
@@ -94,9 +96,9 @@ END_TEST
 
 START_TEST(new_refuses_two_routes_for_the_same_requests)
 {
-    static const struct cf_http_route same[] = {{"GET", "/a/{x}", handler, 0},
-                                                {"GET", "/b/{x}", handler, 0},
-                                                {"GET", "/a/{y}", handler, 0}};
+    static const struct cf_http_route same[] = {{"GET", "/a/{x}", handler, 0, NULL},
+                                                {"GET", "/b/{x}", handler, 0, NULL},
+                                                {"GET", "/a/{y}", handler, 0, NULL}};
     struct cf__router *none = NULL;
 
     ck_assert_int_eq(cf__router_new(same, 3, &none, &err), CF_EINVAL);

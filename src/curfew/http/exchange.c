@@ -35,6 +35,7 @@
 #include <curfew/clock.h>
 
 #include "curfew/core/err_private.h"
+#include "curfew/http/negotiate.h"
 #include "curfew/http/server_private.h"
 #include "curfew/http/verbatim.h"
 
@@ -190,6 +191,19 @@ static bool find_route(struct cf_http *http)
         return answer_options(http, allowed);
     }
     refuse_method(http, allowed);
+    return false;
+}
+
+/* See that the client takes what the route answers with, before anything is done for it. */
+static bool check_accept(struct cf_http *http)
+{
+    const char *types = http->route->route->types;
+
+    if (types == NULL || cf__accepts_any(http, types)) {
+        return true;
+    }
+    (void)cf_err_set(&http->err, CF_EINVAL, "Accept must allow %s", types);
+    refuse(http, CF__PROBLEM_NOT_ACCEPTABLE, http->err.msg);
     return false;
 }
 
@@ -370,7 +384,8 @@ static enum MHD_Result serve(struct cf_http *http)
     }
     if (http->over_quota) {
         refuse(http, CF__PROBLEM_QUOTA_EXCEEDED, NULL);
-    } else if (find_route(http) && give_deadline(http) && give_context(http)) {
+    } else if (find_route(http) && check_accept(http) && give_deadline(http) &&
+               give_context(http)) {
         start_handler(http);
     }
     if (http->stage == CF__SETTLED || http->stream.ring != NULL) {

@@ -5,8 +5,8 @@
 #include <string.h>
 #include <strings.h>
 
-#include "curfew/http/items.h"
 #include "curfew/http/server_private.h"
+#include "curfew/http/words.h"
 
 /* Internal helpers: Accept */
 
@@ -18,15 +18,16 @@ static bool is_range(struct cf__span range)
 }
 
 /* How closely a range matches: 3 "text/csv", 2 "text/" and a star, 1 any, 0 not at all. */
-static int closeness(struct cf__span range, const char *type)
+static int closeness(struct cf__span range, struct cf__span type)
 {
-    size_t n_major = strcspn(type, "/") + 1;
+    const char *slash = memchr(type.at, '/', type.size);
+    size_t n_major = slash != NULL ? (size_t)(slash - type.at) + 1 : type.size;
 
-    if (cf__span_is(range, type)) {
+    if (range.size == type.size && strncasecmp(range.at, type.at, type.size) == 0) {
         return 3;
     }
     if (range.size == n_major + 1 && range.at[n_major] == '*' &&
-        strncasecmp(range.at, type, n_major) == 0) {
+        strncasecmp(range.at, type.at, n_major) == 0) {
         return 2;
     }
     return cf__span_is(range, "*/*") || cf__span_is(range, "*") ? 1 : 0;
@@ -42,9 +43,18 @@ static enum MHD_Result look_at_accept(void *arg, enum MHD_ValueKind kind, const 
     return MHD_YES;
 }
 
+static int quality_of(const struct cf_http *http, struct cf__span type)
+{
+    struct cf__accept accept;
+
+    cf__accept_init(&accept, type);
+    (void)MHD_get_connection_values(http->mhd, MHD_HEADER_KIND, look_at_accept, &accept);
+    return cf__accept_quality(&accept);
+}
+
 /* Operations */
 
-void cf__accept_init(struct cf__accept *accept, const char *type)
+void cf__accept_init(struct cf__accept *accept, struct cf__span type)
 {
     *accept = (struct cf__accept){.type = type};
 }
@@ -79,11 +89,19 @@ int cf__accept_quality(const struct cf__accept *accept)
     return accept->is_said ? accept->quality : CF__WEIGHT_MAX;
 }
 
+bool cf__accepts_any(const struct cf_http *http, const char *types)
+{
+    const char *word;
+    size_t size;
+    bool any = false;
+
+    while (!any && cf__words_next(&types, CF__TYPE_SEPARATORS, &word, &size)) {
+        any = quality_of(http, (struct cf__span){word, size}) > 0;
+    }
+    return any;
+}
+
 int cf_http_accepts(const struct cf_http *http, const char *type)
 {
-    struct cf__accept accept;
-
-    cf__accept_init(&accept, type);
-    (void)MHD_get_connection_values(http->mhd, MHD_HEADER_KIND, look_at_accept, &accept);
-    return cf__accept_quality(&accept);
+    return quality_of(http, cf__span_of(type));
 }

@@ -8,21 +8,29 @@
 #ifndef CURFEW_HTTP_NEGOTIATE_H
 #define CURFEW_HTTP_NEGOTIATE_H
 
-#include <stdbool.h>
+#include "curfew/http/items.h"
+
+struct cf_http;
 
 /* What Accept says of one type: the closest range decides, and of ranges equally close the largest
  * weight. Their parameters are not looked at, but for the weight. */
 struct cf__accept {
-    const char *type; /* "text/csv": without parameters. */
-    bool is_said;     /* There was a range at all. */
-    int closeness;    /* Of the closest one so far. */
+    struct cf__span type; /* "text/csv": without parameters. */
+    bool is_said;         /* There was a range at all. */
+    int closeness;        /* Of the closest one so far. */
     int quality;
 };
 
-void cf__accept_init(struct cf__accept *accept, const char *type);
+void cf__accept_init(struct cf__accept *accept, struct cf__span type);
 void cf__accept_header(struct cf__accept *accept, const char *value);
 
 /* From 0, not to be sent, to CF__WEIGHT_MAX. */
 int cf__accept_quality(const struct cf__accept *accept);
+
+/* What is between the types of a list of ours: words.h. */
+#define CF__TYPE_SEPARATORS ", "
+
+/* Whether the client takes any type of the list. */
+bool cf__accepts_any(const struct cf_http *http, const char *types);
 
 #endif

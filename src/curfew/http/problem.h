@@ -36,6 +36,8 @@
     X(NOT_FOUND, 404, "not_found", "Not found", "There is nothing here.")                          \
     X(METHOD_NOT_ALLOWED, 405, "method_not_allowed", "Method not allowed",                         \
       "This path does not serve that method.")                                                     \
+    X(NOT_ACCEPTABLE, 406, "not_acceptable", "Not acceptable",                                     \
+      "There is no answer of a type that the client takes.")                                       \
     X(CONFLICT, 409, "conflict", "Conflict", "The request conflicts with the present state.")      \
     X(PRECONDITION_FAILED, 412, "precondition_failed", "Precondition failed",                      \
       "It is not in the state any more that the request asks for.")                                \

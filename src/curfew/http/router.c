@@ -10,6 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "curfew/http/negotiate.h"
+#include "curfew/http/words.h"
+
 struct cf__router {
     size_t n_routes;
     struct cf__route routes[];
@@ -103,6 +106,9 @@ static enum cf_code compile(const struct cf_http_route *route, struct cf__route 
     }
     if (route->handler == NULL) {
         return refuse(route, "no handler", err);
+    }
+    if (route->types != NULL && cf__words_count(route->types, CF__TYPE_SEPARATORS) == 0) {
+        return refuse(route, "no type", err);
     }
     if (route->timeout_max_ns < 0) {
         return refuse(route, "a negative timeout", err);

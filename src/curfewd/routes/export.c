@@ -216,17 +216,29 @@ static enum cf_code run(struct cf_ctx *ctx, struct export *export, struct cf_err
     return code;
 }
 
-/* What ?format= says, or else what the client likes best; NDJSON where it likes both. */
-static enum cf_code choose_format(const struct cf_http *http, enum export_format *out,
-                                  struct cf_err *err)
+/* What the client likes best; NDJSON where it likes both. */
+static enum cf_code choose_by_accept(struct cf_http *http, enum export_format *out,
+                                     struct cf_err *err)
+{
+    int csv = cf_http_accepts(http, "text/csv");
+    int ndjson = cf_http_accepts(http, "application/x-ndjson");
+
+    if (csv == 0 && ndjson == 0) {
+        return cf_http_fail_as(
+            http, 406,
+            cf_err_set(err, CF_EINVAL, "Accept must allow application/x-ndjson or text/csv"));
+    }
+    *out = csv > ndjson ? EXPORT_CSV : EXPORT_NDJSON;
+    return CF_OK;
+}
+
+/* What ?format= says, whatever Accept does, which a browser's address line cannot change. */
+static enum cf_code choose_format(struct cf_http *http, enum export_format *out, struct cf_err *err)
 {
     const char *name = cf_http_query(http, "format");
 
     if (name == NULL) {
-        *out = cf_http_accepts(http, "text/csv") > cf_http_accepts(http, "application/x-ndjson")
-                   ? EXPORT_CSV
-                   : EXPORT_NDJSON;
-        return CF_OK;
+        return choose_by_accept(http, out, err);
     }
     for (int i = 0; i < EXPORT_FORMATS; i++) {
         if (strcmp(name, formats[i].name) == 0) {

@@ -8,28 +8,33 @@
 /* Stands first: its cap is configured. */
 #define EXPORT_ROUTE 0
 
+/* What they answer with. The export asks Accept itself, unless it was told ?format=; and whether the
+ * process lives is told to whoever asks. */
+#define JSON "application/json"
+#define NDJSON "application/x-ndjson"
+
 static struct cf_http_route api[] = {
-    [EXPORT_ROUTE] = {"GET", "/v1/orders/export", export_get, 0},
-    {"GET", "/v1/dashboard", dashboard_get, 0},
-    {"GET", "/v1/users/{id}", user_get, 0},
-    {"GET", "/v1/users", users_get, 0},
-    {"GET", "/v1/orders", orders_get, 0},
-    {"GET", "/v1/orders/{id}", order_get, 0},
-    {"POST", "/v1/orders", orders_post, 0},
-    {"GET", "/v1/metrics", metrics_get, 0},
-    {"PATCH", "/v1/orders/{id}", order_patch, 0},
-    {"POST", "/v1/fetch", fetch_post, 0},
-    {"GET", "/livez", livez_get, 0},
-    {"GET", "/readyz", readyz_get, 0},
-    {"GET", "/version", version_get, 0},
-    {"GET", "/v1/sleep", sleep_get, 0},
+    [EXPORT_ROUTE] = {"GET", "/v1/orders/export", export_get, 0, NULL},
+    {"GET", "/v1/dashboard", dashboard_get, 0, JSON},
+    {"GET", "/v1/users/{id}", user_get, 0, JSON},
+    {"GET", "/v1/users", users_get, 0, JSON},
+    {"GET", "/v1/orders", orders_get, 0, JSON},
+    {"GET", "/v1/orders/{id}", order_get, 0, JSON},
+    {"POST", "/v1/orders", orders_post, 0, JSON},
+    {"GET", "/v1/metrics", metrics_get, 0, JSON},
+    {"PATCH", "/v1/orders/{id}", order_patch, 0, JSON},
+    {"POST", "/v1/fetch", fetch_post, 0, NDJSON},
+    {"GET", "/livez", livez_get, 0, NULL},
+    {"GET", "/readyz", readyz_get, 0, NULL},
+    {"GET", "/version", version_get, 0, JSON},
+    {"GET", "/v1/sleep", sleep_get, 0, JSON},
 };
 
 static const struct cf_http_route admin[] = {
-    {"GET", "/livez", livez_get, 0},
-    {"GET", "/readyz", readyz_get, 0},
-    {"GET", "/version", version_get, 0},
-    {"GET", "/v1/sleep", sleep_get, 0},
+    {"GET", "/livez", livez_get, 0, NULL},
+    {"GET", "/readyz", readyz_get, 0, NULL},
+    {"GET", "/version", version_get, 0, JSON},
+    {"GET", "/v1/sleep", sleep_get, 0, JSON},
 };
 
 void routes_configure(int64_t export_timeout_ns)
