@@ -30,25 +30,37 @@ static void teardown(void)
 
 /* Helpers */
 
-/* Follow `next` from the first page of `base` to the last. Every page but the last must be full,
+/* The target of the page that a Link leads to, resolved as RFC 3986 has a reference that is a query
+ * only; "" without a Link. */
+static void follow(struct reply *reply, const char *target, char *out, size_t size)
+{
+    const char *link = reply_header(reply, "Link");
+    int n_path = (int)strcspn(target, "?");
+    char query[128];
+
+    out[0] = '\0';
+    if (link != NULL) {
+        ck_assert_int_eq(sscanf(link, "<%127[^>]>; rel=\"next\"", query), 1);
+        ck_assert_int_eq(query[0], '?');
+        (void)snprintf(out, size, "%.*s%s", n_path, target, query);
+    }
+}
+
+/* Follow Link from the first page of `base` to the last. Every page but the last must be full,
  * and all together must be the rows of `result`, in this order: nothing skipped, nothing twice. */
 static void walk_pages(const char *base, int limit, const PGresult *result)
 {
     int fd = client_open(service->api_port);
-    json_int_t after = 0;
+    char target[256];
     int row = 0;
 
-    for (;;) {
-        char target[128];
+    (void)snprintf(target, sizeof(target), "%slimit=%d", base, limit);
+    while (target[0] != '\0') {
+        char next_target[256];
         struct reply *reply;
         json_t *data;
         json_t *next;
 
-        (void)snprintf(target, sizeof(target), "%slimit=%d", base, limit);
-        if (after != 0) {
-            (void)snprintf(target + strlen(target), sizeof(target) - strlen(target),
-                           "&after=%" JSON_INTEGER_FORMAT, after);
-        }
         client_request(fd, "GET", target, NULL);
         reply = client_recv(fd, "GET");
         ck_assert_msg(reply->status == 200, "%s: %d %s", target, reply->status, reply->body);
@@ -58,13 +70,15 @@ static void walk_pages(const char *base, int limit, const PGresult *result)
         for (size_t i = 0; i < json_array_size(data); i++) {
             expect_row(json_array_get(data, i), result, row++);
         }
-        if (json_is_null(next)) {
-            break;
+        follow(reply, target, next_target, sizeof(next_target));
+        ck_assert_int_eq(json_is_null(next), next_target[0] == '\0');
+        if (!json_is_null(next)) {
+            ck_assert_int_eq((int)json_array_size(data), limit);
+            ck_assert_int_eq(json_integer_value(next),
+                             json_integer_value(json_object_get(
+                                 json_array_get(data, json_array_size(data) - 1), "id")));
         }
-        ck_assert_int_eq((int)json_array_size(data), limit);
-        after = json_integer_value(next);
-        ck_assert_int_eq(after, json_integer_value(json_object_get(
-                                    json_array_get(data, json_array_size(data) - 1), "id")));
+        memcpy(target, next_target, sizeof(target));
     }
     ck_assert_int_eq(row, PQntuples(result));
     (void)close(fd);
@@ -205,6 +219,72 @@ START_TEST(orders_of_all_users_begin_with_the_newest)
 }
 END_TEST
 
+/* Of one user and of all, every status: no page has another one, and no order is left out. */
+START_TEST(pages_of_orders_of_one_status_have_no_gap_and_no_repeat)
+{
+    static const char *const statuses[] = {"pending", "paid", "shipped", "cancelled"};
+    char newest[128];
+    char base[96];
+    char id[24];
+    PGresult *orders;
+
+    (void)snprintf(id, sizeof(id), "%" PRId64,
+                   pgview_i64(pg,
+                              "select user_id from orders group by user_id"
+                              " order by count(*) desc, user_id limit 1",
+                              NULL));
+    for (int i = 0; i < 4; i++) {
+        (void)snprintf(base, sizeof(base), "/v1/orders?status=%s&user_id=%s&", statuses[i], id);
+        orders = pgview_query(pg, SQL_ORDER "where user_id = $1 and status = $2" SQL_NEWEST_FIRST,
+                              (const char *[]){id, statuses[i], NULL});
+        ck_assert_int_gt(PQntuples(orders), 3);
+        walk_pages(base, 3, orders);
+        PQclear(orders);
+
+        orders = pgview_query(pg, SQL_ORDER "where status = $1" SQL_NEWEST_FIRST "limit 30",
+                              (const char *[]){statuses[i], NULL});
+        (void)snprintf(newest, sizeof(newest), "/v1/orders?status=%s&limit=15", statuses[i]);
+        for (int page = 0; page < 2; page++) {
+            struct reply *reply = client_get(service->api_port, newest, NULL);
+            char next[128];
+
+            for (int row = 0; row < 15; row++) {
+                expect_row(json_array_get(reply_at(reply, "data"), (size_t)row), orders,
+                           page * 15 + row);
+            }
+            follow(reply, newest, next, sizeof(next));
+            (void)snprintf(newest, sizeof(newest), "%s", next);
+        }
+        PQclear(orders);
+    }
+}
+END_TEST
+
+/* The cursor is a place in the list. */
+START_TEST(order_of_another_status_is_a_cursor)
+{
+    char target[96];
+    char after[24];
+    PGresult *orders;
+    struct reply *reply;
+
+    (void)snprintf(after, sizeof(after), "%" PRId64,
+                   pgview_i64(pg,
+                              "select id from orders where status = 'paid'" SQL_NEWEST_FIRST
+                              "offset 10 limit 1",
+                              NULL));
+    orders = pgview_query(
+        pg,
+        SQL_ORDER "where status = 'shipped' and (created_at, id) <"
+                  " (select created_at, id from orders where id = $1)" SQL_NEWEST_FIRST "limit 20",
+        (const char *[]){after, NULL});
+    (void)snprintf(target, sizeof(target), "/v1/orders?status=shipped&after=%s", after);
+    reply = client_get(service->api_port, target, NULL);
+    expect_rows(reply_at(reply, "data"), orders);
+    PQclear(orders);
+}
+END_TEST
+
 START_TEST(order_of_another_user_is_no_cursor)
 {
     char target[96];
@@ -278,6 +358,8 @@ Suite *suite_lists(void)
     tcase_add_test(orders, pages_of_orders_of_one_user_have_no_gap_and_no_repeat);
     tcase_add_test(orders, single_steps_over_equal_times_lose_nothing);
     tcase_add_test(orders, orders_of_all_users_begin_with_the_newest);
+    tcase_add_test(orders, pages_of_orders_of_one_status_have_no_gap_and_no_repeat);
+    tcase_add_test(orders, order_of_another_status_is_a_cursor);
     tcase_add_test(orders, order_of_another_user_is_no_cursor);
     tcase_set_timeout(orders, 30);
     suite_add_tcase(suite, orders);

@@ -38,7 +38,7 @@ FUZZ_TARGET(cursor)
     char *text = fuzz_string(data, size);
     char *after = text + strcspn(text, "\n");
     struct cf_err err = {.code = CF_OK};
-    struct page page = {-1, -1};
+    struct page page = {.limit = -1, .after = -1};
     struct page again;
     char number[32];
     bool good;

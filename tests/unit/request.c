@@ -90,6 +90,16 @@ json_t *request_body(struct cf_http *http)
     return body;
 }
 
+const char *request_header(const struct cf_http *http, const char *name)
+{
+    const struct cf__reply_header *header = http->headers;
+
+    while (header != NULL && strcmp(header->name, name) != 0) {
+        header = header->next;
+    }
+    return header != NULL ? header->value : NULL;
+}
+
 struct cf_pg_rows *rows_new(const char *types)
 {
     PGresult *result = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);

@@ -27,6 +27,9 @@ enum cf_code request_handle(struct cf_http *http, struct cf_err *err);
 int request_status(const struct cf_http *http);
 json_t *request_body(struct cf_http *http);
 
+/* A header that its handler has added, or NULL. */
+const char *request_header(const struct cf_http *http, const char *name);
+
 /* Rows whose columns are of these types: 'i' bigint, 't' text, 'z' timestamptz. */
 struct cf_pg_rows *rows_new(const char *types);
 

@@ -3,7 +3,9 @@
 #include "curfewd/routes/page.h"
 
 #include <check.h>
+#include <string.h>
 
+#include "curfewd/routes/routes.h"
 #include "request.h"
 
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
@@ -79,7 +81,7 @@ static const struct {
 
 START_TEST(read_refuses_bad_page)
 {
-    page = (struct page){-7, -8};
+    page = (struct page){.limit = -7, .after = -8};
     http = request_new(NULL, bad[_i].target);
     ck_assert_int_eq(page_read(http, &page, &err), CF_EINVAL);
     ck_assert_str_eq(err.msg, *bad[_i].said);
@@ -112,7 +114,7 @@ START_TEST(write_shows_limit_and_says_what_is_next)
     const json_t *next;
     json_t *body;
 
-    page = (struct page){pages[_i].limit, 0};
+    page = (struct page){.limit = pages[_i].limit};
     for (int64_t i = 0; i < pages[_i].rows; i++) {
         rows_add(rows, 1000 - i);
     }
@@ -138,6 +140,51 @@ START_TEST(write_shows_limit_and_says_what_is_next)
 }
 END_TEST
 
+static const struct {
+    const char *target;
+    const char *link; /* NULL: there is none. */
+} links[] = {
+    {"/v1/users", "<?after=1000>; rel=\"next\""},
+    {"/v1/users?limit=1", "<?limit=1&after=1000>; rel=\"next\""},
+    {"/v1/users?after=7&limit=01", "<?limit=1&after=1000>; rel=\"next\""},
+    {"/v1/users?timeout=1.5s&x=%3E&limit=1", "<?limit=1&timeout=1.5s&after=1000>; rel=\"next\""},
+    {"/v1/users?limit=2", NULL},
+};
+
+START_TEST(write_links_to_the_next_page_that_there_is)
+{
+    struct cf_pg_rows *rows = rows_new("i");
+
+    http = request_new(NULL, links[_i].target);
+    ck_assert_int_eq(page_read(http, &page, &err), CF_OK);
+    page.limit = page.limit == PAGE_DEFAULT ? 1 : page.limit;
+    rows_add(rows, INT64_C(1000));
+    rows_add(rows, INT64_C(999));
+    page_write(http, &page, rows, write_id);
+    if (links[_i].link != NULL) {
+        ck_assert_str_eq(request_header(http, "Link"), links[_i].link);
+    } else {
+        ck_assert_ptr_null(request_header(http, "Link"));
+    }
+    cf_pg_rows_free(rows);
+}
+END_TEST
+
+/* The longest that a list can be asked for. */
+START_TEST(keep_has_room_for_all)
+{
+    http = request_new(NULL, "/v1/users?limit=200&timeout=9999999999.9999999999ms");
+    ck_assert_int_eq(page_read(http, &page, &err), CF_OK);
+    page_keep_i64(&page, "user_id", INT64_MAX);
+    page_keep(&page, "status", "cancelled");
+    page_keep_i64(&page, "none", 0);
+    page_keep(&page, "none", NULL);
+    ck_assert_str_eq(page.kept, "limit=200&timeout=9999999999.9999999999ms&"
+                                "user_id=9223372036854775807&status=cancelled&");
+    ck_assert_uint_eq(page.kept_size, strlen(page.kept));
+}
+END_TEST
+
 Suite *suite_page(void)
 {
     Suite *suite = suite_create("page");
@@ -151,6 +198,8 @@ Suite *suite_page(void)
 
     tcase_add_checked_fixture(write, NULL, teardown);
     tcase_add_loop_test(write, write_shows_limit_and_says_what_is_next, 0, LENGTH(pages));
+    tcase_add_loop_test(write, write_links_to_the_next_page_that_there_is, 0, LENGTH(links));
+    tcase_add_test(write, keep_has_room_for_all);
     suite_add_tcase(suite, write);
     return suite;
 }

@@ -101,6 +101,7 @@ END_TEST
 
 #define USER_ID "user_id must be an integer from 1 to 9223372036854775807"
 #define ID "id must be an integer from 1 to 9223372036854775807"
+#define STATUS "status must be pending, paid, shipped or cancelled"
 #define SECONDS "seconds must be a number from 0 to 3600"
 
 static const struct {
@@ -119,9 +120,13 @@ static const struct {
     {"/v1/orders?user_id=1%202", USER_ID},
     {"/v1/orders?user_id=7&limit=201", "limit must be an integer from 1 to 200"},
     {"/v1/orders?after=0", "after must be an integer from 1 to 9223372036854775807"},
+    {"/v1/orders?status=", STATUS},
+    {"/v1/orders?status=lost", STATUS},
+    {"/v1/orders?status=PAID", STATUS},
+    {"/v1/orders?user_id=7&status=paid,shipped", STATUS},
     {"/v1/orders/export?format=xml", "format must be ndjson or csv"},
     {"/v1/orders/export?format=", "format must be ndjson or csv"},
-    {"/v1/orders/export?status=lost", "status must be pending, paid, shipped or cancelled"},
+    {"/v1/orders/export?status=lost", STATUS},
     {"/v1/dashboard?user_id=0", USER_ID},
     {"/v1/dashboard?user_id=x", USER_ID},
     {"/v1/sleep?seconds=", SECONDS},

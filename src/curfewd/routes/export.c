@@ -263,16 +263,16 @@ static void begin_reply(struct cf_http *http, enum export_format format)
 enum cf_code export_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err)
 {
     struct app *app = cf_http_app(http);
-    const char *status = cf_http_query(http, "status");
+    const char *status;
     enum export_format format = EXPORT_NDJSON;
     struct export *export;
     enum cf_code code = choose_format(http, &format, err);
 
+    if (code == CF_OK) {
+        code = route_status(http, &status, err);
+    }
     if (code != CF_OK) {
         return code;
-    }
-    if (status != NULL && !store_is_status(status)) {
-        return cf_err_set(err, CF_EINVAL, "status must be pending, paid, shipped or cancelled");
     }
     export = cf_http_alloc(http, sizeof(*export));
     if (export == NULL) {

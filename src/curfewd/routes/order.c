@@ -16,15 +16,12 @@
 
 #include "curfewd/routes/body.h"
 #include "curfewd/routes/routes.h"
+#include "curfewd/store/status.h"
 #include "curfewd/store/store.h"
 
 /* Constants and types */
 
 #define KEY_SIZE_MAX 255
-
-static const char *const statuses[] = {"pending", "paid", "shipped", "cancelled"};
-
-#define N_STATUSES (sizeof(statuses) / sizeof(statuses[0]))
 
 /* Room for the longest number in quotes, and for the path of one. */
 #define ETAG_SIZE 24
@@ -40,13 +37,11 @@ static void write_etag(const struct cf_pg_rows *rows, char out[ETAG_SIZE])
 static void reply_order(struct cf_http *http, const struct cf_pg_rows *rows)
 {
     char etag[ETAG_SIZE];
+    bool is_known;
 
     write_etag(rows, etag);
-    if (strcmp(cf_http_method(http), "PATCH") != 0 && cf_http_has_etag(http, etag)) {
-        cf_http_reply_text(http, 304, "");
-    } else {
-        store_write_order(cf_http_reply_json(http, 200), rows, 0);
-    }
+    is_known = strcmp(cf_http_method(http), "PATCH") != 0 && cf_http_has_etag(http, etag);
+    store_write_order(cf_http_reply_json(http, is_known ? 304 : 200), rows, 0);
     cf_http_reply_header(http, "ETag", etag);
 }
 
@@ -117,7 +112,7 @@ static enum cf_code read_key(const struct cf_http *http, char out[KEY_SIZE_MAX +
 static enum cf_code read_new(struct cf_http *http, struct store_order *out, struct cf_err *err)
 {
     static const char *const members[] = {"user_id", "status", "total_cents"};
-    struct store_order order = {.status = statuses[0]};
+    struct store_order order = {.status = store_statuses[0]};
     json_t *body;
     enum cf_code code = body_read(http, "application/json", members, 3, &body, err);
 
@@ -129,7 +124,8 @@ static enum cf_code read_new(struct cf_http *http, struct store_order *out, stru
         code = body_i64(http, body, "total_cents", 0, STORE_CENTS_MAX, &order.total_cents, err);
     }
     if (code == CF_OK && body_has(body, "status")) {
-        code = body_choice(http, body, "status", statuses, N_STATUSES, &order.status, err);
+        code = body_choice(http, body, "status", store_statuses, STORE_STATUS_COUNT, &order.status,
+                           err);
     }
     json_decref(body);
     if (code == CF_OK) {
@@ -226,7 +222,8 @@ static enum cf_code read_change(struct cf_http *http, struct store_order *out, s
         code = body_refuse(http, err, "there is no member to change: status, total_cents");
     }
     if (code == CF_OK && body_has(body, "status")) {
-        code = body_choice(http, body, "status", statuses, N_STATUSES, &order.status, err);
+        code = body_choice(http, body, "status", store_statuses, STORE_STATUS_COUNT, &order.status,
+                           err);
     }
     if (code == CF_OK && body_has(body, "total_cents")) {
         code = body_i64(http, body, "total_cents", 0, STORE_CENTS_MAX, &order.total_cents, err);

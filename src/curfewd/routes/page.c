@@ -2,11 +2,29 @@
 /* Pages: see page.h. */
 #include "curfewd/routes/page.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+
 #include "curfewd/routes/routes.h"
+
+/* Room for what is kept and a cursor, between angle brackets. */
+#define LINK_SIZE (PAGE_KEPT_SIZE + 64)
+
+/* Internal helpers */
+
+static void link_next(struct cf_http *http, const struct page *page, int64_t after)
+{
+    char value[LINK_SIZE];
+
+    (void)snprintf(value, sizeof(value), "<?%safter=%" PRId64 ">; rel=\"next\"", page->kept, after);
+    cf_http_reply_header(http, "Link", value);
+}
+
+/* Operations */
 
 enum cf_code page_read(const struct cf_http *http, struct page *out, struct cf_err *err)
 {
-    struct page page;
+    struct page page = {.kept_size = 0};
     enum cf_code code;
 
     code = cf_http_query_i64(http, "limit", PAGE_MIN, PAGE_MAX, PAGE_DEFAULT, &page.limit, err);
@@ -14,10 +32,36 @@ enum cf_code page_read(const struct cf_http *http, struct page *out, struct cf_e
         return code;
     }
     code = cf_http_query_i64(http, "after", 1, INT64_MAX, 0, &page.after, err);
-    if (code == CF_OK) {
-        *out = page;
+    if (code != CF_OK) {
+        return code;
     }
-    return code;
+    if (cf_http_query(http, "limit") != NULL) {
+        page_keep_i64(&page, "limit", page.limit);
+    }
+    page_keep(&page, "timeout", cf_http_query(http, "timeout"));
+    *out = page;
+    return CF_OK;
+}
+
+void page_keep_i64(struct page *page, const char *name, int64_t value)
+{
+    char text[24];
+
+    (void)snprintf(text, sizeof(text), "%" PRId64, value);
+    page_keep(page, name, value != 0 ? text : NULL);
+}
+
+void page_keep(struct page *page, const char *name, const char *value)
+{
+    size_t room = PAGE_KEPT_SIZE - page->kept_size;
+    int n;
+
+    if (value == NULL) {
+        return;
+    }
+    n = snprintf(page->kept + page->kept_size, room, "%s=%s&", name, value);
+    CF_ASSERT(n > 0 && (size_t)n < room);
+    page->kept_size += (size_t)n;
 }
 
 void page_write(struct cf_http *http, const struct page *page, const struct cf_pg_rows *rows,
@@ -37,7 +81,10 @@ void page_write(struct cf_http *http, const struct page *page, const struct cf_p
     cf_json_end(json);
     cf_json_key(json, "next");
     if (more) {
-        cf_json_i64(json, cf_pg_get_i64(rows, limit - 1, 0));
+        int64_t after = cf_pg_get_i64(rows, limit - 1, 0);
+
+        cf_json_i64(json, after);
+        link_next(http, page, after);
     } else {
         cf_json_null(json);
     }

@@ -51,6 +51,9 @@ enum cf_code livez_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *
 enum cf_code readyz_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
 enum cf_code version_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
 
+/* The status that ?status= says, or NULL if it is not there. Fails with CF_EINVAL. */
+CF_MUST enum cf_code route_status(const struct cf_http *http, const char **out, struct cf_err *err);
+
 static inline struct cf_pg *route_pg(const struct cf_http *http)
 {
     const struct app *app = cf_http_app(http);

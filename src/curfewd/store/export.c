@@ -27,18 +27,6 @@ static const struct cf_pg_stmt every_order = {
     .columns = "iitiz",
 };
 
-bool store_is_status(const char *status)
-{
-    static const char *const all[] = {"pending", "paid", "shipped", "cancelled"};
-
-    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
-        if (strcmp(status, all[i]) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 enum cf_code store_stream_orders(struct cf_ctx *ctx, struct cf_pg *pg, struct cf_pg_stream **out,
                                  struct cf_err *err)
 {

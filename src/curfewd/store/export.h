@@ -16,9 +16,6 @@ struct store_order {
     char status[STORE_STATUS_SIZE];
 };
 
-/* Whether orders can have this status. */
-bool store_is_status(const char *status);
-
 /* Stream every order by id, upwards. The server's net lies a little above what `ctx` has left.
  * Fails as cf_pg_stream_open() does. */
 CF_MUST enum cf_code store_stream_orders(struct cf_ctx *ctx, struct cf_pg *pg,

@@ -18,7 +18,6 @@ enum {
 
 #define ORDER_COLUMNS "id, user_id, status, total_cents, created_at"
 #define ORDER_TYPES "iitiz"
-#define NEWEST_FIRST " ORDER BY created_at DESC, id DESC LIMIT "
 
 static const struct cf_pg_stmt find_order = {
     .name = "find_order",
@@ -26,30 +25,41 @@ static const struct cf_pg_stmt find_order = {
     .columns = STORE_ORDER_TYPES,
 };
 
-static const struct cf_pg_stmt newest_orders = {
-    .name = "newest_orders",
-    .sql = "SELECT " ORDER_COLUMNS " FROM orders" NEWEST_FIRST "$1",
-    .columns = ORDER_TYPES,
+/* A list for each combination of what is asked, with just the parameters that it has, in the order of
+ * struct store_orders_query: so that each is planned for the index that serves it. */
+enum {
+    OF_USER = 1,
+    OF_STATUS = 2,
+    AFTER = 4,
+    LISTS = 8
 };
 
-static const struct cf_pg_stmt orders_after = {
-    .name = "orders_after",
-    .sql = "SELECT " ORDER_COLUMNS " FROM orders WHERE (created_at, id) <"
-           " (SELECT created_at, id FROM orders WHERE id = $1)" NEWEST_FIRST "$2",
-    .columns = ORDER_TYPES,
-};
+#define PARAMS_MAX 4
 
-static const struct cf_pg_stmt orders_of_user = {
-    .name = "orders_of_user",
-    .sql = "SELECT " ORDER_COLUMNS " FROM orders WHERE user_id = $1" NEWEST_FIRST "$2",
-    .columns = ORDER_TYPES,
-};
+#define LIST(name_, where, limit)                                                                  \
+    {                                                                                              \
+        .name = name_,                                                                             \
+        .sql = "SELECT " ORDER_COLUMNS " FROM orders " where                                       \
+               " ORDER BY created_at DESC, id DESC LIMIT " limit,                                  \
+        .columns = ORDER_TYPES,                                                                    \
+    }
+#define OLDER_THAN(order)                                                                          \
+    " (created_at, id) < (SELECT created_at, id FROM orders WHERE id = " order ")"
 
-static const struct cf_pg_stmt orders_of_user_after = {
-    .name = "orders_of_user_after",
-    .sql = "SELECT " ORDER_COLUMNS " FROM orders WHERE user_id = $1 AND (created_at, id) <"
-           " (SELECT created_at, id FROM orders WHERE id = $2 AND user_id = $1)" NEWEST_FIRST "$3",
-    .columns = ORDER_TYPES,
+static const struct cf_pg_stmt lists[LISTS] = {
+    [0] = LIST("newest_orders", "", "$1"),
+    [OF_USER] = LIST("orders_of_user", "WHERE user_id = $1", "$2"),
+    [OF_STATUS] = LIST("orders_of_status", "WHERE status = $1", "$2"),
+    [OF_USER | OF_STATUS] =
+        LIST("orders_of_user_status", "WHERE user_id = $1 AND status = $2", "$3"),
+    [AFTER] = LIST("orders_after", "WHERE" OLDER_THAN("$1"), "$2"),
+    [OF_USER | AFTER] = LIST("orders_of_user_after",
+                             "WHERE user_id = $1 AND" OLDER_THAN("$2 AND user_id = $1"), "$3"),
+    [OF_STATUS | AFTER] =
+        LIST("orders_of_status_after", "WHERE status = $1 AND" OLDER_THAN("$2"), "$3"),
+    [OF_USER | OF_STATUS | AFTER] =
+        LIST("orders_of_user_status_after",
+             "WHERE user_id = $1 AND status = $2 AND" OLDER_THAN("$3 AND user_id = $1"), "$4"),
 };
 
 enum cf_code store_order(struct cf_ctx *ctx, struct cf_pg *pg, int64_t id, struct cf_pg_rows **out,
@@ -86,41 +96,30 @@ int64_t store_order_version(const struct cf_pg_rows *rows)
     return cf_pg_get_i64(rows, 0, ORDER_VERSION);
 }
 
-enum cf_code store_newest_orders(struct cf_ctx *ctx, struct cf_pg *pg, int64_t limit,
-                                 struct cf_pg_rows **out, struct cf_err *err)
+enum cf_code store_orders(struct cf_ctx *ctx, struct cf_pg *pg,
+                          const struct store_orders_query *query, struct cf_pg_rows **out,
+                          struct cf_err *err)
 {
-    struct cf_pg_param params[] = {cf_pg_i64(limit)};
-    enum cf_code code = cf_pg_query(ctx, pg, &newest_orders, params, 1, out, err);
+    struct cf_pg_param params[PARAMS_MAX];
+    unsigned list = 0;
+    size_t n = 0;
+    enum cf_code code;
 
-    return code == CF_OK ? CF_OK : cf_err_wrap(err, code, "newest orders");
-}
-
-enum cf_code store_orders_after(struct cf_ctx *ctx, struct cf_pg *pg, int64_t after, int64_t limit,
-                                struct cf_pg_rows **out, struct cf_err *err)
-{
-    struct cf_pg_param params[] = {cf_pg_i64(after), cf_pg_i64(limit)};
-    enum cf_code code = cf_pg_query(ctx, pg, &orders_after, params, 2, out, err);
-
-    return code == CF_OK ? CF_OK : cf_err_wrap(err, code, "orders after %" PRId64, after);
-}
-
-enum cf_code store_orders_of_user(struct cf_ctx *ctx, struct cf_pg *pg, int64_t user_id,
-                                  int64_t limit, struct cf_pg_rows **out, struct cf_err *err)
-{
-    struct cf_pg_param params[] = {cf_pg_i64(user_id), cf_pg_i64(limit)};
-    enum cf_code code = cf_pg_query(ctx, pg, &orders_of_user, params, 2, out, err);
-
-    return code == CF_OK ? CF_OK : cf_err_wrap(err, code, "orders of user %" PRId64, user_id);
-}
-
-enum cf_code store_orders_of_user_after(struct cf_ctx *ctx, struct cf_pg *pg, int64_t user_id,
-                                        int64_t after, int64_t limit, struct cf_pg_rows **out,
-                                        struct cf_err *err)
-{
-    struct cf_pg_param params[] = {cf_pg_i64(user_id), cf_pg_i64(after), cf_pg_i64(limit)};
-    enum cf_code code = cf_pg_query(ctx, pg, &orders_of_user_after, params, 3, out, err);
-
-    return code == CF_OK ? CF_OK : cf_err_wrap(err, code, "orders of user %" PRId64, user_id);
+    if (query->user_id != 0) {
+        list |= OF_USER;
+        params[n++] = cf_pg_i64(query->user_id);
+    }
+    if (query->status != NULL) {
+        list |= OF_STATUS;
+        params[n++] = cf_pg_str(query->status);
+    }
+    if (query->after != 0) {
+        list |= AFTER;
+        params[n++] = cf_pg_i64(query->after);
+    }
+    params[n++] = cf_pg_i64(query->limit);
+    code = cf_pg_query(ctx, pg, &lists[list], params, n, out, err);
+    return code == CF_OK ? CF_OK : cf_err_wrap(err, code, "%s", lists[list].name);
 }
 
 void store_write_order(struct cf_json *json, const struct cf_pg_rows *rows, size_t row)

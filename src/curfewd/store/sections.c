@@ -27,8 +27,8 @@ static enum cf_code write_orders(struct cf_ctx *ctx, struct cf_pg *pg, int64_t u
                                  struct cf_json *json, struct cf_err *err)
 {
     struct cf_pg_rows *rows;
-    enum cf_code code = user_id != 0 ? store_orders_of_user(ctx, pg, user_id, NEWEST, &rows, err)
-                                     : store_newest_orders(ctx, pg, NEWEST, &rows, err);
+    struct store_orders_query query = {.user_id = user_id, .limit = NEWEST};
+    enum cf_code code = store_orders(ctx, pg, &query, &rows, err);
 
     if (code != CF_OK) {
         return code;

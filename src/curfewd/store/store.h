@@ -35,20 +35,17 @@ int64_t store_order_user_id(const struct cf_pg_rows *rows);
 int64_t store_order_version(const struct cf_pg_rows *rows); /* Grows with every change. */
 
 /* Orders: the same without version; newest first. */
-CF_MUST enum cf_code store_newest_orders(struct cf_ctx *ctx, struct cf_pg *pg, int64_t limit,
-                                         struct cf_pg_rows **out, struct cf_err *err);
-CF_MUST enum cf_code store_orders_of_user(struct cf_ctx *ctx, struct cf_pg *pg, int64_t user_id,
-                                          int64_t limit, struct cf_pg_rows **out,
-                                          struct cf_err *err);
+struct store_orders_query {
+    int64_t user_id;    /* Only theirs. 0: of all. */
+    const char *status; /* Only of this. NULL: of all. */
+    int64_t after;      /* Only those older than this order: with a user, one of theirs, or there
+                         * are none. 0: from the newest. */
+    int64_t limit;
+};
 
-/* Those of a user that are older than the order `after`, itself one of theirs or nothing is. */
-CF_MUST enum cf_code store_orders_of_user_after(struct cf_ctx *ctx, struct cf_pg *pg,
-                                                int64_t user_id, int64_t after, int64_t limit,
-                                                struct cf_pg_rows **out, struct cf_err *err);
-
-/* The same two for the orders of all users. */
-CF_MUST enum cf_code store_orders_after(struct cf_ctx *ctx, struct cf_pg *pg, int64_t after,
-                                        int64_t limit, struct cf_pg_rows **out, struct cf_err *err);
+CF_MUST enum cf_code store_orders(struct cf_ctx *ctx, struct cf_pg *pg,
+                                  const struct store_orders_query *query, struct cf_pg_rows **out,
+                                  struct cf_err *err);
 void store_write_order(struct cf_json *json, const struct cf_pg_rows *rows, size_t row);
 
 /* What an order may cost: the schema's bound, so that sums fit. */
