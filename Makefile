@@ -67,7 +67,7 @@ PKG_CONFIG := PKG_CONFIG_SYSROOT_DIR=$(SYSROOT) \
               PKG_CONFIG_LIBDIR=$(SYSROOT)/usr/lib/aarch64-linux-gnu/pkgconfig $(PKG_CONFIG)
 endif
 
-PACKAGES   := libmicrohttpd libpq jansson libuv libcurl
+PACKAGES   := libmicrohttpd libpq jansson libuv libcurl zlib
 
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wold-style-definition \
             -Wmissing-prototypes -Wpointer-arith -Wwrite-strings -Wredundant-decls -Wundef -Wvla \
@@ -483,7 +483,7 @@ check-hardening: $(B)/curfewd ## the service is PIE, full RELRO, NX, with canari
 # What apt brings
 
 DEBS_run   := gcc libc6-dev pkg-config libmicrohttpd-dev libpq-dev libjansson-dev libuv1-dev \
-              uthash-dev libxxhash-dev libcurl4-openssl-dev postgresql
+              uthash-dev libxxhash-dev libcurl4-openssl-dev zlib1g-dev postgresql
 DEBS_test  := check curl openssl pgbouncer g++
 DEBS_fault := faketime
 DEBS_deb   := debhelper dpkg-dev fakeroot

@@ -8,6 +8,7 @@
 #include <libpq-fe.h>
 #include <microhttpd.h>
 #include <uv.h>
+#include <zlib.h>
 
 #include <curfew/base.h>
 
@@ -22,5 +23,6 @@ size_t versions(struct version out[VERSIONS_MAX])
     out[n++] = (struct version){"libpq", libpq};
     out[n++] = (struct version){"libuv", uv_version_string()};
     out[n++] = (struct version){"jansson", jansson_version_str()};
+    out[n++] = (struct version){"zlib", zlibVersion()};
     return n;
 }

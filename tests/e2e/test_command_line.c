@@ -60,8 +60,8 @@ END_TEST
 
 START_TEST(version_names_libraries)
 {
-    static const char *const words[] = {("curfewd " CF_VERSION), "libmicrohttpd ", "libpq ",
-                                        "libuv ", "jansson "};
+    static const char *const words[] = {
+        ("curfewd " CF_VERSION), "libmicrohttpd ", "libpq ", "libuv ", "jansson ", "zlib "};
 
     service_run(ARGS("--version"), NULL, &run);
     ck_assert_int_eq(run.status, 0);

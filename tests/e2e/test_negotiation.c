@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* What a client says that it takes: types (Accept). */
+/* What a client says that it takes: types (Accept), and codings (Accept-Encoding). */
 #include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "client.h"
+#include "gunzip.h"
 #include "pgview.h"
 #include "service.h"
 
@@ -116,14 +119,83 @@ START_TEST(accept_of_nothing_leaves_a_write_undone)
 }
 END_TEST
 
+/* Accept-Encoding */
+
+#define GZIP "Accept-Encoding: gzip\r\n"
+
+static void expect_gzip_of(struct reply *reply, const struct reply *plain)
+{
+    size_t size;
+    char *text;
+
+    ck_assert_int_eq(reply->status, 200);
+    ck_assert_str_eq(reply_header(reply, "Content-Encoding"), "gzip");
+    ck_assert_str_eq(reply_header(reply, "Vary"), "Accept-Encoding");
+    text = gunzip(reply->body, reply->body_size, &size);
+    ck_assert_uint_lt(reply->body_size, size / 2);
+    ck_assert_str_eq(text, plain->body);
+    free(text);
+}
+
+START_TEST(gzip_of_a_list_is_the_list)
+{
+    struct reply *plain = client_get(service->api_port, "/v1/users?limit=200", NULL);
+
+    expect_gzip_of(client_get(service->api_port, "/v1/users?limit=200", GZIP), plain);
+    ck_assert_ptr_null(reply_header(plain, "Content-Encoding"));
+    ck_assert_str_eq(reply_header(plain, "Vary"), "Accept-Encoding");
+    ck_assert_ptr_null(
+        reply_header(client_get(service->api_port, "/v1/users/1", GZIP), "Content-Encoding"));
+}
+END_TEST
+
+/* Each form has its tag, and the answer to it. */
+START_TEST(gzip_of_a_cached_dashboard_has_a_tag_of_its_own)
+{
+    static const char target[] = "/v1/dashboard";
+    struct service *cached =
+        service_start_ready(NULL, (const char *[]){"CURFEW_CACHE_TTL=1m", NULL});
+    struct reply *plain = client_get(cached->api_port, target, NULL);
+    char expected[64];
+    char headers[160];
+
+    (void)snprintf(expected, sizeof(expected), "%.33s-gzip\"", reply_header(plain, "ETag"));
+    for (int i = 0; i < 2; i++) {
+        struct reply *reply = client_get(cached->api_port, target, GZIP);
+        struct reply *head = client_call(cached->api_port, "HEAD", target, GZIP);
+
+        expect_gzip_of(reply, plain);
+        ck_assert_str_eq(reply_header(reply, "ETag"), expected);
+        ck_assert_str_eq(reply_header(head, "ETag"), expected);
+        ck_assert_str_eq(reply_header(head, "Content-Length"),
+                         reply_header(reply, "Content-Length"));
+        (void)snprintf(headers, sizeof(headers), GZIP "If-None-Match: %s\r\n", expected);
+        reply = client_get(cached->api_port, target, headers);
+        ck_assert_int_eq(reply->status, 304);
+        ck_assert_str_eq(reply_header(reply, "ETag"), expected);
+        ck_assert_str_eq(reply_header(reply, "Vary"), "Accept-Encoding");
+    }
+    (void)snprintf(headers, sizeof(headers), "If-None-Match: %s\r\n", expected);
+    ck_assert_int_eq(client_get(cached->api_port, target, headers)->status, 200);
+    (void)snprintf(headers, sizeof(headers), "If-None-Match: %s\r\n", reply_header(plain, "ETag"));
+    ck_assert_int_eq(client_get(cached->api_port, target, headers)->status, 304);
+}
+END_TEST
+
 Suite *suite_negotiation(void)
 {
     Suite *suite = suite_create("negotiation");
     TCase *accept = tcase_create("accept");
+    TCase *encoding = tcase_create("encoding");
 
     tcase_add_checked_fixture(accept, setup, teardown);
     tcase_add_test(accept, accept_of_nothing_that_there_is_gets_406);
     tcase_add_test(accept, accept_of_nothing_leaves_a_write_undone);
     suite_add_tcase(suite, accept);
+
+    tcase_add_checked_fixture(encoding, setup, teardown);
+    tcase_add_test(encoding, gzip_of_a_list_is_the_list);
+    tcase_add_test(encoding, gzip_of_a_cached_dashboard_has_a_tag_of_its_own);
+    suite_add_tcase(suite, encoding);
     return suite;
 }

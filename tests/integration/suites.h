@@ -19,6 +19,7 @@
     X(http_limits)                                                                                 \
     X(http_wire)                                                                                   \
     X(http_slow)                                                                                   \
+    X(http_gzip)                                                                                   \
     X(http_stream)                                                                                 \
     X(client)
 

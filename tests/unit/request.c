@@ -61,6 +61,7 @@ void request_free(struct cf_http *http)
 
     cf_json_fini(&http->json);
     cf_value_unref(http->text_owner);
+    cf_value_unref(http->gzip_owner);
     cf__arena_fini(&http->arena);
     cf__router_free(request->server.router);
     free(request);

@@ -5,12 +5,14 @@
 
 #include <check.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <curfew/wait.h>
 
 #include "effort.h"
 #include "fault.h"
+#include "gunzip.h"
 #include "places.h"
 
 #define TTL_NS (10 * CF_SECOND)
@@ -36,6 +38,7 @@ static atomic_int begun[DASHBOARD_SECTION_COUNT];
 static atomic_int version; /* Of what it has. */
 static atomic_bool waits[DASHBOARD_SECTION_COUNT];
 static atomic_int fails[DASHBOARD_SECTION_COUNT];
+static atomic_size_t padding; /* Of what it has: that many more bytes. */
 
 static int64_t read_clock(void *arg)
 {
@@ -64,7 +67,13 @@ static enum cf_code fetch(struct cf_ctx *of, void *arg, int64_t user_id,
     if (code == CF_OK && atomic_load(&fails[section]) != CF_OK) {
         code = cf_err_set(fetch_err, (enum cf_code)atomic_load(&fails[section]), "as it should");
     }
-    if (code == CF_OK) {
+    if (code == CF_OK && atomic_load(&padding) > 0) {
+        char text[4096];
+
+        memset(text, 'a' + seen, sizeof(text));
+        text[atomic_load(&padding)] = '\0';
+        cf_json_str(json, text);
+    } else if (code == CF_OK) {
         cf_json_i64(json, user_id * 100 + seen);
     }
     return code;
@@ -97,6 +106,7 @@ static void setup(void)
         atomic_store(&waits[i], false);
         atomic_store(&fails[i], CF_OK);
     }
+    atomic_store(&padding, 0);
     dashboards = NULL;
     use_ttl(TTL_NS);
 }
@@ -120,9 +130,30 @@ struct call {
     char body[256];   /* As it would be sent. */
     char etag[64];    /* "": it is partial. */
     const char *page; /* Only to be compared. */
+    const char *gzip; /* The same; NULL: there is none. */
+    size_t gzip_size;
+    size_t unpacked_size; /* Of that, if it is what the page is. */
     struct dashboard_part parts[DASHBOARD_SECTION_COUNT];
     struct visit visit;
 };
+
+static void note_gzip(struct call *call, const struct dashboard *dashboard)
+{
+    struct dashboard_page page = dashboard_page(dashboard);
+    struct dashboard_page gzip;
+    char *text;
+
+    call->gzip = NULL;
+    if (dashboard->gzip != NULL) {
+        gzip = dashboard_gzip(dashboard);
+        call->gzip = gzip.body;
+        call->gzip_size = gzip.size;
+        text = gunzip(gzip.body, gzip.size, &call->unpacked_size);
+        EXPECT(call->unpacked_size == page.size && memcmp(text, page.body, page.size) == 0);
+        EXPECT(strcmp(gzip.etag, page.etag) == 0);
+        free(text);
+    }
+}
 
 static void note_body(struct call *call, const struct dashboard *dashboard)
 {
@@ -136,6 +167,7 @@ static void note_body(struct call *call, const struct dashboard *dashboard)
         call->page = page.body;
         (void)snprintf(call->body, sizeof(call->body), "%.*s", (int)page.size, page.body);
         (void)snprintf(call->etag, sizeof(call->etag), "%s", page.etag);
+        note_gzip(call, dashboard);
         return;
     }
     cf_json_init(&json);
@@ -240,6 +272,51 @@ START_TEST(get_of_what_is_there_asks_nobody_and_encodes_nothing)
     ck_assert_int_eq(second.parts[DASHBOARD_ORDERS].age_ns, CF_SECOND);
     ck_assert_int_gt(second.parts[DASHBOARD_ORDERS].fresh_ns, 0);
     expect_begun(1);
+}
+END_TEST
+
+/* Compressed for the first who takes it, and kept; a small one is not. */
+START_TEST(get_of_a_gzip_is_compressed_once)
+{
+    struct call plain = call_of(42);
+    struct call first = call_of(42);
+    struct call second = call_of(42);
+    struct call later = call_of(42);
+
+    first.wish.gzip = second.wish.gzip = later.wish.gzip = true;
+    expect_all(_i, &first, DASHBOARD_FRESH);
+    ck_assert_ptr_null(first.gzip);
+    dashboards_drop(dashboards, 42);
+
+    atomic_store(&padding, 1000);
+    expect_all(_i, &plain, DASHBOARD_FRESH);
+    ck_assert_ptr_null(plain.gzip);
+    expect_all(_i, &first, DASHBOARD_CACHED);
+    ck_assert_ptr_nonnull(first.gzip);
+    ck_assert_uint_lt(first.gzip_size, 200);
+    ck_assert_uint_gt(first.unpacked_size, 3000);
+    expect_all(_i, &second, DASHBOARD_CACHED);
+    ck_assert_ptr_eq(second.gzip, first.gzip);
+    ck_assert_ptr_eq(second.page, plain.page);
+
+    /* It goes with what it was made of. */
+    atomic_store(&version, 2);
+    dashboards_drop(dashboards, 42);
+    expect_all(_i, &later, DASHBOARD_FRESH);
+    ck_assert_ptr_nonnull(later.gzip);
+    ck_assert_str_ne(later.etag, first.etag);
+}
+END_TEST
+
+START_TEST(get_of_a_gzip_without_a_cache_leaves_it_to_the_server)
+{
+    struct call call = call_of(42);
+
+    use_ttl(0);
+    atomic_store(&padding, 1000);
+    call.wish.gzip = true;
+    expect_all(_i, &call, DASHBOARD_FRESH);
+    ck_assert_ptr_null(call.gzip);
 }
 END_TEST
 
@@ -651,6 +728,8 @@ Suite *suite_dashboards(void)
 
     tcase_add_checked_fixture(whole, setup, teardown);
     tcase_add_loop_test(whole, get_of_what_is_there_asks_nobody_and_encodes_nothing, 0, PLACES);
+    tcase_add_loop_test(whole, get_of_a_gzip_is_compressed_once, 0, PLACES);
+    tcase_add_loop_test(whole, get_of_a_gzip_without_a_cache_leaves_it_to_the_server, 0, PLACES);
     tcase_add_loop_test(whole, get_of_the_store_is_another, 0, PLACES);
     tcase_add_loop_test(whole, get_of_the_same_again_has_the_same_etag, 0, PLACES);
     tcase_add_loop_test(whole, get_without_a_cache_asks_each_time, 0, PLACES);

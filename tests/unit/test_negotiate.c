@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What Accept headers say of text/csv. */
+/* What Accept headers say of text/csv, and Accept-Encoding of gzip. */
 #include "curfew/http/negotiate.h"
 
 #include <check.h>
@@ -67,12 +67,61 @@ START_TEST(accept_says_what_its_closest_range_does)
 }
 END_TEST
 
+/* encodings */
+
+static const struct {
+    const char *headers[2];
+    enum cf__coding choice;
+} encodings[] = {
+    {{NULL}, CF__PLAIN},
+    {{""}, CF__PLAIN},
+    {{"gzip"}, CF__GZIP},
+    {{"GZIP"}, CF__GZIP},
+    {{"x-gzip"}, CF__GZIP},
+    {{"gzip, deflate, br"}, CF__GZIP},
+    {{"deflate, br", "gzip"}, CF__GZIP},
+    {{"gzip;q=0.001"}, CF__GZIP},
+    {{"*"}, CF__GZIP},
+    {{"*;q=0.5, gzip;q=0"}, CF__PLAIN},
+    {{"gzip;q=0"}, CF__PLAIN},
+    {{"deflate, br"}, CF__PLAIN},
+    {{"identity"}, CF__PLAIN},
+    {{"identity, gzip"}, CF__GZIP},
+    {{"identity, gzip;q=0.5"}, CF__PLAIN},
+    {{"identity;q=0.5, gzip;q=0.5"}, CF__GZIP},
+    {{"identity;q=0.4, *;q=0.5"}, CF__GZIP},
+    {{"identity;q=0, gzip"}, CF__GZIP_ONLY},
+    {{"identity;q=0, *;q=0.1"}, CF__GZIP_ONLY},
+    {{"gzip, *;q=0"}, CF__GZIP_ONLY},
+    {{"gzip;q=0.5, identity, *;q=0"}, CF__PLAIN},
+    /* There is nothing that it takes: it is sent what everybody can read. */
+    {{"identity;q=0"}, CF__PLAIN},
+    {{"*;q=0"}, CF__PLAIN},
+    {{"br, identity;q=0"}, CF__PLAIN},
+    {{"gzip/2"}, CF__PLAIN},
+    {{"gzip;q=x"}, CF__GZIP},
+};
+
+START_TEST(encodings_choose_gzip_where_nothing_is_liked_better)
+{
+    struct cf__encodings said;
+
+    cf__encodings_init(&said);
+    for (int i = 0; i < 2 && encodings[_i].headers[i] != NULL; i++) {
+        cf__encodings_header(&said, encodings[_i].headers[i]);
+    }
+    ck_assert_int_eq(cf__encodings_choice(&said), encodings[_i].choice);
+}
+END_TEST
+
 Suite *suite_negotiate(void)
 {
     Suite *suite = suite_create("negotiate");
-    TCase *tc = tcase_create("accept");
+    TCase *tc = tcase_create("negotiate");
 
     tcase_add_loop_test(tc, accept_says_what_its_closest_range_does, 0, LENGTH(accepts));
+    tcase_add_loop_test(tc, encodings_choose_gzip_where_nothing_is_liked_better, 0,
+                        LENGTH(encodings));
     suite_add_tcase(suite, tc);
     return suite;
 }

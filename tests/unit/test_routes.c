@@ -184,7 +184,8 @@ END_TEST
 
 START_TEST(version_names_service_and_libraries)
 {
-    static const char *const names[] = {"curfewd", "libmicrohttpd", "libpq", "libuv", "jansson"};
+    static const char *const names[] = {"curfewd", "libmicrohttpd", "libpq",
+                                        "libuv",   "jansson",       "zlib"};
     struct version list[VERSIONS_MAX];
     json_t *body;
 

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* What a client says of the answers that it has, or would take, from a cache: RFC 9110, section 13, and
- * RFC 9111, section 5.2.1. What cannot be read asks for nothing: the answer is then a whole one. */
+ * RFC 9111, section 5.2.1. What cannot be read asks for nothing: the answer is then a whole one.
+ *
+ * The gzip of what has the tag "1" has the tag "1-gzip", so that no cache takes one for the other. Both
+ * are names of one state: a client that has either may go on from it, or change it. Only one that takes
+ * no gzip any more has no use for that. */
 #include <string.h>
 #include <strings.h>
 
@@ -17,7 +21,7 @@ struct etag_search {
     const char *etag; /* From its first quote. */
     size_t size;
     bool is_strong; /* A weak tag is no match. */
-    bool found;
+    unsigned found; /* CF__TAG_... */
 };
 
 /* Where the quotes of a tag begin: weak ones compare as strong ones do. */
@@ -26,16 +30,26 @@ static const char *opaque_of(const char *tag)
     return strncmp(tag, "W/", 2) == 0 ? tag + 2 : tag;
 }
 
-static bool is_tag(const struct etag_search *search, struct cf__span item)
+static unsigned match(const struct etag_search *search, struct cf__span item)
 {
+    static const char suffix[] = CF__GZIP_SUFFIX "\"";
+    size_t n_suffix = sizeof(suffix) - 1;
+    size_t n = search->size - 1; /* Before the last quote. */
     bool is_weak = item.size >= 2 && memcmp(item.at, "W/", 2) == 0;
 
     if (is_weak) {
         item.at += 2;
         item.size -= 2;
     }
-    return !(is_weak && search->is_strong) && item.size == search->size &&
-           memcmp(item.at, search->etag, item.size) == 0;
+    if ((is_weak && search->is_strong) || item.size < search->size ||
+        memcmp(item.at, search->etag, n) != 0) {
+        return 0;
+    }
+    if (item.size == search->size) {
+        return item.at[n] == '"' ? CF__TAG_PLAIN : 0;
+    }
+    return item.size == n + n_suffix && memcmp(item.at + n, suffix, n_suffix) == 0 ? CF__TAG_GZIP
+                                                                                   : 0;
 }
 
 /* Look through one header: "*", or a list of tags, in which there may be commas. */
@@ -50,10 +64,11 @@ static enum MHD_Result find_etag(void *arg, enum MHD_ValueKind kind, const char 
     if (value != NULL && strcasecmp(name, search->header) == 0) {
         rest = cf__span_of(value);
     }
-    while (!search->found && cf__tag_next(&rest, &item)) {
-        search->found = cf__span_is(item, "*") || is_tag(search, item);
+    while (cf__tag_next(&rest, &item)) {
+        search->found |=
+            cf__span_is(item, "*") ? CF__TAG_PLAIN | CF__TAG_GZIP : match(search, item);
     }
-    return search->found ? MHD_NO : MHD_YES;
+    return MHD_YES;
 }
 
 /* Internal helpers: Cache-Control */
@@ -102,13 +117,21 @@ static enum MHD_Result find_age(void *arg, enum MHD_ValueKind kind, const char *
 
 /* Queries */
 
-bool cf_http_has_etag(const struct cf_http *http, const char *etag)
+unsigned cf__etags_had(const struct cf_http *http, const char *etag)
 {
     struct etag_search search = {.header = "If-None-Match", .etag = opaque_of(etag)};
 
     search.size = strlen(search.etag);
     (void)MHD_get_connection_values(http->mhd, MHD_HEADER_KIND, find_etag, &search);
+    if ((search.found & CF__TAG_GZIP) != 0 && !cf_http_takes_gzip(http)) {
+        search.found &= ~CF__TAG_GZIP;
+    }
     return search.found;
+}
+
+bool cf_http_has_etag(const struct cf_http *http, const char *etag)
+{
+    return cf__etags_had(http, etag) != 0;
 }
 
 bool cf_http_matches(const struct cf_http *http, const char *etag)
@@ -117,7 +140,7 @@ bool cf_http_matches(const struct cf_http *http, const char *etag)
 
     search.size = strlen(etag);
     (void)MHD_get_connection_values(http->mhd, MHD_HEADER_KIND, find_etag, &search);
-    return search.found;
+    return search.found != 0;
 }
 
 int64_t cf_http_age_max_ns(const struct cf_http *http)

@@ -464,6 +464,7 @@ static void release(struct cf_http *http)
     cf__list_unlink(&http->node);
     cf_json_fini(&http->json);
     cf_value_unref(http->text_owner);
+    cf_value_unref(http->gzip_owner);
     cf__arena_fini(&http->arena);
     free(http);
     if (connection->is_closed) {

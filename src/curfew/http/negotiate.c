@@ -43,6 +43,16 @@ static enum MHD_Result look_at_accept(void *arg, enum MHD_ValueKind kind, const 
     return MHD_YES;
 }
 
+static enum MHD_Result look_at_encoding(void *arg, enum MHD_ValueKind kind, const char *name,
+                                        const char *value)
+{
+    (void)kind;
+    if (value != NULL && strcasecmp(name, "Accept-Encoding") == 0) {
+        cf__encodings_header(arg, value);
+    }
+    return MHD_YES;
+}
+
 static int quality_of(const struct cf_http *http, struct cf__span type)
 {
     struct cf__accept accept;
@@ -82,7 +92,59 @@ void cf__accept_header(struct cf__accept *accept, const char *value)
     }
 }
 
+void cf__encodings_init(struct cf__encodings *encodings)
+{
+    *encodings = (struct cf__encodings){-1, -1, -1};
+}
+
+void cf__encodings_header(struct cf__encodings *encodings, const char *value)
+{
+    struct cf__span rest = cf__span_of(value);
+    struct cf__span item;
+    struct cf__span name;
+
+    while (cf__item_next(&rest, ',', &item)) {
+        int weight = cf__item_weight(item, &name);
+
+        if (cf__span_is(name, "gzip") || cf__span_is(name, "x-gzip")) {
+            encodings->gzip = weight;
+        } else if (cf__span_is(name, "identity")) {
+            encodings->identity = weight;
+        } else if (cf__span_is(name, "*")) {
+            encodings->any = weight;
+        }
+    }
+}
+
 /* Queries */
+
+/* What is not named at all goes without saying only if it is plain, and then as a last resort. */
+enum cf__coding cf__encodings_choice(const struct cf__encodings *encodings)
+{
+    int gzip = encodings->gzip >= 0 ? encodings->gzip : encodings->any;
+
+    if (gzip <= 0 || encodings->identity > gzip) {
+        return CF__PLAIN;
+    }
+    if (encodings->identity == 0 || (encodings->identity < 0 && encodings->any == 0)) {
+        return CF__GZIP_ONLY;
+    }
+    return CF__GZIP;
+}
+
+enum cf__coding cf__coding_of(const struct cf_http *http)
+{
+    struct cf__encodings encodings;
+
+    cf__encodings_init(&encodings);
+    (void)MHD_get_connection_values(http->mhd, MHD_HEADER_KIND, look_at_encoding, &encodings);
+    return cf__encodings_choice(&encodings);
+}
+
+bool cf_http_takes_gzip(const struct cf_http *http)
+{
+    return cf__coding_of(http) != CF__PLAIN;
+}
 
 int cf__accept_quality(const struct cf__accept *accept)
 {

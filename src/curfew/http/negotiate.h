@@ -27,6 +27,26 @@ void cf__accept_header(struct cf__accept *accept, const char *value);
 /* From 0, not to be sent, to CF__WEIGHT_MAX. */
 int cf__accept_quality(const struct cf__accept *accept);
 
+/* What Accept-Encoding says of gzip. */
+struct cf__encodings {
+    int gzip; /* Weights; -1: not named, as are the others. */
+    int identity;
+    int any;
+};
+
+enum cf__coding {
+    CF__PLAIN,     /* No gzip. */
+    CF__GZIP,      /* It, if that is worth it. */
+    CF__GZIP_ONLY, /* And nothing that is plain, if there is a way. */
+};
+
+void cf__encodings_init(struct cf__encodings *encodings);
+void cf__encodings_header(struct cf__encodings *encodings, const char *value);
+enum cf__coding cf__encodings_choice(const struct cf__encodings *encodings);
+
+/* What the request says. */
+enum cf__coding cf__coding_of(const struct cf_http *http);
+
 /* What is between the types of a list of ours: words.h. */
 #define CF__TYPE_SEPARATORS ", "
 

@@ -18,6 +18,9 @@
 #include "curfew/http/digits.h"
 #include "curfew/http/server_private.h"
 
+/* Of an ETag of which there is a gzip. */
+#define ETAG_SIZE_MAX 256
+
 /* What a client is asked to wait when nobody knows better. */
 #define RETRY_DEFAULT_NS CF_SECOND
 
@@ -30,14 +33,7 @@ static const char FIXED_PROBLEM[] =
 
 /* Internal helpers: what is sent */
 
-struct body {
-    int status;
-    const char *type; /* NULL: there is no body. */
-    const char *data;
-    size_t size;
-};
-
-static struct body problem_body(struct cf_http *http)
+static struct cf__body problem_body(struct cf_http *http)
 {
     struct cf__problem problem = {
         .kind = http->problem,
@@ -47,7 +43,7 @@ static struct body problem_body(struct cf_http *http)
         .elapsed_ns = cf_now_ns() - http->started_ns,
         .request_id = http->request_id,
     };
-    struct body body = {.status = cf__problem_status(http->problem), .type = PROBLEM_TYPE};
+    struct cf__body body = {.status = cf__problem_status(http->problem), .type = PROBLEM_TYPE};
 
     cf_json_reset(&http->json);
     cf__problem_write(&problem, &http->json);
@@ -60,9 +56,9 @@ static struct body problem_body(struct cf_http *http)
 }
 
 /* The handler's reply. False: it cannot be sent, http->spoilt says why. */
-static bool written_body(struct cf_http *http, struct body *out)
+static bool written_body(struct cf_http *http, struct cf__body *out)
 {
-    struct body body = {.status = http->status};
+    struct cf__body body = {.status = http->status};
 
     CF_ASSERT(http->has_reply); /* A handler that returns CF_OK has started a reply. */
     if (http->stream.type != NULL) {
@@ -79,9 +75,9 @@ static bool written_body(struct cf_http *http, struct body *out)
     return http->spoilt == CF_OK;
 }
 
-static struct body choose_body(struct cf_http *http)
+static struct cf__body choose_body(struct cf_http *http)
 {
-    struct body body;
+    struct cf__body body;
 
     if (!http->is_problem) {
         if (written_body(http, &body)) {
@@ -170,8 +166,9 @@ static void add_seconds(struct sending *sending, const char *name, const char *p
 /* What describes a body, or what was done, is the problem's own where a problem is sent. */
 static bool describes_body(const char *name)
 {
-    static const char *const names[] = {"Content-Type",  "Cache-Control", "ETag",
-                                        "Last-Modified", "Age",           "Location"};
+    static const char *const names[] = {"Content-Type",    "Cache-Control", "ETag",
+                                        "Last-Modified",   "Age",           "Location",
+                                        "Content-Encoding"};
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         if (strcasecmp(names[i], name) == 0) {
@@ -181,24 +178,41 @@ static bool describes_body(const char *name)
     return false;
 }
 
-static bool has_header(const struct cf_http *http, const char *name)
+/* The tag of what is compressed: "1-gzip" of "1". Too long a one is left out. */
+static void add_gzip_etag(struct sending *sending, const char *etag)
 {
-    for (const struct cf__reply_header *header = http->headers; header != NULL;
-         header = header->next) {
-        if (strcasecmp(header->name, name) == 0) {
-            return true;
-        }
+    char value[ETAG_SIZE_MAX];
+    size_t size = strlen(etag) - 1; /* Without the last quote. */
+    int n = snprintf(value, sizeof(value), "%.*s" CF__GZIP_SUFFIX "\"", (int)size, etag);
+
+    if (n > 0 && (size_t)n < sizeof(value)) {
+        add(sending, MHD_HTTP_HEADER_ETAG, value);
     }
-    return false;
 }
 
-static void add_written(struct sending *sending, const struct cf_http *http)
+static void add_written(struct sending *sending, const struct cf_http *http,
+                        const struct cf__body *body)
 {
     for (const struct cf__reply_header *header = http->headers; header != NULL;
          header = header->next) {
-        if (!http->is_problem || !describes_body(header->name)) {
+        if (http->is_problem && describes_body(header->name)) {
+            continue;
+        }
+        if (body->is_gzip && strcasecmp(header->name, MHD_HTTP_HEADER_ETAG) == 0) {
+            add_gzip_etag(sending, header->value);
+        } else {
             add(sending, header->name, header->value);
         }
+    }
+}
+
+static void add_encoding(struct sending *sending, const struct cf__body *body)
+{
+    if (body->varies) {
+        add(sending, MHD_HTTP_HEADER_VARY, MHD_HTTP_HEADER_ACCEPT_ENCODING);
+    }
+    if (body->is_gzip && body->status != MHD_HTTP_NOT_MODIFIED) {
+        add(sending, MHD_HTTP_HEADER_CONTENT_ENCODING, "gzip");
     }
 }
 
@@ -236,14 +250,15 @@ static bool is_worth_a_retry(int status)
 }
 
 static void add_headers(struct sending *sending, const struct cf_http *http,
-                        const struct body *body)
+                        const struct cf__body *body)
 {
     const struct cf__shard *shard = http->connection->shard;
 
     add(sending, "X-Request-Id", http->request_id);
     add_timing(sending, http);
     add_timeout(sending, http);
-    if (body->type != NULL && (http->is_problem || !has_header(http, "Content-Type"))) {
+    if (body->type != NULL &&
+        (http->is_problem || cf__reply_get_header(http, "Content-Type") == NULL)) {
         add(sending, MHD_HTTP_HEADER_CONTENT_TYPE, body->type);
     }
     add(sending, "X-Content-Type-Options", "nosniff");
@@ -259,10 +274,11 @@ static void add_headers(struct sending *sending, const struct cf_http *http,
     if (http->head.n_encodings > 0 || shard->phase != CF__SERVING || http->connection->is_refused) {
         add(sending, MHD_HTTP_HEADER_CONNECTION, "close");
     }
-    add_written(sending, http);
+    add_encoding(sending, body);
+    add_written(sending, http, body);
 }
 
-static struct MHD_Response *response_of(const struct body *body)
+static struct MHD_Response *response_of(const struct cf__body *body)
 {
     /* Not written to: libmicrohttpd's parameter only lacks the const. */
     return MHD_create_response_from_buffer(body->size, (void *)(uintptr_t)body->data,
@@ -282,6 +298,9 @@ static void start_reply(struct cf_http *http, int status)
     http->text = NULL;
     cf_value_unref(http->text_owner);
     http->text_owner = NULL;
+    cf_value_unref(http->gzip_owner);
+    http->gzip_owner = NULL;
+    http->gzip = NULL;
 }
 
 struct cf_json *cf_http_reply_json(struct cf_http *http, int status)
@@ -313,6 +332,16 @@ void cf_http_reply_shared(struct cf_http *http, int status, const char *type, co
     http->text_size = size;
     http->text_type = type;
     http->text_owner = value;
+}
+
+void cf_http_reply_gzip(struct cf_http *http, const void *data, size_t size, struct cf_value *value)
+{
+    CF_ASSERT(http->text_owner != NULL); /* A shared reply was started. */
+    (void)cf_value_ref(value);
+    cf_value_unref(http->gzip_owner);
+    http->gzip = data;
+    http->gzip_size = size;
+    http->gzip_owner = value;
 }
 
 void cf_http_reply_stream(struct cf_http *http, int status, const char *type)
@@ -402,17 +431,28 @@ void cf_http_timing_note(struct cf_http *http, const char *name, const char *not
 }
 
 /* What follows the head: libmicrohttpd leaves it out by itself. */
-static size_t sent_size(const struct cf_http *http, const struct body *body)
+static size_t sent_size(const struct cf_http *http, const struct cf__body *body)
 {
     return http->head.method == CF__HEAD || body->status == MHD_HTTP_NOT_MODIFIED ? 0 : body->size;
 }
 
 /* Operations */
 
+const char *cf__reply_get_header(const struct cf_http *http, const char *name)
+{
+    for (const struct cf__reply_header *header = http->headers; header != NULL;
+         header = header->next) {
+        if (strcasecmp(header->name, name) == 0) {
+            return header->value;
+        }
+    }
+    return NULL;
+}
+
 enum MHD_Result cf__reply_send(struct cf_http *http)
 {
     struct sending sending = {NULL, true};
-    struct body body;
+    struct cf__body body;
     bool is_stream;
 
     if (http->cause.reason == CF_REASON_CLIENT_GONE) {
@@ -421,6 +461,9 @@ enum MHD_Result cf__reply_send(struct cf_http *http)
     }
     body = choose_body(http);
     is_stream = http->stream.type != NULL && !http->is_problem;
+    if (!http->is_problem && !is_stream) {
+        cf__encode(http, &body);
+    }
     sending.response = is_stream ? cf__stream_response(http) : response_of(&body);
     if (sending.response != NULL) {
         add_headers(&sending, http, &body);
@@ -446,7 +489,7 @@ enum MHD_Result cf__reply_send(struct cf_http *http)
 
 void cf__reply_directly(struct cf_http *http, enum cf__problem_kind problem)
 {
-    struct body body;
+    struct cf__body body;
     char head[512];
     int n;
 

@@ -45,6 +45,8 @@ static void fill_in_defaults(struct cf_http_options *options)
     cf__default_size(&options->head_size_max, HEAD_SIZE_MAX_DEFAULT);
     cf__default_size(&options->target_size_max, TARGET_SIZE_MAX_DEFAULT);
     cf__default_size(&options->fields_max, FIELDS_MAX_DEFAULT);
+    cf__default_size(&options->gzip_size_min, CF_HTTP_GZIP_SIZE_MIN);
+    cf__default_size(&options->gzip_size_max, CF_HTTP_GZIP_SIZE_MAX);
     cf__default_size(&options->body_size_max, BODY_SIZE_MAX_DEFAULT);
     cf__default_size(&options->bodies_size_max, BODIES_SIZE_MAX_DEFAULT);
 }

@@ -12,6 +12,7 @@
  *                                body.c        what its client sent along
  *                                conditional.c what its client has, or takes, from a cache
  *                                negotiate.c   what its client would rather be sent
+ *                                encode.c      whether that is compressed
  *                                reply.c       what its handler may answer, and the sending
  *                                stream.c      where that comes piece by piece
  *
@@ -30,6 +31,7 @@
 #include "curfew/http/address.h"
 #include "curfew/http/arena.h"
 #include "curfew/http/filter.h"
+#include "curfew/http/gzip.h"
 #include "curfew/http/problem.h"
 #include "curfew/http/quota.h"
 #include "curfew/http/request_id.h"
@@ -95,6 +97,7 @@ struct cf__shard {
     size_t suspended;        /* Connections that the daemon does not look at. */
     size_t bodies_size;      /* Of the memory of all requests' bodies. */
     struct cf__request_ids ids;
+    struct z_stream_s *gzip; /* gzip.h. NULL: not needed so far. */
 
     enum cf__phase phase;
     uv_timer_t stop_timer; /* Ends the patience with clients that are new, then the flush. */
@@ -223,6 +226,9 @@ struct cf_http {
     size_t text_size;
     const char *text_type;
     struct cf_value *text_owner; /* Whose bytes `text` is: a reference. NULL: the request's own. */
+    const char *gzip;            /* The gzip of `text`, of a shared reply; NULL: there is none. */
+    size_t gzip_size;
+    struct cf_value *gzip_owner; /* A reference. */
     struct cf__reply_header *headers;
     struct cf__reply_header **last_header;
     int64_t retry_ns;   /* For Retry-After; 0: the default. */
@@ -313,6 +319,34 @@ void cf__exchange_done(struct cf_http *http, int status, size_t body_size);
 CF_MUST enum cf_code cf__body_add(struct cf_http *http, const char *data, size_t size,
                                   struct cf_err *err);
 void cf__body_free(struct cf_http *http);
+
+/* conditional.c */
+
+/* What tells the tag of a gzip from that of the plain: "1-gzip". */
+#define CF__GZIP_SUFFIX "-gzip"
+#define CF__TAG_PLAIN 1U
+#define CF__TAG_GZIP 2U
+
+/* Which of the two the client says that it has, and could use: a set of CF__TAG_.... */
+unsigned cf__etags_had(const struct cf_http *http, const char *etag);
+
+/* encode.c */
+
+/* What is about to be sent. */
+struct cf__body {
+    int status;
+    const char *type; /* NULL: there is no body. */
+    const char *data;
+    size_t size;
+    bool varies;  /* It might have been, or is, */
+    bool is_gzip; /* compressed for its client. */
+};
+
+/* Compress it, if the client asks for that and it is worth it. */
+void cf__encode(struct cf_http *http, struct cf__body *body);
+
+/* A header that the handler has added: its value, or NULL. */
+const char *cf__reply_get_header(const struct cf_http *http, const char *name);
 
 /* reply.c */
 

@@ -250,6 +250,8 @@ static void release(struct cf__shard *shard)
     }
     shard->listen_fd = -1;
     shard->ends_fd = -1;
+    cf__gzip_free(shard->gzip);
+    shard->gzip = NULL;
     cf_ctx_free(shard->ctx);
     shard->ctx = NULL;
 }

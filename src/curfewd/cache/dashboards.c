@@ -6,7 +6,10 @@
  * was done: a page says which sections it was made of, and is used if these are the ones at hand, so
  * that it needs neither a time of its own nor to be dropped in step with them.
  *
- * The happy path is four look-ups and no wait. What is not there is fetched by a task for each
+ * The gzip of a page is a page of the same sections, under a key of its own. It is made for the first
+ * who asks for one, and then neither compressed again nor kept longer than what it shows.
+ *
+ * The happy path is four look-ups and no wait, and one more for a gzip. What is not there is fetched by a task for each
  * section; one whose failure is nobody else's business keeps it to itself, so that the group goes on.
  *
  * Who started the load that brought a section is told by a ticket: each get has its own, gives it to
@@ -40,6 +43,9 @@
  * that are asked for again. */
 #define SECTIONS_SHARE(bytes) ((bytes) / 4 * 3)
 
+/* Plain, and its gzip once somebody has asked for it. */
+#define PAGE_FORMS 2
+
 #define CACHE_CONTROL_SIZE 128
 
 #define KEY_SIZE 32 /* "9223372036854775807/metrics" */
@@ -62,7 +68,7 @@ struct errand {
     uint64_t ticket;
 };
 
-/* The key of a page, and those of its sections: "42", "42/orders". */
+/* The key of a page, of its gzip, and those of its sections: "42", "42.gz", "42/orders". */
 struct key {
     int64_t user_id;
     size_t page_size; /* What they have in common. */
@@ -99,9 +105,9 @@ static struct key key_of(int64_t user_id)
 
 /* Both are overwritten by the next. */
 
-static const char *page_key(struct key *key)
+static const char *page_key(struct key *key, bool gzip)
 {
-    key->text[key->page_size] = '\0';
+    memcpy(key->text + key->page_size, gzip ? ".gz" : "", gzip ? sizeof(".gz") : 1);
     return key->text;
 }
 
@@ -326,32 +332,69 @@ static bool is_whole(const struct dashboard *dashboard)
     return true;
 }
 
-/* Find the page of a whole dashboard, or make it. That it cannot be kept is no failure. */
+/* Take what is kept under `key`, if it was made of these very sections. */
+static bool take_page(struct dashboards *d, const char *key, const struct dashboard *dashboard,
+                      struct cf_value **out)
+{
+    struct cf_value *page;
+
+    if (d->pages == NULL || !cf_cache_try_get(d->pages, key, &page, NULL)) {
+        return false;
+    }
+    if (!page_is_of(page, dashboard)) {
+        cf_value_unref(page);
+        return false;
+    }
+    *out = page;
+    return true;
+}
+
+/* That it cannot be kept is no failure. */
+static void keep_page(struct dashboards *d, const char *key, struct cf_value *page)
+{
+    if (d->pages != NULL && cf_cache_put(d->pages, key, page, NULL) != CF_OK) {
+        cf_cache_remove(d->pages, key); /* The one that is there is of no use to anybody. */
+    }
+}
+
+/* Find the page of a whole dashboard, or make it. */
 static enum cf_code find_page(struct visit *visit, struct cf_err *err)
 {
     struct dashboards *d = visit->d;
     struct dashboard *dashboard = visit->dashboard;
-    const char *key = page_key(&visit->key);
-    struct cf_value *page = NULL;
+    const char *key = page_key(&visit->key, false);
     enum cf_code code;
 
-    if (d->pages != NULL && cf_cache_try_get(d->pages, key, &page, NULL) &&
-        page_is_of(page, dashboard)) {
-        dashboard->page = page;
+    if (take_page(d, key, dashboard, &dashboard->page)) {
         return CF_OK;
     }
-    cf_value_unref(page);
     code = page_new(dashboard, &dashboard->page, err);
-    if (code == CF_OK && d->pages != NULL &&
-        cf_cache_put(d->pages, key, dashboard->page, NULL) != CF_OK) {
-        cf_cache_remove(d->pages, key); /* The one that is there is of no use to anybody. */
+    if (code == CF_OK) {
+        keep_page(d, key, dashboard->page);
     }
     return code;
 }
 
+/* The same of the gzip of a page that was found. Without memory there is none. */
+static void find_gzip(struct visit *visit)
+{
+    struct dashboards *d = visit->d;
+    struct dashboard *dashboard = visit->dashboard;
+    const char *key;
+
+    if (d->pages == NULL || !page_is_worth_a_gzip(dashboard->page)) {
+        return;
+    }
+    key = page_key(&visit->key, true);
+    if (!take_page(d, key, dashboard, &dashboard->gzip) &&
+        page_new_gzip(dashboard->page, &dashboard->gzip, NULL) == CF_OK) {
+        keep_page(d, key, dashboard->gzip);
+    }
+}
+
 /* Internal helpers: making */
 
-/* What the options have for three sections, or one page, of each dashboard. */
+/* What the options have for three sections, or the forms of one page, of each dashboard. */
 static enum cf_code make_caches(struct dashboards *d, struct cf_err *err)
 {
     const struct dashboards_options *options = &d->options;
@@ -370,7 +413,7 @@ static enum cf_code make_caches(struct dashboards *d, struct cf_err *err)
         .now_arg = options->now_arg,
     };
     struct cf_cache_options pages = {
-        .entries_max = entries,
+        .entries_max = entries * PAGE_FORMS,
         .bytes_max = bytes - SECTIONS_SHARE(bytes),
         .ttl_ns = options->ttl_ns + options->stale_ns + options->stale_if_error_ns,
         .now_ns = options->now_ns,
@@ -404,7 +447,8 @@ static void drop_keys(struct dashboards *d, int64_t user_id)
     for (size_t i = 0; i < DASHBOARD_SECTION_COUNT; i++) {
         (void)cf_cache_remove(d->sections, section_key(&key, (enum dashboard_section)i));
     }
-    (void)cf_cache_remove(d->pages, page_key(&key));
+    (void)cf_cache_remove(d->pages, page_key(&key, false));
+    (void)cf_cache_remove(d->pages, page_key(&key, true));
 }
 
 /* Life cycle */
@@ -465,6 +509,9 @@ enum cf_code dashboards_get(struct cf_ctx *ctx, struct dashboards *d,
     }
     if (code == CF_OK && is_whole(&dashboard)) {
         code = find_page(&visit, err);
+        if (code == CF_OK && wish->gzip) {
+            find_gzip(&visit);
+        }
     }
     if (code != CF_OK) {
         dashboard_fini(&dashboard);
@@ -498,6 +545,8 @@ void dashboard_fini(struct dashboard *dashboard)
     }
     cf_value_unref(dashboard->page);
     dashboard->page = NULL;
+    cf_value_unref(dashboard->gzip);
+    dashboard->gzip = NULL;
 }
 
 /* Queries */

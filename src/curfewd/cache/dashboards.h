@@ -76,7 +76,7 @@ struct dashboards_options {
     int64_t negative_ttl_ns;   /* How long it is known that there is no such user. */
     int64_t load_timeout_ns;   /* A load's deadline, whoever waits for it. */
     size_t entries_max;        /* Dashboards; at the limit one is evicted. 0: the cache's. */
-    size_t bytes_max;          /* Of all of them, sections and pages. 0: the cache's. */
+    size_t bytes_max;          /* Of all of them, sections and pages, gzips too. 0: the cache's. */
 
     int64_t (*now_ns)(void *arg); /* The clock of what is kept. NULL: cf_now_ns(). */
     void *now_arg;
@@ -87,6 +87,7 @@ struct dashboard_wish {
     int64_t user_id;    /* 0: of the whole store. */
     int64_t age_max_ns; /* What is older is loaded anew; 0: all is. CF_NEVER: as it comes. */
     bool require_all;   /* Whole, or not at all. */
+    bool gzip;          /* With its gzip, if one is kept. */
 };
 
 struct dashboard_part {
@@ -103,14 +104,15 @@ struct dashboard_part {
 struct dashboard {
     int64_t user_id;
     struct cf_value *page; /* Owned; NULL: it is partial. */
+    struct cf_value *gzip; /* Owned; NULL: none is wanted, or kept. */
     struct dashboard_part parts[DASHBOARD_SECTION_COUNT];
 };
 
-/* A whole dashboard as it is sent. Borrowed from its value. */
+/* A whole dashboard as it is sent, plain or compressed. Borrowed from its value. */
 struct dashboard_page {
     const char *body;
     size_t size;
-    const char *etag; /* Strong, in its quotes. */
+    const char *etag; /* Of the plain: strong, in its quotes. */
 };
 
 /* Life cycle */
@@ -156,8 +158,9 @@ const char *dashboards_cache_control(const struct dashboards *d);
 /* What is kept, and how it was asked for: of sections, three to a dashboard. Zeros if nothing is. */
 void dashboards_stats(struct dashboards *d, struct cf_cache_stats *out);
 
-/* The page of a whole dashboard, borrowed from it. */
+/* The page of a whole dashboard, borrowed from it; and its gzip, where there is one. */
 struct dashboard_page dashboard_page(const struct dashboard *dashboard);
+struct dashboard_page dashboard_gzip(const struct dashboard *dashboard);
 
 /* Write a partial one: what there is, null for what there is not, and what became of each. */
 void dashboard_write_partial(const struct dashboard *dashboard, struct cf_json *json);

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <curfew/http.h>
+
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
@@ -22,7 +24,7 @@ struct page {
     struct cf_value *sections[DASHBOARD_SECTION_COUNT]; /* A reference to each. */
     char etag[ETAG_SIZE];
     size_t size;
-    char body[]; /* Not terminated. */
+    char body[]; /* Not terminated. Of a gzip, compressed; its etag is that of the plain. */
 };
 
 /* Internal helpers */
@@ -50,6 +52,18 @@ static void write_etag(char out[ETAG_SIZE], const char *body, size_t size)
 
     (void)snprintf(out, ETAG_SIZE, "\"%016" PRIx64 "%016" PRIx64 "\"", (uint64_t)hash.high64,
                    (uint64_t)hash.low64);
+}
+
+/* One without its sections. NULL: out of memory. */
+static struct page *new_page(const char *body, size_t size)
+{
+    struct page *page = malloc(sizeof(*page) + size);
+
+    if (page != NULL) {
+        page->size = size;
+        memcpy(page->body, body, size);
+    }
+    return page;
 }
 
 static void write_parts(const struct dashboard *dashboard, struct cf_json *json)
@@ -120,20 +134,39 @@ enum cf_code page_new(const struct dashboard *dashboard, struct cf_value **out, 
     cf_json_end(&json);
     code = cf_json_finish(&json, &text, &size, err);
     if (code == CF_OK) {
-        page = malloc(sizeof(*page) + size);
+        page = new_page(text, size);
     }
+    cf_json_fini(&json);
     if (page == NULL) {
-        cf_json_fini(&json);
         return code != CF_OK ? code : cf_err_set(err, CF_ENOMEM, "no memory for a page");
     }
     for (size_t i = 0; i < DASHBOARD_SECTION_COUNT; i++) {
         page->sections[i] = cf_value_ref(dashboard->parts[i].text);
     }
-    page->size = size;
-    memcpy(page->body, text, size);
-    write_etag(page->etag, text, size);
-    cf_json_fini(&json);
-    return cf_value_wrap(page, sizeof(*page) + size, drop_page, out, err);
+    write_etag(page->etag, page->body, page->size);
+    return cf_value_wrap(page, sizeof(*page) + page->size, drop_page, out, err);
+}
+
+enum cf_code page_new_gzip(const struct cf_value *plain, struct cf_value **out, struct cf_err *err)
+{
+    const struct page *of = page_of(plain);
+    struct cf_value *gzip;
+    struct page *page;
+    enum cf_code code = cf_http_gzip(of->body, of->size, &gzip, err);
+
+    if (code != CF_OK) {
+        return code;
+    }
+    page = new_page(cf_value_data(gzip), cf_value_size(gzip));
+    cf_value_unref(gzip);
+    if (page == NULL) {
+        return cf_err_set(err, CF_ENOMEM, "no memory for a page");
+    }
+    for (size_t i = 0; i < DASHBOARD_SECTION_COUNT; i++) {
+        page->sections[i] = cf_value_ref(of->sections[i]);
+    }
+    memcpy(page->etag, of->etag, sizeof(page->etag));
+    return cf_value_wrap(page, sizeof(*page) + page->size, drop_page, out, err);
 }
 
 /* Operations: of dashboards.h */
@@ -166,11 +199,24 @@ bool page_is_of(const struct cf_value *page, const struct dashboard *dashboard)
     return true;
 }
 
+bool page_is_worth_a_gzip(const struct cf_value *page)
+{
+    return page_of(page)->size >= CF_HTTP_GZIP_SIZE_MIN;
+}
+
+static struct dashboard_page show(const struct page *page)
+{
+    return (struct dashboard_page){page->body, page->size, page->etag};
+}
+
 struct dashboard_page dashboard_page(const struct dashboard *dashboard)
 {
-    const struct page *page = page_of(dashboard->page);
+    return show(page_of(dashboard->page));
+}
 
-    return (struct dashboard_page){page->body, page->size, page->etag};
+struct dashboard_page dashboard_gzip(const struct dashboard *dashboard)
+{
+    return show(page_of(dashboard->gzip));
 }
 
 const char *dashboard_section_name(enum dashboard_section section, int64_t user_id)

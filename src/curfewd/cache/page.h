@@ -27,6 +27,13 @@ static inline const struct section *section_of(const struct cf_value *value)
 CF_MUST enum cf_code page_new(const struct dashboard *dashboard, struct cf_value **out,
                               struct cf_err *err);
 
+/* Compress a page: a page of the same sections. Fails with CF_ENOMEM. */
+CF_MUST enum cf_code page_new_gzip(const struct cf_value *page, struct cf_value **out,
+                                   struct cf_err *err);
+
+/* Whether the page is large enough to be compressed. */
+bool page_is_worth_a_gzip(const struct cf_value *page);
+
 /* Whether the page was made of the very parts that the dashboard has. */
 bool page_is_of(const struct cf_value *page, const struct dashboard *dashboard);
 

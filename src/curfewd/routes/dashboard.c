@@ -30,7 +30,8 @@ static enum cf_code read_require(const struct cf_http *http, bool *out_all, stru
 static enum cf_code read_wish(const struct cf_http *http, struct dashboard_wish *out,
                               struct cf_err *err)
 {
-    struct dashboard_wish wish = {.age_max_ns = cf_http_age_max_ns(http)};
+    struct dashboard_wish wish = {.age_max_ns = cf_http_age_max_ns(http),
+                                  .gzip = cf_http_takes_gzip(http)};
     enum cf_code code = cf_http_query_i64(http, "user_id", 1, INT64_MAX, 0, &wish.user_id, err);
 
     if (code == CF_OK) {
@@ -147,6 +148,10 @@ static void reply(struct cf_http *http, const struct dashboard *dashboard)
     cf_http_reply_header(http, "ETag", page.etag);
     cf_http_reply_shared(http, cf_http_has_etag(http, page.etag) ? 304 : 200, "application/json",
                          page.body, page.size, dashboard->page);
+    if (dashboard->gzip != NULL) {
+        page = dashboard_gzip(dashboard);
+        cf_http_reply_gzip(http, page.body, page.size, dashboard->gzip);
+    }
 }
 
 enum cf_code dashboard_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err)
