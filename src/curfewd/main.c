@@ -28,6 +28,7 @@
 #include "curfewd/cpus.h"
 #include "curfewd/observe/events.h"
 #include "curfewd/observe/log.h"
+#include "curfewd/openapi.h"
 #include "curfewd/ready.h"
 #include "curfewd/reserve.h"
 #include "curfewd/routes/routes.h"
@@ -327,6 +328,9 @@ static enum cf_code start(struct service *service, struct cf_err *err)
         code = cf_sem_new(config->exports, &service->app.exports, err);
     }
     if (code == CF_OK) {
+        code = openapi_new(&service->app.openapi, err);
+    }
+    if (code == CF_OK) {
         code = start_listener(service, &admin, &service->admin, err);
     }
     if (code == CF_OK) {
@@ -439,6 +443,7 @@ static void stop(struct service *service)
     cf_client_free(service->app.fetcher);
     cf_pg_free(service->app.pg);
     cf_sem_free(service->app.exports);
+    openapi_free(service->app.openapi);
     while (service->n_loops > 0) {
         cf_loop_free(service->loops[--service->n_loops]);
     }

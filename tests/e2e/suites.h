@@ -13,6 +13,7 @@
     X(changes)                                                                                     \
     X(export)                                                                                      \
     X(negotiation)                                                                                 \
+    X(openapi)                                                                                     \
     X(http)                                                                                        \
     X(limits)                                                                                      \
     X(deadline)                                                                                    \

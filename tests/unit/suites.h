@@ -55,6 +55,7 @@
     X(page)                                                                                        \
     X(csv)                                                                                         \
     X(routes)                                                                                      \
+    X(openapi)                                                                                     \
     X(dashboards)                                                                                  \
     X(store)                                                                                       \
     X(changes)                                                                                     \

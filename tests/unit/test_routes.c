@@ -68,6 +68,7 @@ static const struct {
     {"/livez", true, true, false},
     {"/readyz", true, true, false},
     {"/version", true, true, false},
+    {"/openapi.json", true, false, false},
     {"/v1/sleep", true, true, true},
 };
 

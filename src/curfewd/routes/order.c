@@ -21,8 +21,6 @@
 
 /* Constants and types */
 
-#define KEY_SIZE_MAX 255
-
 /* Room for the longest number in quotes, and for the path of one. */
 #define ETAG_SIZE 24
 #define LOCATION_SIZE 40
@@ -76,12 +74,12 @@ static enum cf_code refuse_key(struct cf_err *err)
         err, CF_EINVAL,
         "Idempotency-Key must be 1 to %d visible characters, such as a UUID, once for "
         "each order that is wanted",
-        KEY_SIZE_MAX);
+        ORDER_KEY_SIZE_MAX);
 }
 
 /* A string as structured fields have it, "in quotes", as the draft asks for, or the bare text that
  * most clients send. */
-static enum cf_code read_key(const struct cf_http *http, char out[KEY_SIZE_MAX + 1],
+static enum cf_code read_key(const struct cf_http *http, char out[ORDER_KEY_SIZE_MAX + 1],
                              struct cf_err *err)
 {
     const char *at = cf_http_header(http, "Idempotency-Key");
@@ -95,7 +93,7 @@ static enum cf_code read_key(const struct cf_http *http, char out[KEY_SIZE_MAX +
                 return refuse_key(err);
             }
         }
-        if (n == KEY_SIZE_MAX || *at < (is_quoted ? 0x20 : 0x21) || *at > 0x7E) {
+        if (n == ORDER_KEY_SIZE_MAX || *at < (is_quoted ? 0x20 : 0x21) || *at > 0x7E) {
             return refuse_key(err);
         }
         out[n++] = *at;
@@ -283,7 +281,7 @@ enum cf_code order_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *
 enum cf_code orders_post(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err)
 {
     const struct app *app = cf_http_app(http);
-    char key[KEY_SIZE_MAX + 1];
+    char key[ORDER_KEY_SIZE_MAX + 1];
     struct store_request request = {.route = "POST /v1/orders",
                                     .key = key,
                                     .text = cf_http_body(http, NULL),

@@ -29,6 +29,7 @@ static struct cf_http_route api[] = {
     {"GET", "/livez", livez_get, 0, NULL},
     {"GET", "/readyz", readyz_get, 0, NULL},
     {"GET", "/version", version_get, 0, JSON},
+    {"GET", "/openapi.json", openapi_get, 0, JSON},
     {"GET", "/v1/sleep", sleep_get, 0, JSON},
 };
 

@@ -12,6 +12,11 @@
 #define PAGE_MAX 200
 #define PAGE_DEFAULT 20
 
+/* Characters of an Idempotency-Key: the schema's bound. */
+#define ORDER_KEY_SIZE_MAX 255
+
+#define SLEEP_SECONDS_MAX 3600.0
+
 /* What the fetcher (app.h) is made with: redirects that it follows, bytes of an answer, connections
  * of a loop, and the time for one URL. */
 #define FETCH_REDIRECTS_MAX 5
@@ -49,6 +54,7 @@ enum cf_code fetch_post(struct cf_ctx *ctx, struct cf_http *http, struct cf_err 
 enum cf_code sleep_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
 enum cf_code livez_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
 enum cf_code readyz_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
+enum cf_code openapi_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
 enum cf_code version_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
 
 /* The status that ?status= says, or NULL if it is not there. Fails with CF_EINVAL. */

@@ -3,15 +3,13 @@
 #include "curfewd/routes/routes.h"
 #include "curfewd/store/store.h"
 
-#define SECONDS_MAX 3600.0
-
 enum cf_code sleep_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err)
 {
     struct cf_json *json;
     enum cf_code code;
     double seconds;
 
-    code = cf_http_query_f64(http, "seconds", 0, SECONDS_MAX, 1, &seconds, err);
+    code = cf_http_query_f64(http, "seconds", 0, SLEEP_SECONDS_MAX, 1, &seconds, err);
     if (code != CF_OK) {
         return code;
     }

@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: MIT */
+/* What the service answers against what it says that it answers: each reply has the shape that
+ * /openapi.json gives it, member by member. */
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#include "chunks.h"
+#include "client.h"
+#include "gunzip.h"
+#include "pgview.h"
+#include "schema.h"
+#include "service.h"
+
+#define N(table) (int)(sizeof(table) / sizeof((table)[0]))
+
+/* Fixture */
+
+static struct service *service;
+static json_t *document; /* Borrowed from its reply. */
+
+static void setup(void)
+{
+    service = service_start_ready(NULL, NULL);
+    document = client_get(service->api_port, "/openapi.json", NULL)->json;
+    ck_assert_ptr_nonnull(document);
+}
+
+static void teardown(void)
+{
+    service_stop_all();
+    client_free_all();
+}
+
+/* Helpers */
+
+/* The schema of a reply, by its status and type. */
+static json_t *schema_of(const char *path, const char *method, int status, const char *type)
+{
+    json_t *operation =
+        json_object_get(json_object_get(json_object_get(document, "paths"), path), method);
+    json_t *response;
+    json_t *content;
+    char key[8];
+
+    (void)snprintf(key, sizeof(key), "%d", status);
+    response = json_object_get(json_object_get(operation, "responses"), key);
+    ck_assert_msg(response != NULL, "%s %s has no %d", method, path, status);
+    response = schema_resolve(document, response);
+    content = json_object_get(json_object_get(response, "content"), type);
+    ck_assert_msg(content != NULL, "%s %s %d has no %s", method, path, status, type);
+    return json_object_get(content, "schema");
+}
+
+static void expect_shape(const char *path, const char *method, struct reply *reply)
+{
+    const char *type = reply_header(reply, "Content-Type");
+    char why[SCHEMA_WHY_SIZE] = "";
+
+    ck_assert_msg(
+        schema_has(document, schema_of(path, method, reply->status, type), reply->json, why),
+        "%s %s %d: %s", method, path, reply->status, why);
+}
+
+/* get */
+
+static const struct {
+    const char *path;
+    const char *target;
+    const char *headers;
+    int status;
+} gets[] = {
+    {"/v1/dashboard", "/v1/dashboard", NULL, 200},
+    {"/v1/dashboard", "/v1/dashboard?user_id=42", NULL, 200},
+    {"/v1/dashboard", "/v1/dashboard?user_id=999999999", NULL, 404},
+    {"/v1/dashboard", "/v1/dashboard?require=some", NULL, 400},
+    {"/v1/users", "/v1/users?limit=3", NULL, 200},
+    {"/v1/users", "/v1/users?after=999999999", NULL, 200},
+    {"/v1/users", "/v1/users", "Accept: text/html\r\n", 406},
+    {"/v1/users/{id}", "/v1/users/1", NULL, 200},
+    {"/v1/users/{id}", "/v1/users/999999999", NULL, 404},
+    {"/v1/orders", "/v1/orders?user_id=42&status=paid", NULL, 200},
+    {"/v1/orders", "/v1/orders?status=lost", NULL, 400},
+    {"/v1/orders/{id}", "/v1/orders/1", NULL, 200},
+    {"/v1/metrics", "/v1/metrics", NULL, 200},
+    {"/v1/sleep", "/v1/sleep?seconds=0", NULL, 200},
+    {"/v1/sleep", "/v1/sleep?seconds=9&timeout=20ms", NULL, 504},
+    {"/livez", "/livez", NULL, 200},
+    {"/readyz", "/readyz", NULL, 200},
+    {"/version", "/version", NULL, 200},
+    {"/openapi.json", "/openapi.json", NULL, 200},
+};
+
+START_TEST(get_has_the_shape_that_the_document_says)
+{
+    const char *path;
+    json_t *item;
+
+    for (int i = 0; i < N(gets); i++) {
+        struct reply *reply = client_get(service->api_port, gets[i].target, gets[i].headers);
+
+        ck_assert_msg(reply->status == gets[i].status, "%s: %d", gets[i].target, reply->status);
+        expect_shape(gets[i].path, "get", reply);
+    }
+    json_object_foreach(json_object_get(document, "paths"), path, item)
+    {
+        bool is_tried = json_object_get(item, "get") == NULL ||
+                        strcmp(path, "/v1/orders/export") == 0; /* Below. */
+
+        for (int i = 0; i < N(gets) && !is_tried; i++) {
+            is_tried = strcmp(gets[i].path, path) == 0 && gets[i].status == 200;
+        }
+        ck_assert_msg(is_tried, "nobody asks for %s", path);
+    }
+}
+END_TEST
+
+/* One section is kept away by a lock on its table. */
+START_TEST(get_of_a_partial_dashboard_has_its_shape)
+{
+    PGconn *locker = pgview_open(NULL);
+    struct reply *reply;
+
+    pgview_exec(locker, "begin; lock table orders in access exclusive mode");
+    reply = client_get(service->api_port, "/v1/dashboard?timeout=300ms", NULL);
+    expect_shape("/v1/dashboard", "get", reply);
+    ck_assert(json_is_true(reply_at(reply, "partial")));
+    reply = client_get(service->api_port, "/v1/dashboard?user_id=1&timeout=300ms", NULL);
+    expect_shape("/v1/dashboard", "get", reply);
+    ck_assert(json_is_true(reply_at(reply, "partial")));
+    pgview_exec(locker, "rollback");
+    PQfinish(locker);
+}
+END_TEST
+
+START_TEST(export_has_lines_of_the_shape)
+{
+    const json_t *schema = schema_of("/v1/orders/export", "get", 200, "application/x-ndjson");
+    struct chunks chunks;
+    char *body;
+    size_t size;
+    int n = 0;
+    int fd = client_open(service->api_port);
+
+    client_request(fd, "GET", "/v1/orders/export?status=paid", NULL);
+    chunks_begin(&chunks, fd);
+    body = chunks_read_all(&chunks, &size);
+    for (char *line = body; *line != '\0'; n++) {
+        char *end = line + strcspn(line, "\n");
+        bool is_looked_at = n < 100 || end[1] == '\0';
+        char why[SCHEMA_WHY_SIZE] = "";
+        json_t *value;
+
+        *end = '\0';
+        if (is_looked_at) {
+            value = json_loads(line, 0, NULL);
+            ck_assert_msg(value != NULL && schema_has(document, schema, value, why), "%s", why);
+            json_decref(value);
+        }
+        line = end + 1;
+    }
+    ck_assert_int_gt(n, 100);
+    free(body);
+    (void)close(fd);
+}
+END_TEST
+
+/* HEAD, OPTIONS */
+
+/* The same answer, but for what it takes to say it again. */
+START_TEST(head_of_each_path_says_what_get_does)
+{
+    static const char *const same[] = {"Content-Type", "Content-Length",        "Content-Encoding",
+                                       "ETag",         "Cache-Control",         "Link",
+                                       "Vary",         "X-Content-Type-Options"};
+
+    for (int i = 0; i < N(gets); i++) {
+        char headers[128];
+        struct reply *get;
+        struct reply *head;
+
+        if (gets[i].status == 504) {
+            continue; /* Has times in it. */
+        }
+        /* A problem has the time that it took in it: of so many digits. */
+        (void)snprintf(headers, sizeof(headers),
+                       "X-Request-Id: same\r\nAccept-Encoding: gzip\r\n%s",
+                       gets[i].headers != NULL ? gets[i].headers : "");
+        get = client_get(service->api_port, gets[i].target, headers);
+        head = client_call(service->api_port, "HEAD", gets[i].target, headers);
+        ck_assert_int_eq(head->status, get->status);
+        ck_assert_uint_eq(head->body_size, 0);
+        for (int j = 0; j < N(same); j++) {
+            if (get->status == 200 || strcmp(same[j], "Content-Length") != 0) {
+                ck_assert_pstr_eq(reply_header(head, same[j]), reply_header(get, same[j]));
+            }
+        }
+    }
+}
+END_TEST
+
+/* Whether a path is one of the template's: "/v1/orders/export" is also of "/v1/orders/{id}". */
+static bool is_of(const char *template, const char *path)
+{
+    while (*template != '\0' && *path != '\0') {
+        if (*template == '{') {
+            template += strcspn(template, "/");
+            path += strcspn(path, "/");
+        } else if (*template ++ != *path++) {
+            return false;
+        }
+    }
+    return *template == *path;
+}
+
+static bool has_method(const char *path, const char *method)
+{
+    const char *template;
+    json_t *item;
+
+    json_object_foreach(json_object_get(document, "paths"), template, item)
+    {
+        if (is_of(template, path) && json_object_get(item, method) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+START_TEST(options_of_each_path_allow_what_the_document_has)
+{
+    static const char *const methods[] = {"get", "post", "put", "patch", "delete"};
+    const char *path;
+    json_t *item;
+
+    json_object_foreach(json_object_get(document, "paths"), path, item)
+    {
+        char allow[64] = "";
+        char target[64];
+        struct reply *reply;
+
+        (void)snprintf(target, sizeof(target), "%.*s%s", (int)strcspn(path, "{"), path,
+                       strchr(path, '{') != NULL ? "1" : "");
+        for (int i = 0; i < N(methods); i++) {
+            if (has_method(target, methods[i])) {
+                (void)snprintf(allow + strlen(allow), sizeof(allow) - strlen(allow), "%s%s, ",
+                               methods[i], i == 0 ? ", head" : "");
+            }
+        }
+        (void)snprintf(allow + strlen(allow), sizeof(allow) - strlen(allow), "options");
+        reply = client_call(service->api_port, "OPTIONS", target, NULL);
+        ck_assert_int_eq(reply->status, 204);
+        ck_assert_uint_eq(reply->body_size, 0);
+        ck_assert_msg(strcasecmp(reply_header(reply, "Allow"), allow) == 0, "%s: %s, not %s", path,
+                      reply_header(reply, "Allow"), allow);
+        reply = client_call(service->api_port, "DELETE", target, NULL);
+        ck_assert_int_eq(reply->status, 405);
+        ck_assert(strcasecmp(reply_header(reply, "Allow"), allow) == 0);
+    }
+}
+END_TEST
+
+/* bodies */
+
+#define HEADERS "Idempotency-Key: k\r\nIf-Match: *\r\nContent-Type: application/json\r\n"
+
+static struct reply *send_body(const char *method, const char *target, const char *body)
+{
+    char headers[256];
+    struct reply *reply;
+    int fd = client_open(service->api_port);
+
+    (void)snprintf(headers, sizeof(headers), HEADERS "Content-Length: %zu\r\n", strlen(body));
+    client_request(fd, method, target, headers);
+    client_send(fd, body);
+    reply = client_recv(fd, method);
+    (void)close(fd);
+    return reply;
+}
+
+static const struct {
+    const char *path;
+    const char *target;
+    const char *method;
+    const char *name;
+} bodies[] = {
+    {"/v1/orders", "/v1/orders", "POST", "post"},
+    {"/v1/orders/{id}", "/v1/orders/1", "PATCH", "patch"},
+};
+
+/* Each member of the document is known, and looked at; one that it does not have is not known. */
+START_TEST(body_has_the_members_that_the_document_says)
+{
+    json_t *operation = json_object_get(
+        json_object_get(json_object_get(document, "paths"), bodies[_i].path), bodies[_i].name);
+    json_t *schema = json_object_get(
+        json_object_get(json_object_get(json_object_get(operation, "requestBody"), "content"),
+                        "application/json"),
+        "schema");
+    json_t *members = json_object_get(schema_resolve(document, schema), "properties");
+    struct reply *reply;
+    const char *name;
+    json_t *member;
+    char body[128];
+
+    ck_assert_uint_ge(json_object_size(members), 2);
+    json_object_foreach(members, name, member)
+    {
+        /* The others are right, so that this one is what is wrong. */
+        (void)snprintf(body, sizeof(body), "{%s%s%s\"%s\":[]}",
+                       strcmp(name, "user_id") != 0 && _i == 0 ? "\"user_id\":1," : "",
+                       strcmp(name, "total_cents") != 0 ? "\"total_cents\":1," : "",
+                       strcmp(name, "status") != 0 ? "\"status\":\"paid\"," : "", name);
+        reply = send_body(bodies[_i].method, bodies[_i].target, body);
+        ck_assert_msg(reply->status == 422, "%s: %d %s", body, reply->status, reply->body);
+        ck_assert_msg(strncmp(reply_str(reply, "detail"), name, strlen(name)) == 0, "%s",
+                      reply->body);
+        ck_assert_ptr_null(strstr(reply_str(reply, "detail"), "is not known"));
+        expect_shape(bodies[_i].path, bodies[_i].name, reply);
+    }
+    reply = send_body(bodies[_i].method, bodies[_i].target, "{\"other\":1}");
+    ck_assert_int_eq(reply->status, 422);
+    ck_assert_ptr_nonnull(strstr(reply_str(reply, "detail"), "other is not known"));
+}
+END_TEST
+
+/* the document */
+
+START_TEST(document_is_cached_by_its_tag_and_compressed)
+{
+    struct reply *plain = client_get(service->api_port, "/openapi.json", NULL);
+    struct reply *reply =
+        client_get(service->api_port, "/openapi.json", "Accept-Encoding: gzip\r\n");
+    char headers[128];
+    size_t size;
+    char *text = gunzip(reply->body, reply->body_size, &size);
+
+    ck_assert_str_eq(text, plain->body);
+    ck_assert_uint_lt(reply->body_size, size / 5);
+    free(text);
+    ck_assert_str_eq(reply_header(plain, "Content-Type"), "application/json");
+    ck_assert_str_eq(reply_header(plain, "Cache-Control"), "public, max-age=300");
+    (void)snprintf(headers, sizeof(headers), "Accept-Encoding: gzip\r\nIf-None-Match: %s\r\n",
+                   reply_header(reply, "ETag"));
+    ck_assert_int_eq(client_get(service->api_port, "/openapi.json", headers)->status, 304);
+    (void)snprintf(headers, sizeof(headers), "If-None-Match: %s\r\n", reply_header(plain, "ETag"));
+    ck_assert_int_eq(client_get(service->api_port, "/openapi.json", headers)->status, 304);
+}
+END_TEST
+
+Suite *suite_openapi(void)
+{
+    Suite *suite = suite_create("openapi");
+    TCase *get = tcase_create("get");
+    TCase *methods = tcase_create("methods");
+    TCase *body = tcase_create("body");
+    TCase *served = tcase_create("document");
+
+    tcase_add_checked_fixture(get, setup, teardown);
+    tcase_add_test(get, get_has_the_shape_that_the_document_says);
+    tcase_add_test(get, get_of_a_partial_dashboard_has_its_shape);
+    tcase_add_test(get, export_has_lines_of_the_shape);
+    tcase_set_timeout(get, 30);
+    suite_add_tcase(suite, get);
+
+    tcase_add_checked_fixture(methods, setup, teardown);
+    tcase_add_test(methods, head_of_each_path_says_what_get_does);
+    tcase_add_test(methods, options_of_each_path_allow_what_the_document_has);
+    suite_add_tcase(suite, methods);
+
+    tcase_add_checked_fixture(body, setup, teardown);
+    tcase_add_loop_test(body, body_has_the_members_that_the_document_says, 0, N(bodies));
+    suite_add_tcase(suite, body);
+
+    tcase_add_checked_fixture(served, setup, teardown);
+    tcase_add_test(served, document_is_cached_by_its_tag_and_compressed);
+    suite_add_tcase(suite, served);
+    return suite;
+}
