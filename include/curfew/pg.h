@@ -126,19 +126,24 @@ struct cf_pg_stmt {
     const char *name; /* Unique in the process; the prepared statement's name. */
     const char *sql;  /* One statement. */
 
-    /* What its columns are read as, a letter each: i integers, t texts, z times. A result that is
-     * something else, because the table was changed or the server sends nonsense, is then
+    /* What its columns are read as, a letter each: i integers, t texts, z times, b bytes. A result
+     * that is something else, because the table was changed or the server sends nonsense, is then
      * CF_EINTERNAL. NULL: whoever reads it knows. */
     const char *columns;
 };
 
 enum cf_pg_type {
     CF_PG_NULL,
-    CF_PG_I64,  /* bigint */
-    CF_PG_F64,  /* double precision */
-    CF_PG_TEXT, /* text; bytes borrowed for the call */
-    CF_PG_TIME, /* timestamptz, microseconds since 1970 UTC; infinity: INT64_MAX, INT64_MIN */
+    CF_PG_I64,   /* bigint */
+    CF_PG_F64,   /* double precision */
+    CF_PG_TEXT,  /* text; bytes borrowed for the call */
+    CF_PG_TIME,  /* timestamptz, microseconds since 1970 UTC; infinity: INT64_MAX, INT64_MIN */
+    CF_PG_BYTES, /* bytea; bytes borrowed for the call */
 };
+
+/* PostgreSQL takes no value, and no message, of more than 1 GiB: what all parameters of a statement
+ * have together is below that. */
+#define CF_PG_BYTES_MAX ((size_t)1000 * 1000 * 1000)
 
 struct cf_pg_param {
     enum cf_pg_type type;
@@ -146,6 +151,10 @@ struct cf_pg_param {
         int64_t i64;
         double f64;
         const char *text;
+        struct {
+            const void *data;
+            size_t size;
+        } bytes;
     } as;
 };
 
@@ -180,6 +189,16 @@ static inline struct cf_pg_param cf_pg_time_us(int64_t unix_us)
 {
     struct cf_pg_param param = {CF_PG_TIME, {0}};
     param.as.i64 = unix_us;
+    return param;
+}
+
+/* `size` bytes, at most CF_PG_BYTES_MAX (asserted when they are sent); `data` may be NULL if there are
+ * none, which is not an SQL NULL. */
+static inline struct cf_pg_param cf_pg_bytes(const void *data, size_t size)
+{
+    struct cf_pg_param param = {CF_PG_BYTES, {0}};
+    param.as.bytes.data = data;
+    param.as.bytes.size = size;
     return param;
 }
 
@@ -260,6 +279,11 @@ CF_API int64_t cf_pg_get_i64(const struct cf_pg_rows *rows, size_t row, size_t c
 
 /* text, varchar, name. NULL gives "". Lives as long as the rows. */
 CF_API const char *cf_pg_get_text(const struct cf_pg_rows *rows, size_t row, size_t column);
+
+/* bytea, and how many bytes. NULL gives none, at an address that is not NULL. Live as long as the
+ * rows. */
+CF_API const void *cf_pg_get_bytes(const struct cf_pg_rows *rows, size_t row, size_t column,
+                                   size_t *out_size);
 
 /* timestamptz, in microseconds since 1970 UTC. NULL gives 0, 'infinity' and what is later than fits
  * INT64_MAX, '-infinity' INT64_MIN. */

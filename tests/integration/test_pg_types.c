@@ -155,6 +155,72 @@ START_TEST(param_text_not_utf8_is_invalid)
 }
 END_TEST
 
+static const struct {
+    const char *data;
+    size_t size;
+} byte_strings[] = {{"", 0}, {NULL, 0}, {"\0", 1}, {"a\0b\xff\xc3(\\x00'", 11}};
+
+START_TEST(param_bytes_round_trip)
+{
+    static const struct cf_pg_stmt echo = {
+        .name = "echo_bytes",
+        .sql = "SELECT $1, octet_length($1), encode($1, 'hex'), $1 IS NULL",
+    };
+    const char *data = byte_strings[_i].data;
+    size_t size = byte_strings[_i].size;
+    struct cf_pg_rows *rows = query(&echo, (struct cf_pg_param[]){cf_pg_bytes(data, size)}, 1);
+    const char *hex = cf_pg_get_text(rows, 0, 2);
+    const void *back;
+    size_t back_size;
+
+    back = cf_pg_get_bytes(rows, 0, 0, &back_size);
+    ck_assert(!cf_pg_is_null(rows, 0, 0));
+    ck_assert_ptr_nonnull(back);
+    ck_assert_uint_eq(back_size, size);
+    ck_assert(size == 0 || memcmp(back, data, size) == 0);
+    ck_assert_int_eq(cf_pg_get_i64(rows, 0, 1), (int64_t)size);
+    for (size_t i = 0; i < size; i++) {
+        char byte[3];
+
+        (void)snprintf(byte, sizeof(byte), "%02x", (unsigned char)data[i]);
+        ck_assert(memcmp(hex + 2 * i, byte, 2) == 0);
+    }
+    cf_pg_rows_free(rows);
+}
+END_TEST
+
+/* The same statement with a NULL first, whose type the server then chooses. */
+START_TEST(param_bytes_after_null_are_bytes)
+{
+    static const struct cf_pg_stmt echo = {.name = "null_bytes", .sql = "SELECT $1::bytea"};
+    struct cf_pg_rows *rows = query(&echo, (struct cf_pg_param[]){{.type = CF_PG_NULL}}, 1);
+    size_t size = 1;
+
+    ck_assert(cf_pg_is_null(rows, 0, 0));
+    ck_assert_ptr_nonnull(cf_pg_get_bytes(rows, 0, 0, &size));
+    ck_assert_uint_eq(size, 0);
+    cf_pg_rows_free(rows);
+    rows = query(&echo, (struct cf_pg_param[]){cf_pg_bytes("\0x", 2)}, 1);
+    ck_assert_mem_eq(cf_pg_get_bytes(rows, 0, 0, &size), "\0x", 2);
+    ck_assert_uint_eq(size, 2);
+    cf_pg_rows_free(rows);
+}
+END_TEST
+
+START_TEST(column_of_bytes_is_checked)
+{
+    static const struct cf_pg_stmt good = {
+        .name = "good_bytes", .sql = "SELECT '\\x00ff'::bytea", .columns = "b"};
+    static const struct cf_pg_stmt bad = {
+        .name = "bad_bytes", .sql = "SELECT '\\x00ff'::text", .columns = "b"};
+    struct cf_err err;
+
+    cf_pg_rows_free(query(&good, NULL, 0));
+    err = query_error(&bad, NULL, 0);
+    ck_assert_int_eq(err.code, CF_EINTERNAL);
+}
+END_TEST
+
 START_TEST(get_text_reads_its_types)
 {
     static const struct cf_pg_stmt types = {
@@ -430,6 +496,9 @@ static void add_params(Suite *suite)
     tcase_add_loop_test(tc, param_text_round_trips, 0, N(texts));
     tcase_add_test(tc, param_text_of_megabytes_round_trips);
     tcase_add_test(tc, param_text_not_utf8_is_invalid);
+    tcase_add_loop_test(tc, param_bytes_round_trip, 0, N(byte_strings));
+    tcase_add_test(tc, param_bytes_after_null_are_bytes);
+    tcase_add_test(tc, column_of_bytes_is_checked);
     tcase_add_test(tc, get_text_reads_its_types);
     tcase_add_loop_test(tc, param_time_round_trips, 0, N(times_us));
     tcase_add_loop_test(tc, param_time_infinity_round_trips, 0, N(infinities));

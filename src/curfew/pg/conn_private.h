@@ -46,7 +46,7 @@ struct cf__pg_wire {
     uint64_t words[CF_PG_PARAMS_MAX]; /* What `values` of fixed size point to. */
 };
 
-/* The texts stay the caller's, and have to live as long as *wire is used. */
+/* Texts and bytes stay the caller's, and have to live as long as *wire is used. */
 void cf__pg_encode(const struct cf_pg_param *params, size_t n_params, struct cf__pg_wire *wire);
 
 /* Find the statement among the prepared. If it is not there in a form that suits, the entry behind

@@ -87,6 +87,12 @@ void cf__pg_encode(const struct cf_pg_param *params, size_t n_params, struct cf_
             wire->values[i] = param->as.text;
             wire->lengths[i] = (int)strlen(param->as.text);
             break;
+        case CF_PG_BYTES:
+            CF_ASSERT(param->as.bytes.size <= CF_PG_BYTES_MAX);
+            wire->types[i] = OID_BYTEA;
+            wire->values[i] = param->as.bytes.size > 0 ? param->as.bytes.data : "";
+            wire->lengths[i] = (int)param->as.bytes.size;
+            break;
         }
     }
 }

@@ -58,6 +58,8 @@ static bool is_read_as(Oid type, char letter)
     case 't':
         return type == OID_TEXT || type == OID_VARCHAR || type == OID_NAME || type == OID_BPCHAR ||
                type == OID_UNKNOWN;
+    case 'b':
+        return type == OID_BYTEA;
     default:
         CF_ASSERT(letter == 'z');
         return type == OID_TIMESTAMPTZ;
@@ -168,6 +170,16 @@ const char *cf_pg_get_text(const struct cf_pg_rows *rows, size_t row, size_t col
 
     CF_ASSERT(is_read_as(PQftype(result_of(rows), (int)column), 't'));
     return bytes != NULL ? bytes : ""; /* libpq puts a NUL behind every value. */
+}
+
+const void *cf_pg_get_bytes(const struct cf_pg_rows *rows, size_t row, size_t column,
+                            size_t *out_size)
+{
+    const char *bytes = field(rows, row, column);
+
+    CF_ASSERT(is_read_as(PQftype(result_of(rows), (int)column), 'b'));
+    *out_size = (size_t)PQgetlength(result_of(rows), (int)row, (int)column); /* Of NULL: 0. */
+    return bytes != NULL ? bytes : "";
 }
 
 int64_t cf_pg_get_time_us(const struct cf_pg_rows *rows, size_t row, size_t column)

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 enum cf__pg_oid {
+    OID_BYTEA = 17,
     OID_NAME = 19,
     OID_INT8 = 20,
     OID_INT2 = 21,
