@@ -71,7 +71,7 @@ PACKAGES   := libmicrohttpd libpq jansson libuv libcurl zlib
 
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wold-style-definition \
             -Wmissing-prototypes -Wpointer-arith -Wwrite-strings -Wredundant-decls -Wundef -Wvla \
-            -Wformat=2 -Wdouble-promotion -Wdate-time
+            -Wformat=2 -Wdouble-promotion -Wdate-time -Wno-missing-field-initializers
 
 # What hardens the code, of which the compiler at hand may know only a part. Without the clash
 # protection a large frame would step over the guard page of a fiber's stack.

@@ -65,6 +65,7 @@ struct cf_http_route {
     const char *types;      /* "application/json", or several with commas, of which it may answer
                              * with one: a client that takes none (Accept) gets 406, before the
                              * handler is run. NULL: not looked at. */
+    size_t body_size_max;   /* Bytes of a body, in place of the server's limit. 0: that one. */
 };
 
 /* What is known of a request when it is answered: for a log line. Borrowed for the call. */
@@ -104,7 +105,8 @@ struct cf_http_options {
     size_t target_size_max;     /* Bytes of path and query; more get 414. 0: 8 KiB. */
     size_t fields_max;          /* Headers of a request; more get 431. 0: 100. */
     size_t body_size_max;       /* Bytes; more get 413. 0: 1 MiB. */
-    size_t bodies_size_max;     /* Bytes of all bodies that are kept; more get 503. 0: 64 MiB. */
+    size_t bodies_size_max;     /* Bytes of all bodies that are kept; more get 503. A loop has its
+                                 * share, and room for one of the largest. 0: 64 MiB. */
     size_t gzip_size_min;       /* A reply of JSON or text from so many bytes */
     size_t gzip_size_max;       /* to so many is compressed, if its client asks for gzip. 0: as
                                  * CF_HTTP_GZIP_SIZE_...; of the first, SIZE_MAX: none is. */

@@ -630,6 +630,59 @@ START_TEST(head_limits_are_as_they_were_set)
 }
 END_TEST
 
+static const struct {
+    const char *method;
+    const char *target;
+    const char *length; /* NULL: chunked. */
+    int status;
+} sized[] = {
+    {"POST", "/json", "2001", 413}, {"POST", "/echo", "2000", 200},
+    {"POST", "/echo", "2001", 413}, {"POST", "/echo?a=1", "2000", 200},
+    {"PUT", "/echo", "5", 200},     {"PUT", "/echo", "6", 413},
+    {"PATCH", "/echo", "2", 200},   {"PATCH", "/echo", "3", 413},
+    {"POST", "/nowhere", "6", 413}, {"POST", "/nowhere", "5", 404},
+    {"POST", "/echo", NULL, 200},   {"PUT", "/echo", NULL, 413},
+};
+
+/* Larger for one route, smaller for another; and those without one keep the server's. */
+START_TEST(body_limits_are_the_routes_own)
+{
+    static const struct cf_http_route limited[] = {
+        {"POST", "/json", parse},
+        {"POST", "/echo", echo, .body_size_max = 2000},
+        {"PUT", "/echo", echo},
+        {"PATCH", "/echo", echo, .body_size_max = 2},
+    };
+    const char *length = sized[_i].length;
+    char headers[64];
+    struct reply *reply;
+    int fd;
+
+    options.body_size_max = 5;
+    options.routes = limited;
+    options.n_routes = sizeof(limited) / sizeof(limited[0]);
+    start();
+    fd = client_open(port);
+    (void)snprintf(headers, sizeof(headers), length != NULL ? "Content-Length: %s\r\n" : "%s\r\n",
+                   length != NULL ? length : "Transfer-Encoding: chunked");
+    client_request(fd, sized[_i].method, sized[_i].target, headers);
+    if (length == NULL) {
+        client_send(fd, "6\r\n123456\r\n0\r\n\r\n");
+    } else {
+        for (int i = 0; i < atoi(length) && sized[_i].status != 413; i++) {
+            client_send(fd, "x");
+        }
+    }
+    reply = client_recv(fd, sized[_i].method);
+    ck_assert_msg(reply->status == sized[_i].status, "%d: %s", reply->status, reply->body);
+    if (reply->status == 413) {
+        expect_problem(reply, 413, "too_large");
+        ck_assert(client_wait_closed(fd, PATIENCE_NS));
+    }
+    (void)close(fd);
+}
+END_TEST
+
 static const char *const own_hosts[] = {"localhost", "127.0.0.1:1", "[::1]", "curfew:8081"};
 static const char *const other_hosts[] = {"evil.example", "evil.example:8081", "127.0.0.1.evil"};
 
@@ -905,6 +958,7 @@ Suite *suite_http_limits(void)
     tcase_add_test(body, body_in_chunks_is_given_to_the_handler);
     tcase_add_test(body, body_of_a_get_is_dropped);
     tcase_add_test(body, bodies_limit_reached);
+    tcase_add_loop_test(body, body_limits_are_the_routes_own, 0, N(sized));
     tcase_add_loop_test(body, json_is_what_was_sent_or_refused, 0, N(documents));
     tcase_add_test(body, json_depth_limit_reached);
     add_case(suite, body);

@@ -55,6 +55,9 @@ static enum cf_code make_room(struct cf_http *http, size_t size, struct cf_err *
     while (room <= size) {
         room *= 2; /* No overflow: size is within body_size_max, which is not half of everything. */
     }
+    if (room > ROOM_MIN && size <= http->head.length && room > http->head.length) {
+        room = (size_t)http->head.length + 1; /* More than was promised does not come. */
+    }
     if (room == http->body_room) {
         return CF_OK;
     }

@@ -304,6 +304,27 @@ static bool read_target(struct cf_http *http)
     return code == CF_OK;
 }
 
+/* The filter has let through what is not too large for every route: now the one asked for has its word. */
+static bool limit_body(struct cf_http *http)
+{
+    const struct cf_http_server *server = shard_of(http)->server;
+    const struct cf__route *route;
+    unsigned allowed;
+
+    if (http->head.length == 0 && http->head.n_encodings == 0) {
+        return true;
+    }
+    route = cf__router_find(server->router, http->head.method, &http->target, &allowed);
+    http->head.length_max = route != NULL && route->route->body_size_max > 0
+                                ? route->route->body_size_max
+                                : server->options.body_size_max;
+    if (http->head.length > http->head.length_max) {
+        refuse(http, CF__PROBLEM_TOO_LARGE, NULL);
+        return false;
+    }
+    return true;
+}
+
 /* The head was read: serve the request, or refuse it at once. */
 static enum MHD_Result admit(struct cf_http *http)
 {
@@ -316,7 +337,7 @@ static enum MHD_Result admit(struct cf_http *http)
         refuse(http, http->connection->refusal, NULL);
         return cf__reply_send(http);
     }
-    return read_target(http) ? MHD_YES : cf__reply_send(http);
+    return read_target(http) && limit_body(http) ? MHD_YES : cf__reply_send(http);
 }
 
 /* The head is there. */
@@ -329,8 +350,8 @@ static enum MHD_Result see_head(struct cf_http *http, const char *method, const 
     http->head_seen = true;
     http->head_at_ns = cf_now_ns();
     atomic_fetch_add_explicit(&shard_of(http)->requests, 1, memory_order_relaxed);
-    http->code = cf__head_read(&http->head, http->mhd, method, version,
-                               server->options.body_size_max, &http->err);
+    http->code =
+        cf__head_read(&http->head, http->mhd, method, version, server->body_size_max, &http->err);
     if (copy == NULL) {
         return MHD_NO;
     }

@@ -56,7 +56,8 @@ size_t cf__gzip(struct z_stream_s *gzip, const void *data, size_t size, void *ou
     result = deflate(gzip, Z_FINISH);
     CF_ASSERT(result == Z_STREAM_END); /* The room is enough for anything. */
     written = gzip->total_out;
-    (void)deflateReset(gzip); /* Now: until it is, deflateBound() forgets the head of the next one. */
+    (void)deflateReset(
+        gzip); /* Now: until it is, deflateBound() forgets the head of the next one. */
     return written;
 }
 

@@ -51,6 +51,19 @@ static void fill_in_defaults(struct cf_http_options *options)
     cf__default_size(&options->bodies_size_max, BODIES_SIZE_MAX_DEFAULT);
 }
 
+/* The most that any route takes. */
+static size_t largest_body(const struct cf_http_options *options)
+{
+    size_t largest = options->body_size_max;
+
+    for (size_t i = 0; i < options->n_routes; i++) {
+        if (options->routes[i].body_size_max > largest) {
+            largest = options->routes[i].body_size_max;
+        }
+    }
+    return largest;
+}
+
 /* What the options say about clients, and what they are counted by. */
 static enum cf_code make_admission(struct cf_http_server *server, struct cf_err *err)
 {
@@ -193,6 +206,7 @@ enum cf_code cf_http_server_new(const struct cf_http_options *options, struct cf
         code = cf_err_set(err, CF_ENOMEM, "no memory for a server");
         goto fail;
     }
+    server->body_size_max = largest_body(&server->options);
     code = make_admission(server, err);
     if (code != CF_OK) {
         goto fail;

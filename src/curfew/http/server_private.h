@@ -54,8 +54,9 @@ struct cf_http_server {
     struct cf_ctx *root;  /* Ancestor of every request's context. */
     struct cf_ctx *hurry; /* Done: a stop that runs has no grace any more. */
     uint16_t port;
-    bool checks_head; /* libmicrohttpd's parser cannot be believed. */
-    bool stopped;     /* Plain thread that owns the server. */
+    size_t body_size_max; /* The largest that a route takes. */
+    bool checks_head;     /* libmicrohttpd's parser cannot be believed. */
+    bool stopped;         /* Plain thread that owns the server. */
     size_t n_shards;
     size_t n_open; /* Shards that were opened: all of them, once `new` has succeeded. */
     struct cf__shard *shards;

@@ -278,6 +278,15 @@ static size_t share_of(const struct cf__shard *shard, size_t limit)
     return limit / n + (limit % n > 0);
 }
 
+/* With few bytes for many loops, one of the largest bodies has to find room on each. */
+static size_t bodies_share(const struct cf__shard *shard)
+{
+    size_t share = share_of(shard, shard->server->options.bodies_size_max);
+    size_t largest = shard->server->body_size_max + 1; /* It is terminated. */
+
+    return share > largest ? share : largest;
+}
+
 static enum cf_code start_daemon(struct cf__shard *shard, struct cf_err *err)
 {
     const struct cf_http_options *options = &shard->server->options;
@@ -355,7 +364,7 @@ enum cf_code cf__shard_open(struct cf__shard *shard, struct cf_err *err)
 
     shard->ends_fd = -1;
     shard->in_flight_max = share_of(shard, shard->server->options.in_flight_max);
-    shard->bodies_size_max = share_of(shard, shard->server->options.bodies_size_max);
+    shard->bodies_size_max = bodies_share(shard);
     give_up_on_the_silent(shard);
     cf__list_init(&shard->open);
     cf__list_init(&shard->leaving);
