@@ -68,6 +68,8 @@ PKG_CONFIG := PKG_CONFIG_SYSROOT_DIR=$(SYSROOT) \
 endif
 
 PACKAGES   := libmicrohttpd libpq jansson libuv libcurl zlib
+# What the service needs beside the library.
+SVC_PACKAGES := libjpeg libpng libwebp
 
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wold-style-definition \
             -Wmissing-prototypes -Wpointer-arith -Wwrite-strings -Wredundant-decls -Wundef -Wvla \
@@ -85,8 +87,9 @@ known     = $(foreach flag,$(1),$(shell $(CC) -O2 -Werror $(flag) -x c -c /dev/n
 # $(call once,NAME,value): evaluate `value` when NAME is first used, and only then: on a fresh
 # machine there is no pkg-config before `make deps`.
 once = $(eval $(1) := $(2))$($(1))
-PKG_CFLAGS   = $(call once,PKG_CFLAGS,$(shell $(PKG_CONFIG) --cflags $(PACKAGES)))
+PKG_CFLAGS   = $(call once,PKG_CFLAGS,$(shell $(PKG_CONFIG) --cflags $(PACKAGES) $(SVC_PACKAGES)))
 PKG_LIBS     = $(call once,PKG_LIBS,$(shell $(PKG_CONFIG) --libs $(PACKAGES)))
+SVC_LIBS     = $(call once,SVC_LIBS,$(shell $(PKG_CONFIG) --libs $(SVC_PACKAGES)) -lm)
 CHECK_CFLAGS = $(call once,CHECK_CFLAGS,$(shell $(PKG_CONFIG) --cflags check))
 CHECK_LIBS   = $(call once,CHECK_LIBS,$(shell $(PKG_CONFIG) --libs check))
 
@@ -190,7 +193,7 @@ $(SHARED): $(call object,$(LIB_SRC)) $(B)/files
 $(SVC_LIB): $(filter-out $(MAIN_OBJ),$(call object,$(SVC_SRC))) $(B)/files
 	$(archive)
 $(B)/curfewd: $(MAIN_OBJ) $(SVC_LIB) $(LIB)
-	$(call link)
+	$(call link,$(SVC_LIBS))
 $(filter $(B)/bench-%,$(BINS:%=$(B)/%)): $(B)/bench-%: $(B)/obj/bench/%.o $(LIB)
 	$(call link)
 $(B)/bench-micro: $(call object,$(wildcard bench/micro/*.c)) $(LIB) $(B)/files
@@ -213,7 +216,7 @@ $(B)/obj-$(1)/%.o: %.c Makefile $(B)/flags
 	$$(call compile,$(addprefix -Itests/,$(1) lib $(PARTS_$(1))) $$(CHECK_CFLAGS) -Wno-missing-prototypes)
 $(B)/test-$(1): $(patsubst %.c,$(B)/obj-$(1)/%.o,$(foreach part,lib $(1) $(PARTS_$(1)),$(wildcard tests/$(part)/*.c))) \
 		$(SVC_LIB) $(LIB) $(B)/files
-	$$(call link,$$(WRAP) $$(WRAP_$(1)) $$(CHECK_LIBS))
+	$$(call link,$$(WRAP) $$(WRAP_$(1)) $$(SVC_LIBS) $$(CHECK_LIBS))
 endef
 $(foreach kind,$(KINDS) $(FAULTS),$(eval $(call test_rules,$(kind))))
 
@@ -227,7 +230,7 @@ $(B)/nth.so: tests/alloc/preload/nth.c tests/alloc/nth.h Makefile $(B)/flags
 $(B)/obj-fuzz/%.o: %.c Makefile $(B)/flags
 	$(call compile,-Wno-missing-prototypes)
 $(B)/fuzz-%: $(B)/obj-fuzz/tests/fuzz/%.o $(B)/obj-fuzz/tests/fuzz/kit.o $(SVC_LIB) $(LIB)
-	$(call link)
+	$(call link,$(SVC_LIBS))
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 
@@ -487,14 +490,16 @@ check-hardening: $(B)/curfewd ## the service is PIE, full RELRO, NX, with canari
 # What apt brings
 
 DEBS_run   := gcc libc6-dev pkg-config libmicrohttpd-dev libpq-dev libjansson-dev libuv1-dev \
-              uthash-dev libxxhash-dev libcurl4-openssl-dev zlib1g-dev postgresql
+              uthash-dev libxxhash-dev libcurl4-openssl-dev zlib1g-dev libjpeg-dev libpng-dev \
+              libwebp-dev libstb-dev postgresql
 DEBS_test  := check curl openssl pgbouncer g++
 DEBS_fault := faketime
 DEBS_deb   := debhelper dpkg-dev fakeroot
 DEBS_tools := clang clang-tidy clang-format valgrind
 DEBS_arm64 := gcc-aarch64-linux-gnu qemu-user-static
-HAS_run    := command -v gcc && command -v psql && $(PKG_CONFIG) --exists $(PACKAGES) && \
-              printf "\#include <%s>\n" uthash.h xxhash.h | gcc -E - && \
+HAS_run    := command -v gcc && command -v psql && \
+              $(PKG_CONFIG) --exists $(PACKAGES) $(SVC_PACKAGES) && \
+              printf "\#include <%s>\n" uthash.h xxhash.h stb/stb_image.h | gcc -E - && \
               { [ -n "$$DATABASE_URL$$PGHOST$$PG_BINDIR" ] || command -v initdb || \
                 ls /usr/lib/postgresql/*/bin/initdb; }
 HAS_test   := command -v curl && command -v g++ && command -v openssl && $(PKG_CONFIG) --exists check && \

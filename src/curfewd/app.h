@@ -10,11 +10,13 @@
 #include <curfew/sem.h>
 
 #include "curfewd/cache/dashboards.h"
+#include "curfewd/images/thumbnails.h"
 
 struct app {
     struct cf_pg *pg; /* Constant while serving, as are these. */
     struct dashboards *dashboards;
     struct openapi *openapi;
+    struct thumbnails *thumbnails;
     struct cf_client *fetcher;  /* Of /v1/fetch. NULL: it may fetch nothing. */
     struct cf_sem *exports;     /* A permit for each that may run at once. */
     int64_t idempotency_ttl_ns; /* How long the answer to a POST is kept. */

@@ -62,7 +62,11 @@ struct config {
     int64_t fields;
     int64_t body_size;
     int64_t bodies_size;
-    int64_t cache_ttl_ns; /* 0: nothing is kept. */
+    int64_t image_size;
+    int64_t image_pixels;
+    int64_t image_memory;
+    int64_t image_threads; /* 0: as many as there are processors. */
+    int64_t cache_ttl_ns;  /* 0: nothing is kept. */
     int64_t cache_stale_ns;
     int64_t cache_stale_if_error_ns;
     int64_t cache_negative_ttl_ns;

@@ -227,6 +227,21 @@ static enum cf_code start_listening(struct service *service, struct cf_err *err)
     return cf_pg_listener_new(app->pg, &options, &service->listener, err);
 }
 
+static enum cf_code start_thumbnails(struct service *service, struct cf_err *err)
+{
+    const struct config *config = &service->config;
+    struct thumbnails_options options = {
+        .pg = service->app.pg,
+        .threads_max =
+            (size_t)(config->image_threads > 0 ? config->image_threads : cpus_usable(CPUS_CGROUP)),
+        .memory_max = (size_t)config->image_memory,
+        .pixels_max = (size_t)config->image_pixels,
+        .make_timeout_ns = config->max_timeout_ns,
+    };
+
+    return thumbnails_new(&options, &service->app.thumbnails, err);
+}
+
 static enum cf_code start_fetcher(struct service *service, struct cf_err *err)
 {
     struct cf_client_options options = {
@@ -309,7 +324,7 @@ static enum cf_code start(struct service *service, struct cf_err *err)
 
     service->app.idempotency_ttl_ns = config->idempotency_ttl_ns;
     admin.routes = routes_admin(config->demo, &admin.n_routes);
-    routes_configure(config->export_timeout_ns);
+    routes_configure(config->export_timeout_ns, (size_t)config->image_size);
     api.routes = routes_api(config->demo, &api.n_routes);
     api.n_loops = service->n_loops;
     if (code == CF_OK) {
@@ -320,6 +335,9 @@ static enum cf_code start(struct service *service, struct cf_err *err)
     }
     if (code == CF_OK) {
         code = start_listening(service, err);
+    }
+    if (code == CF_OK) {
+        code = start_thumbnails(service, err);
     }
     if (code == CF_OK) {
         code = start_fetcher(service, err);
@@ -440,6 +458,7 @@ static void stop(struct service *service)
     }
     cf_pg_listener_free(service->listener);
     dashboards_free(service->app.dashboards);
+    thumbnails_free(service->app.thumbnails);
     cf_client_free(service->app.fetcher);
     cf_pg_free(service->app.pg);
     cf_sem_free(service->app.exports);

@@ -54,6 +54,7 @@
     X(cpus)                                                                                        \
     X(page)                                                                                        \
     X(csv)                                                                                         \
+    X(images)                                                                                      \
     X(routes)                                                                                      \
     X(openapi)                                                                                     \
     X(dashboards)                                                                                  \

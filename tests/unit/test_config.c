@@ -42,6 +42,10 @@ static const struct {
     {"--fields", "CURFEW_FIELDS", "100", "9"},
     {"--body-size", "CURFEW_BODY_SIZE", "1m", "0"},
     {"--bodies-size", "CURFEW_BODIES_SIZE", "64m", "64g"},
+    {"--image-size", "CURFEW_IMAGE_SIZE", "10m", "257m"},
+    {"--image-pixels", "CURFEW_IMAGE_PIXELS", "40000000", "40m"},
+    {"--image-memory", "CURFEW_IMAGE_MEMORY", "256m", "3m"},
+    {"--image-threads", "CURFEW_IMAGE_THREADS", "0", "257"},
     {"--cache-ttl", "CURFEW_CACHE_TTL", "2s", "2"},
     {"--cache-stale", "CURFEW_CACHE_STALE", "10s", "2h"},
     {"--cache-stale-if-error", "CURFEW_CACHE_STALE_IF_ERROR", "60s", "25h"},
@@ -150,6 +154,10 @@ START_TEST(load_of_nothing_gives_defaults)
     ck_assert_int_eq(config.fields, 100);
     ck_assert_int_eq(config.body_size, 1024 * 1024);
     ck_assert_int_eq(config.bodies_size, 64 * 1024 * 1024);
+    ck_assert_int_eq(config.image_size, 10 * 1024 * 1024);
+    ck_assert_int_eq(config.image_pixels, 40000000);
+    ck_assert_int_eq(config.image_memory, 256 * 1024 * 1024);
+    ck_assert_int_eq(config.image_threads, 0);
     ck_assert_int_eq(config.cache_ttl_ns, 2 * CF_SECOND);
     ck_assert_int_eq(config.cache_stale_ns, 10 * CF_SECOND);
     ck_assert_int_eq(config.cache_stale_if_error_ns, 60 * CF_SECOND);
@@ -192,6 +200,10 @@ static void expect_others(void)
     ck_assert_int_eq(config.fields, 50);
     ck_assert_int_eq(config.body_size, 2 * 1024 * 1024);
     ck_assert_int_eq(config.bodies_size, 3 * 1024 * 1024);
+    ck_assert_int_eq(config.image_size, 5 * 1024 * 1024);
+    ck_assert_int_eq(config.image_pixels, 1000);
+    ck_assert_int_eq(config.image_memory, 6 * 1024 * 1024);
+    ck_assert_int_eq(config.image_threads, 19);
     ck_assert_int_eq(config.cache_ttl_ns, 0);
     ck_assert_int_eq(config.cache_stale_ns, 15 * CF_SECOND);
     ck_assert_int_eq(config.cache_stale_if_error_ns, 16 * CF_SECOND);
@@ -233,6 +245,10 @@ static const char *const others[N_SETTINGS] = {
     "50",
     "2m",
     "3072k",
+    "5m",
+    "1000",
+    "6m",
+    "19",
     "0",
     "15s",
     "16s",

@@ -7,16 +7,19 @@
 /* The demo's routes stand last: without it the tables end before them. */
 #define DEMO_ROUTES 1
 
-/* Stands first: its cap is configured. */
+/* Stand first: what they are capped by is configured. */
 #define EXPORT_ROUTE 0
+#define UPLOAD_ROUTE 1
 
 /* What they answer with. The export asks Accept itself, unless it was told ?format=; and whether the
  * process lives is told to whoever asks. */
 #define JSON "application/json"
 #define NDJSON "application/x-ndjson"
+#define PICTURE "image/jpeg, image/png"
 
 static struct cf_http_route api[] = {
-    [EXPORT_ROUTE] = {"GET", "/v1/orders/export", export_get, 0, NULL},
+    [EXPORT_ROUTE] = {"GET", "/v1/orders/export", export_get},
+    [UPLOAD_ROUTE] = {"POST", "/v1/images", images_post, 0, JSON},
     {"GET", "/v1/dashboard", dashboard_get, 0, JSON},
     {"GET", "/v1/users/{id}", user_get, 0, JSON},
     {"GET", "/v1/users", users_get, 0, JSON},
@@ -26,23 +29,27 @@ static struct cf_http_route api[] = {
     {"GET", "/v1/metrics", metrics_get, 0, JSON},
     {"PATCH", "/v1/orders/{id}", order_patch, 0, JSON},
     {"POST", "/v1/fetch", fetch_post, 0, NDJSON},
-    {"GET", "/livez", livez_get, 0, NULL},
-    {"GET", "/readyz", readyz_get, 0, NULL},
+    {"GET", "/v1/images/{id}", image_get, 0, JSON},
+    {"POST", "/v1/thumbnails", thumbnails_post, 0, JSON},
+    {"GET", "/v1/thumbnails/{id}", thumbnail_get, 0, PICTURE},
+    {"GET", "/livez", livez_get},
+    {"GET", "/readyz", readyz_get},
     {"GET", "/version", version_get, 0, JSON},
     {"GET", "/openapi.json", openapi_get, 0, JSON},
     {"GET", "/v1/sleep", sleep_get, 0, JSON},
 };
 
 static const struct cf_http_route admin[] = {
-    {"GET", "/livez", livez_get, 0, NULL},
-    {"GET", "/readyz", readyz_get, 0, NULL},
+    {"GET", "/livez", livez_get},
+    {"GET", "/readyz", readyz_get},
     {"GET", "/version", version_get, 0, JSON},
     {"GET", "/v1/sleep", sleep_get, 0, JSON},
 };
 
-void routes_configure(int64_t export_timeout_ns)
+void routes_configure(int64_t export_timeout_ns, size_t image_size_max)
 {
     api[EXPORT_ROUTE].timeout_max_ns = export_timeout_ns;
+    api[UPLOAD_ROUTE].body_size_max = image_size_max;
 }
 
 const struct cf_http_route *routes_api(bool demo, size_t *out_count)

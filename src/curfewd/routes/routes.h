@@ -33,8 +33,12 @@
 #define FETCH_RPS_MAX 1000
 #define FETCH_RPS_DEFAULT 50
 
+/* Thumbnails of one request, and how wide they are when nothing is said. */
+#define THUMBNAILS_MAX 100
+#define THUMBNAIL_WIDTH_DEFAULT 320
+
 /* Give the tables what is configured: once, before they are handed out. */
-void routes_configure(int64_t export_timeout_ns);
+void routes_configure(int64_t export_timeout_ns, size_t image_size_max);
 
 /* The tables. `demo` adds the routes that show cancellation at work. */
 const struct cf_http_route *routes_api(bool demo, size_t *out_count);
@@ -51,6 +55,10 @@ enum cf_code order_patch(struct cf_ctx *ctx, struct cf_http *http, struct cf_err
 enum cf_code export_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
 enum cf_code metrics_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
 enum cf_code fetch_post(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
+enum cf_code images_post(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
+enum cf_code image_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
+enum cf_code thumbnails_post(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
+enum cf_code thumbnail_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
 enum cf_code sleep_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
 enum cf_code livez_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
 enum cf_code readyz_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
