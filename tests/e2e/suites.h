@@ -19,6 +19,7 @@
     X(deadline)                                                                                    \
     X(client_gone)                                                                                 \
     X(fetch)                                                                                       \
+    X(images)                                                                                      \
     X(siblings)                                                                                    \
     X(killed)                                                                                      \
     X(stop)                                                                                        \

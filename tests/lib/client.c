@@ -209,9 +209,10 @@ static void parse_reply(struct reply *reply, const char *text, size_t size)
     free(reply->body);
     reply->head = strndup(text, (size_t)(body - text));
     reply->body_size = size - (size_t)(body - text);
-    reply->body = calloc(1, reply->body_size + 1);
+    reply->body = malloc(reply->body_size + 1); /* It may hold zeros. */
     ck_assert_ptr_nonnull(reply->body);
     memcpy(reply->body, body, reply->body_size);
+    reply->body[reply->body_size] = '\0';
     reply->json =
         json_loadb(reply->body, reply->body_size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, NULL);
 }
