@@ -10,7 +10,7 @@ struct version {
     const char *version; /* Of the library that was loaded, not of its headers. */
 };
 
-#define VERSIONS_MAX 8
+#define VERSIONS_MAX 12
 
 /* Fill `out`, the service first; returns how many. */
 size_t versions(struct version out[VERSIONS_MAX]);

@@ -61,7 +61,8 @@ END_TEST
 START_TEST(version_names_libraries)
 {
     static const char *const words[] = {
-        ("curfewd " CF_VERSION), "libmicrohttpd ", "libpq ", "libuv ", "jansson ", "zlib "};
+        ("curfewd " CF_VERSION), "libmicrohttpd ", "libpq ",  "libuv ", "jansson ", "zlib ",
+        "libjpeg-turbo ",        "libpng ",        "libwebp "};
 
     service_run(ARGS("--version"), NULL, &run);
     ck_assert_int_eq(run.status, 0);

@@ -9,6 +9,7 @@
     X(cursor)                                                                                      \
     X(deadline)                                                                                    \
     X(filter)                                                                                      \
+    X(image)                                                                                       \
     X(json)                                                                                        \
     X(target)                                                                                      \
     X(utf8)

@@ -194,8 +194,8 @@ END_TEST
 
 START_TEST(version_names_service_and_libraries)
 {
-    static const char *const names[] = {"curfewd", "libmicrohttpd", "libpq",
-                                        "libuv",   "jansson",       "zlib"};
+    static const char *const names[] = {"curfewd", "libmicrohttpd", "libpq",  "libuv",  "jansson",
+                                        "zlib",    "libjpeg-turbo", "libpng", "libwebp"};
     struct version list[VERSIONS_MAX];
     json_t *body;
 
