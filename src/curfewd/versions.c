@@ -3,7 +3,6 @@
 #include "curfewd/versions.h"
 
 #include <stdio.h>
-#include <string.h>
 
 #include <jansson.h>
 #include <jpeglib.h>
@@ -14,21 +13,11 @@
 #include <webp/decode.h>
 #include <zlib.h>
 
-#include <jerror.h>
-
 #include <curfew/base.h>
 
-/* Of "libjpeg-turbo version 2.1.5 (build 20230203)", as it would tell a user, what is behind the word. */
-static void write_jpeg_version(char *out, size_t size)
-{
-    static const char word[] = "version ";
-    struct jpeg_error_mgr errors;
-    const char *text = jpeg_std_error(&errors)->jpeg_message_table[JMSG_VERSION];
-    const char *at = strstr(text, word);
-
-    at = at != NULL ? at + strlen(word) : text;
-    (void)snprintf(out, size, "%.*s", (int)strcspn(at, " "), at);
-}
+/* libjpeg-turbo does not say its own when it runs: that is of the headers. */
+#define QUOTE(text) #text
+#define QUOTE_VALUE(macro) QUOTE(macro)
 
 static void write_webp_version(char *out, size_t size)
 {
@@ -40,12 +29,10 @@ static void write_webp_version(char *out, size_t size)
 size_t versions(struct version out[VERSIONS_MAX])
 {
     static _Thread_local char libpq[16];
-    static _Thread_local char jpeg[32];
     static _Thread_local char webp[16];
     size_t n = 0;
 
     (void)snprintf(libpq, sizeof(libpq), "%d.%d", PQlibVersion() / 10000, PQlibVersion() % 10000);
-    write_jpeg_version(jpeg, sizeof(jpeg));
     write_webp_version(webp, sizeof(webp));
     out[n++] = (struct version){"curfewd", CF_VERSION};
     out[n++] = (struct version){"libmicrohttpd", MHD_get_version()};
@@ -53,7 +40,7 @@ size_t versions(struct version out[VERSIONS_MAX])
     out[n++] = (struct version){"libuv", uv_version_string()};
     out[n++] = (struct version){"jansson", jansson_version_str()};
     out[n++] = (struct version){"zlib", zlibVersion()};
-    out[n++] = (struct version){"libjpeg-turbo", jpeg};
+    out[n++] = (struct version){"libjpeg-turbo", QUOTE_VALUE(LIBJPEG_TURBO_VERSION)};
     out[n++] = (struct version){"libpng", png_get_libpng_ver(NULL)};
     out[n++] = (struct version){"libwebp", webp};
     return n;

@@ -287,14 +287,17 @@ START_TEST(make_gives_the_slope)
             if (picture_has_alpha(kind) && is_border) {
                 continue;
             }
-            ck_assert_int_eq(at[3], is_seen ? 255 : 0);
+            if (at[3] != (is_seen ? 255 : 0)) { /* An assertion that holds costs a system call. */
+                ck_abort_msg("alpha at %u, %u is %d", x, y, at[3]);
+            }
             for (unsigned i = 0; i < 3 && is_seen; i++) {
                 double want =
                     picture_slope(picture_is_gray(kind) ? 0 : i, middle, (y + 0.5) / got_height);
 
-                ck_assert_msg(at[i] - want <= most && want - at[i] <= most,
-                              "%s, %u wide: channel %u at %u, %u is %d, not %.1f",
-                              picture_name(kind), width, i, x, y, at[i], want);
+                if (at[i] - want > most || want - at[i] > most) {
+                    ck_abort_msg("%s, %u wide: channel %u at %u, %u is %d, not %.1f",
+                                 picture_name(kind), width, i, x, y, at[i], want);
+                }
             }
         }
     }
@@ -314,9 +317,11 @@ START_TEST(make_keeps_what_is_hidden_out_of_what_is_seen)
     make_well(widths[_i / 2]);
     pixels = picture_decode(thumbnail.data, thumbnail.size, &width, &height);
     for (uint32_t i = 0; i < width * height; i++) {
-        if (pixels[4 * i + 3] > 64) {
-            ck_assert_int_ge(pixels[4 * i + 2], PICTURE_BLUE - (is_blurred ? 16 : 2));
-            ck_assert(is_blurred || pixels[4 * i + 2] <= PICTURE_BLUE + 2);
+        int blue = pixels[4 * i + 2];
+
+        if (pixels[4 * i + 3] > 64 && (blue < PICTURE_BLUE - (is_blurred ? 16 : 2) ||
+                                       (!is_blurred && blue > PICTURE_BLUE + 2))) {
+            ck_abort_msg("pixel %u is %d blue", i, blue);
         }
     }
     free(pixels);
@@ -478,7 +483,7 @@ START_TEST(make_deadline_while_decoding)
     int64_t whole_ns;
     int64_t took_ns;
 
-    picture = picture_make((enum picture_kind)_i, 3000, 2000);
+    picture = picture_make((enum picture_kind)_i, 1500, 1000);
     plan = plan_of(1000);
     since_ns = cpu_ns();
     ck_assert_msg(make(cf_ctx_background(), &plan) == CF_OK, "%s", err.msg);

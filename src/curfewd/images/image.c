@@ -37,11 +37,11 @@ static size_t whole_memory(const struct image_head *head)
 {
     switch (head->type) {
     case IMAGE_JPEG: /* In blocks, of which the last ones are not full. */
-        return head->is_buffered ? 8 * area(head->width + 32, head->height + 32) : 0;
+        return head->is_buffered ? (size_t)8 * area(head->width + 32, head->height + 32) : 0;
     case IMAGE_PNG:
-        return head->is_buffered ? 4 * area(head->width, head->height) : 0;
+        return head->is_buffered ? (size_t)4 * area(head->width, head->height) : 0;
     case IMAGE_WEBP:
-        return (head->is_buffered ? 6 : 2) * area(head->width, head->height);
+        return (size_t)(head->is_buffered ? 6 : 2) * area(head->width, head->height);
     case IMAGE_TYPE_COUNT:
         break;
     }
@@ -57,7 +57,7 @@ static size_t shrunk_memory(const struct image_plan *plan)
 
     width = width < plan->head.width ? width : plan->head.width;
     height = width * plan->head.height / plan->head.width + 2;
-    return 2 * 4 * width * height;
+    return (size_t)2 * 4 * width * height;
 }
 
 /* Rows of the codecs, and of those that are summed up and resized. */
@@ -69,7 +69,7 @@ static size_t rows_memory(const struct image_plan *plan)
 static size_t memory_of(const struct image_plan *plan, size_t data_size)
 {
     /* Its pixels, and twice as much for what they are encoded to, which grows by doubling. */
-    size_t thumbnail = 3 * 4 * area(plan->width, plan->height);
+    size_t thumbnail = (size_t)3 * 4 * area(plan->width, plan->height);
 
     return MEMORY_FIXED + data_size + whole_memory(&plan->head) + shrunk_memory(plan) +
            rows_memory(plan) + thumbnail;

@@ -68,9 +68,9 @@ static void add_alpha(struct sink *sink, const uint8_t *row)
         uint64_t sum[4] = {0, 0, 0, 0};
 
         for (; x < end; x++, row += 4) {
-            sum[0] += (uint32_t)row[0] * row[3];
-            sum[1] += (uint32_t)row[1] * row[3];
-            sum[2] += (uint32_t)row[2] * row[3];
+            sum[0] += (uint64_t)row[0] * row[3];
+            sum[1] += (uint64_t)row[1] * row[3];
+            sum[2] += (uint64_t)row[2] * row[3];
             sum[3] += row[3];
             is_opaque = is_opaque && row[3] == 255;
         }
@@ -151,6 +151,7 @@ enum cf_code sink_begin(struct sink *sink, const struct pixels *decoded, struct 
 void sink_row(struct sink *sink, const uint8_t *row)
 {
     CF_ASSERT(sink->y < sink->pixels.height);
+    CF_ASSERT(sink->factor > 0);
     if (sink->factor == 1) {
         copy_row(sink, row);
         sink->y++;
