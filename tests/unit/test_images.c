@@ -473,17 +473,22 @@ START_TEST(make_already_canceled)
 }
 END_TEST
 
+#define N_WAYS 6 /* To decode. */
+
 /* Of the time that the whole takes, it gets a little, and takes hardly more. In the thread's own time:
  * the deadline is far enough off the whole for a busy machine. */
 START_TEST(make_deadline_while_decoding)
 {
+    static const enum picture_kind ways[N_WAYS] = {PICTURE_JPEG, PICTURE_JPEG_PROGRESSIVE,
+                                                   PICTURE_PNG,  PICTURE_PNG_INTERLACED,
+                                                   PICTURE_WEBP, PICTURE_WEBP_LOSSLESS};
     struct image_plan plan;
     struct cf_ctx *ctx;
     int64_t since_ns;
     int64_t whole_ns;
     int64_t took_ns;
 
-    picture = picture_make((enum picture_kind)_i, 1500, 1000);
+    picture = picture_make(ways[_i], 1200, 800);
     plan = plan_of(1000);
     since_ns = cpu_ns();
     ck_assert_msg(make(cf_ctx_background(), &plan) == CF_OK, "%s", err.msg);
@@ -494,9 +499,8 @@ START_TEST(make_deadline_while_decoding)
     ck_assert_int_eq(make(ctx, &plan), CF_EDEADLINE);
     took_ns = cpu_ns() - since_ns;
     cf_ctx_free(ctx);
-    ck_assert_msg(took_ns < whole_ns / 2, "%s: %lld us of %lld",
-                  picture_name((enum picture_kind)_i), (long long)(took_ns / CF_US),
-                  (long long)(whole_ns / CF_US));
+    ck_assert_msg(took_ns < whole_ns / 2, "%s: %lld us of %lld", picture_name(ways[_i]),
+                  (long long)(took_ns / CF_US), (long long)(whole_ns / CF_US));
 }
 END_TEST
 
@@ -561,7 +565,7 @@ Suite *suite_images(void)
     tcase_add_loop_test(made, make_of_another_picture_is_invalid, 0, PICTURE_KINDS);
     tcase_add_test(made, make_of_very_many_scans_is_invalid);
     tcase_add_loop_test(made, make_already_canceled, 0, PICTURE_KINDS);
-    tcase_add_loop_test(made, make_deadline_while_decoding, 0, PICTURE_KINDS);
+    tcase_add_loop_test(made, make_deadline_while_decoding, 0, N_WAYS);
     tcase_add_loop_test(made, make_out_of_memory, 0, 2 * PICTURE_KINDS);
     tcase_set_timeout(made, 30);
     return suite;

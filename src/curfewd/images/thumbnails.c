@@ -197,7 +197,7 @@ static enum cf_code job_new(struct cf_ctx *ctx, struct thumbnails *thumbnails,
                             const struct store_image *image, const struct image_plan *plan,
                             struct job **out, struct cf_err *err)
 {
-    struct job *job;
+    struct job *job = NULL;
     enum cf_code code = cf_sem_acquire(ctx, thumbnails->memory, (int64_t)plan->memory, err);
 
     if (code != CF_OK) {
@@ -225,7 +225,7 @@ static enum cf_code job_new(struct cf_ctx *ctx, struct thumbnails *thumbnails,
 static enum cf_code take(struct job *job, struct kept **out, struct store_thumbnail *out_stored,
                          struct cf_err *err)
 {
-    struct kept *kept;
+    struct kept *kept = NULL;
 
     if (job->code != CF_OK) {
         *err = job->err;
@@ -255,7 +255,7 @@ static enum cf_code run(struct cf_ctx *ctx, struct thumbnails *thumbnails,
                         const struct store_image *image, const struct image_plan *plan,
                         struct kept **out, struct store_thumbnail *out_stored, struct cf_err *err)
 {
-    struct job *job;
+    struct job *job = NULL;
     enum cf_code code = job_new(ctx, thumbnails, image, plan, &job, err);
 
     if (code == CF_OK) {
@@ -275,7 +275,7 @@ static enum cf_code load(struct cf_ctx *ctx, void *arg, struct cf_value **out, s
     struct store_thumbnail stored;
     struct store_image image;
     struct image_plan plan;
-    struct kept *kept;
+    struct kept *kept = NULL;
     enum cf_code code = store_image(ctx, thumbnails->options.pg, query->id, &image, err);
 
     if (code == CF_OK) {
