@@ -308,9 +308,10 @@ VALGRIND ?= valgrind --quiet --error-exitcode=99 --leak-check=full --show-leak-k
             --errors-for-leak-kinds=definite \
             $(patsubst %,--suppressions=%,$(wildcard tests/valgrind.supp))
 
+# Valgrind takes some of what libjpeg-turbo's vector code computes, and throws away, for used.
 valgrind: deps-tools ## unit tests under valgrind, in one process
 	+@$(MAKE_ALL) MODE=debug test-unit
-	@CK_FORK=no CK_EXCLUDE_TAGS='fork stress' $(VALGRIND) build/debug/test-unit
+	@JSIMD_FORCENONE=1 CK_FORK=no CK_EXCLUDE_TAGS='fork stress' $(VALGRIND) build/debug/test-unit
 
 FUZZ_SECONDS ?= 600
 FUZZ_TARGET  ?= $(filter-out kit,$(basename $(notdir $(wildcard tests/fuzz/*.c))))

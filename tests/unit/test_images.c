@@ -305,6 +305,105 @@ START_TEST(make_gives_the_slope)
 }
 END_TEST
 
+/* Where the first row and the first column are to be seen, as EXIF 2.3 has it: so red, which grows along
+ * the rows, and green, which grows down the columns, grow to these sides. */
+static const struct {
+    int red_x; /* To the right: 1; to the left: -1; else up or down. */
+    int red_y;
+    int green_x;
+    int green_y;
+} turns[] = {
+    {1, 0, 0, 1},   /* 1: first row at the top, first column on the left. */
+    {-1, 0, 0, 1},  /* 2: top, right. */
+    {-1, 0, 0, -1}, /* 3: bottom, right. */
+    {1, 0, 0, -1},  /* 4: bottom, left. */
+    {0, 1, 1, 0},   /* 5: left, top. */
+    {0, 1, -1, 0},  /* 6: right, top. */
+    {0, -1, -1, 0}, /* 7: right, bottom. */
+    {0, -1, 1, 0},  /* 8: left, bottom. */
+};
+
+/* Put an APP1 segment behind the first mark: a TIFF whose only entry is the orientation. */
+static void add_orientation(unsigned orientation, bool is_little)
+{
+    static const uint8_t little[] =
+        "\xFF\xE1\0\x22"
+        "Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\0\0\0\0\0\0\0\0";
+    static const uint8_t big[] =
+        "\xFF\xE1\0\x22"
+        "Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\0\0\0\0\0\0\0";
+    const size_t size = sizeof(big) - 1;
+    uint8_t *data = malloc(picture.size + size);
+
+    ck_assert_uint_eq(sizeof(little), sizeof(big));
+    ck_assert_uint_eq(size, 2 + 0x22);
+    ck_assert_ptr_nonnull(data);
+    memcpy(data, picture.data, 2);
+    memcpy(data + 2, is_little ? little : big, size);
+    memcpy(data + 2 + size, picture.data + 2, picture.size - 2);
+    data[2 + 28 + !is_little] = (uint8_t)orientation;
+    free(picture.data);
+    picture = (struct picture){data, picture.size + size};
+}
+
+static double along(int x_sign, int y_sign, double x, double y)
+{
+    double at = x_sign != 0 ? x : y;
+
+    return x_sign + y_sign > 0 ? at : 1 - at;
+}
+
+START_TEST(make_turns_what_was_taken_on_its_side)
+{
+    unsigned orientation = 1 + (unsigned)_i / 2;
+    bool is_turned = orientation >= 5;
+    uint32_t width;
+    uint32_t height;
+    uint8_t *pixels;
+
+    picture = picture_make(PICTURE_JPEG, 200, 120);
+    add_orientation(orientation, _i % 2 == 0);
+    ck_assert_uint_eq(plan_of(2048).width, is_turned ? 120 : 200);
+    ck_assert_uint_eq(plan_of(2048).height, is_turned ? 200 : 120);
+    make_well(50);
+    pixels = picture_decode(thumbnail.data, thumbnail.size, &width, &height);
+    ck_assert_uint_eq(width, 50);
+    ck_assert_uint_eq(height, is_turned ? 83 : 30);
+    for (uint32_t i = 0; i < width * height; i++) {
+        double x = (i % width + 0.5) / width;
+        double y = (i / width + 0.5) / height;
+        double red = 255 * along(turns[orientation - 1].red_x, turns[orientation - 1].red_y, x, y);
+        double green =
+            255 * along(turns[orientation - 1].green_x, turns[orientation - 1].green_y, x, y);
+
+        if (pixels[4 * i] < red - 14 || pixels[4 * i] > red + 14 ||
+            pixels[4 * i + 1] < green - 14 || pixels[4 * i + 1] > green + 14) {
+            ck_abort_msg("%u: pixel %u is %d, %d, not %.0f, %.0f", orientation, i, pixels[4 * i],
+                         pixels[4 * i + 1], red, green);
+        }
+    }
+    free(pixels);
+}
+END_TEST
+
+/* One that is none is not believed, and what is cut is not read behind its end. */
+START_TEST(make_of_a_wrong_orientation_is_as_it_lies)
+{
+    static const unsigned wrong[] = {0, 9, 255};
+
+    picture = picture_make(PICTURE_JPEG, 200, 120);
+    add_orientation(wrong[_i], true);
+    make_well(50);
+    ck_assert_uint_eq(thumbnail.height, 30);
+    memcpy(picture.data + 16, "\xFF\xFF\xFF\xFF", 4); /* Where its directory is. */
+    make_well(50);
+    ck_assert_uint_eq(thumbnail.height, 30);
+    memcpy(picture.data + 16, "\x18\0\0\0", 4); /* At its end. */
+    make_well(50);
+    ck_assert_uint_eq(thumbnail.height, 30);
+}
+END_TEST
+
 /* Where a part of the picture cannot be seen, its black must not come into what can. */
 START_TEST(make_keeps_what_is_hidden_out_of_what_is_seen)
 {
@@ -559,6 +658,8 @@ Suite *suite_images(void)
 
     tcase_add_loop_test(made, make_gives_the_slope, 0, N_MAKES);
     tcase_add_loop_test(made, make_keeps_what_is_hidden_out_of_what_is_seen, 0, 2 * LENGTH(widths));
+    tcase_add_loop_test(made, make_turns_what_was_taken_on_its_side, 0, 2 * LENGTH(turns));
+    tcase_add_loop_test(made, make_of_a_wrong_orientation_is_as_it_lies, 0, 3);
     tcase_add_loop_test(made, make_takes_every_shape, 0, PICTURE_KINDS * LENGTH(shapes));
     tcase_add_loop_test(made, make_of_every_beginning_is_whole_or_invalid, 0, PICTURE_KINDS);
     tcase_add_loop_test(made, make_of_every_changed_byte_is_a_picture_or_invalid, 0, PICTURE_KINDS);

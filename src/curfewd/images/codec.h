@@ -18,10 +18,17 @@ struct pixels {
     uint32_t width;
     uint32_t height;
     unsigned channels;
-    double
-        span_x; /* As many of them, from the left and the top, are the picture: what is left over by a */
-    double span_y; /* division is only a part of the last one. */
+
+    /* As many of them, from the left and the top, are the picture: what a division leaves over is only
+     * a part of the last one. */
+    double span_x;
+    double span_y;
+    unsigned orientation; /* EXIF's: how they have to be turned. 0: not at all. */
 };
+
+/* How wide the rows that a codec decodes have to become: of a picture that lies on its side, as wide as the
+ * thumbnail is high. */
+uint32_t codec_target(const struct image_plan *plan, unsigned orientation);
 
 /* Takes what a codec decodes: shrink.c. */
 struct sink;

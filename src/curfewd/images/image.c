@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "curfewd/images/codec.h"
+#include "curfewd/images/exif.h"
 #include "curfewd/images/shrink.h"
 
 /* Constants and types */
@@ -68,8 +69,8 @@ static size_t rows_memory(const struct image_plan *plan)
 
 static size_t memory_of(const struct image_plan *plan, size_t data_size)
 {
-    /* Its pixels, and twice as much for what they are encoded to, which grows by doubling. */
-    size_t thumbnail = (size_t)3 * 4 * area(plan->width, plan->height);
+    /* Its pixels, turned ones, and twice as much for what they are encoded to, which doubles. */
+    size_t thumbnail = (size_t)4 * 4 * area(plan->width, plan->height);
 
     return MEMORY_FIXED + data_size + whole_memory(&plan->head) + shrunk_memory(plan) +
            rows_memory(plan) + thumbnail;
@@ -108,6 +109,11 @@ bool codec_is_same(const struct image_head *head, const struct image_head *other
 {
     return head->type == other->type && head->width == other->width &&
            head->height == other->height && head->is_buffered == other->is_buffered;
+}
+
+uint32_t codec_target(const struct image_plan *plan, unsigned orientation)
+{
+    return exif_is_turned(orientation) ? plan->height : plan->width;
 }
 
 uint8_t *output_reserve(struct output *output, size_t size)
@@ -222,7 +228,13 @@ enum cf_code image_make_thumbnail(struct cf_ctx *ctx, const void *data, size_t s
         code = sink_end(&sink, err);
     }
     if (code == CF_OK) {
-        code = resize(ctx, &sink.pixels, plan->width, plan->height, &small, err);
+        bool is_turned = exif_is_turned(sink.pixels.orientation);
+
+        code = resize(ctx, &sink.pixels, is_turned ? plan->height : plan->width,
+                      is_turned ? plan->width : plan->height, &small, err);
+    }
+    if (code == CF_OK) {
+        code = exif_turn(&small, err);
     }
     if (code == CF_OK) {
         code = encode(ctx, &small, out, err);

@@ -7,6 +7,8 @@
  * So one from a large picture takes little memory, unless the format has to be decoded as a whole
  * (`is_buffered`).
  *
+ * A JPEG is turned as EXIF says it has to be; other metadata, and profiles of colours, are ignored.
+ *
  * Invariant: between two stripes the context is looked at; when it is done, the work ends, and all that
  * was allocated is freed, as it is on every other way out.
  *
@@ -52,7 +54,7 @@ enum image_type {
 
 struct image_head {
     enum image_type type;
-    uint32_t width; /* From 1 to IMAGE_SIDE_MAX, as is the height. */
+    uint32_t width; /* As it is to be seen; from 1 to IMAGE_SIDE_MAX, as is the height. */
     uint32_t height;
     bool is_buffered; /* Decoded as a whole: progressive, interlaced, lossless WebP. */
 };

@@ -20,6 +20,8 @@
 
 #include <jerror.h>
 
+#include "curfewd/images/exif.h"
+
 /* Of a thumbnail. */
 #define QUALITY 85
 
@@ -37,6 +39,7 @@ struct reader {
     struct jpeg_source_mgr source;
     struct jpeg_progress_mgr progress;
     struct cf_ctx *ctx;
+    unsigned orientation; /* The first that is said; 0: none so far. */
 };
 
 struct writer {
@@ -129,6 +132,28 @@ static void on_source_skip(j_decompress_ptr info, long size)
     }
 }
 
+/* An APP1 segment, which is whole in memory: look at it, and go on behind it. */
+static boolean on_app1(j_decompress_ptr info)
+{
+    struct reader *reader = (struct reader *)info;
+    const uint8_t *at = info->src->next_input_byte;
+    size_t left = info->src->bytes_in_buffer;
+    size_t size = left >= 2 ? (size_t)at[0] << 8 | at[1] : 0;
+
+    if (left < 2 || size > left) {
+        ERREXIT(info, JERR_INPUT_EOF);
+    }
+    if (size < 2) {
+        ERREXIT(info, JERR_BAD_LENGTH);
+    }
+    if (reader->orientation == 0) {
+        reader->orientation = exif_orientation(at + 2, size - 2);
+    }
+    info->src->next_input_byte += size;
+    info->src->bytes_in_buffer -= size;
+    return TRUE;
+}
+
 /* Called for each row of blocks of each scan, and for each row that is read. */
 static void on_progress(j_common_ptr info)
 {
@@ -157,23 +182,26 @@ static void read_header(struct reader *reader, const uint8_t *data, size_t size)
     reader->source.next_input_byte = data;
     reader->source.bytes_in_buffer = size;
     reader->info.src = &reader->source;
+    jpeg_set_marker_processor(&reader->info, JPEG_APP0 + 1, on_app1);
     (void)jpeg_read_header(&reader->info, TRUE);
 }
 
 static void describe(struct reader *reader, struct image_head *out)
 {
-    out->width = reader->info.image_width;
-    out->height = reader->info.image_height;
+    bool is_turned = exif_is_turned(reader->orientation);
+
+    out->width = is_turned ? reader->info.image_height : reader->info.image_width;
+    out->height = is_turned ? reader->info.image_width : reader->info.image_height;
     out->is_buffered = jpeg_has_multiple_scans(&reader->info) != 0;
 }
 
 /* The smallest scale that is no smaller than what is wanted; those between take longer than they save. */
 static void choose_scale(struct reader *reader, const struct image_plan *plan)
 {
+    uint64_t target = codec_target(plan, reader->orientation);
     unsigned eighths = 1;
 
-    while (eighths < 8 &&
-           (uint64_t)reader->info.image_width * eighths < 8 * (uint64_t)plan->width) {
+    while (eighths < 8 && (uint64_t)reader->info.image_width * eighths < 8 * target) {
         eighths *= 2;
     }
     reader->info.scale_num = eighths;
@@ -256,6 +284,7 @@ static void decode_all(struct reader *reader, const uint8_t *data, size_t size,
         .channels = 3,
         .span_x = (double)reader->info.image_width * reader->info.scale_num / 8,
         .span_y = (double)reader->info.image_height * reader->info.scale_num / 8,
+        .orientation = reader->orientation,
     };
     reader->failure.code = sink_begin(sink, &decoded, reader->failure.err);
     if (reader->failure.code == CF_OK) {

@@ -202,7 +202,7 @@ static void decode_all(struct file *file, const struct image_plan *plan, struct 
         fail_for_memory(file);
     }
     file->code = sink_begin(
-        sink, &(struct pixels){NULL, head.width, head.height, channels, head.width, head.height},
+        sink, &(struct pixels){NULL, head.width, head.height, channels, head.width, head.height, 0},
         file->err);
     if (file->code != CF_OK) {
         return;

@@ -31,7 +31,20 @@
 #endif
 #pragma GCC diagnostic pop
 
+/* Of a stripe, about: tens of milliseconds. Less, and what is done once for each takes longer than the rest. */
+#define STRIPE_PIXELS 262144
+
+/* Of the filters that it takes by itself, in pixels of whichever side has the larger ones. */
+#define FILTER_RADIUS 2
+
 /* Internal helpers */
+
+static uint32_t stripe_rows(const struct pixels *pixels)
+{
+    uint32_t rows = STRIPE_PIXELS / pixels->width;
+
+    return rows > STRIPE_ROWS ? rows : STRIPE_ROWS;
+}
 
 #ifdef HAS_VERSION_2
 
@@ -39,7 +52,8 @@ static enum cf_code fill(struct cf_ctx *ctx, const struct pixels *in, struct pix
                          struct cf_err *err)
 {
     STBIR_RESIZE resize;
-    int n = (int)((out->height + STRIPE_ROWS - 1) / STRIPE_ROWS);
+    uint32_t stripe = stripe_rows(out);
+    int n = (int)((out->height + stripe - 1) / stripe);
     enum cf_code code = CF_OK;
 
     stbir_resize_init(&resize, in->data, (int)in->width, (int)in->height, 0, out->data,
@@ -63,28 +77,42 @@ static enum cf_code fill(struct cf_ctx *ctx, const struct pixels *in, struct pix
 
 #else
 
+/* Rows of the input to both sides of a row of the output that its filter looks at, and some more. */
+static uint32_t margin_of(double scale)
+{
+    return (uint32_t)(FILTER_RADIUS / (scale < 1 ? scale : 1)) + 2;
+}
+
+/* Only of the rows that have a part in it: it works through all that it is given, each time. */
 static bool fill_stripe(const struct pixels *in, struct pixels *out, uint32_t y, uint32_t rows)
 {
+    double scale = out->height / in->span_y;
+    uint32_t margin = margin_of(scale);
+    uint32_t first = (uint32_t)(y / scale);
+    uint32_t end = (uint32_t)((y + rows) / scale) + margin;
     int has_alpha = out->channels == 4;
 
+    first = first > margin ? first - margin : 0;
+    end = end < in->height ? end : in->height;
     return stbir_resize_subpixel(
-        in->data, (int)in->width, (int)in->height, 0,
+        in->data + (size_t)first * in->width * in->channels, (int)in->width, (int)(end - first), 0,
         out->data + (size_t)y * out->width * out->channels, (int)out->width, (int)rows, 0,
         STBIR_TYPE_UINT8, (int)out->channels, has_alpha ? 3 : STBIR_ALPHA_CHANNEL_NONE,
         has_alpha ? STBIR_FLAG_ALPHA_PREMULTIPLIED : 0, STBIR_EDGE_CLAMP, STBIR_EDGE_CLAMP,
         STBIR_FILTER_DEFAULT, STBIR_FILTER_DEFAULT, STBIR_COLORSPACE_LINEAR, NULL,
-        (float)(out->width / in->span_x), (float)(out->height / in->span_y), 0, (float)y);
+        (float)(out->width / in->span_x), (float)scale, 0, (float)(y - first * scale));
 }
 
 static enum cf_code fill(struct cf_ctx *ctx, const struct pixels *in, struct pixels *out,
                          struct cf_err *err)
 {
+    uint32_t stripe = stripe_rows(out);
     enum cf_code code = CF_OK;
 
-    for (uint32_t y = 0; y < out->height && code == CF_OK; y += STRIPE_ROWS) {
+    for (uint32_t y = 0; y < out->height && code == CF_OK; y += stripe) {
         uint32_t left = out->height - y;
 
-        if (!fill_stripe(in, out, y, left < STRIPE_ROWS ? left : STRIPE_ROWS)) {
+        if (!fill_stripe(in, out, y, left < stripe ? left : stripe)) {
             code = cf_err_set(err, CF_ENOMEM, "no memory to resize");
         } else {
             code = cf_ctx_check(ctx, err);
@@ -112,7 +140,8 @@ static void clamp_to_alpha(struct pixels *pixels)
 enum cf_code resize(struct cf_ctx *ctx, struct pixels *pixels, uint32_t width, uint32_t height,
                     struct pixels *out, struct cf_err *err)
 {
-    struct pixels small = {NULL, width, height, pixels->channels, width, height};
+    struct pixels small = {
+        NULL, width, height, pixels->channels, width, height, pixels->orientation};
     enum cf_code code;
 
     if (pixels->width == width && pixels->height == height) {

@@ -122,7 +122,8 @@ static void drop_alpha(struct pixels *pixels)
 
 enum cf_code sink_begin(struct sink *sink, const struct pixels *decoded, struct cf_err *err)
 {
-    uint32_t factor = decoded->width / (2 * sink->plan->width);
+    uint32_t target = codec_target(sink->plan, decoded->orientation);
+    uint32_t factor = decoded->width / (2 * target);
 
     sink->width = decoded->width;
     sink->height = decoded->height;
@@ -134,6 +135,7 @@ enum cf_code sink_begin(struct sink *sink, const struct pixels *decoded, struct 
         .channels = decoded->channels,
         .span_x = decoded->span_x / sink->factor,
         .span_y = decoded->span_y / sink->factor,
+        .orientation = decoded->orientation,
     };
     sink->pixels.data =
         malloc((size_t)sink->pixels.width * sink->pixels.height * sink->pixels.channels);
