@@ -103,7 +103,8 @@ CF_API void cf_client_reply_free(struct cf_client_reply *reply);
  * Ownership: the caller owns *out, cf_client_reply_free().
  * Blocks: until the reply is there, or `ctx` is done.
  * Fails with CF_ECANCELED, CF_EDEADLINE; CF_EINVAL (malformed, or no rule allows it), CF_EUNAVAIL
- * (no such name, no connection, no trust), CF_EIO (the reply is none, or ended early), CF_ELIMIT. */
+ * (no such name, no connection, no trust), CF_EIO (the reply is none, or ended early), CF_ELIMIT;
+ * CF_ENOMEM, also when it was another request of the loop that lacked memory. */
 CF_API CF_MUST enum cf_code cf_client_do(struct cf_ctx *ctx, struct cf_client *client,
                                          const struct cf_client_request *request,
                                          struct cf_client_reply **out, struct cf_err *err);

@@ -5,6 +5,7 @@
 
 #define SUITES(X)                                                                                  \
     X(cancel)                                                                                      \
+    X(client)                                                                                      \
     X(connect)                                                                                     \
     X(dashboard)                                                                                   \
     X(start)                                                                                       \

@@ -35,16 +35,20 @@ struct watched {
 
 /* Internal helpers: libcurl on the loop */
 
-/* Wake who waits for this transfer, which has ended. */
-static void end_call(CURL *easy, CURLcode result)
+/* Wake who waits for it, unless that was done, or its context was first. */
+static void end_call(struct cf__client_call *call, CURLcode result)
+{
+    if (cf__wait_end(&call->wait, CF__WAIT_READY)) {
+        call->result = result; /* It runs later, on this thread. */
+    }
+}
+
+static void end_transfer(CURL *easy, CURLcode result)
 {
     char *private = NULL;
 
     if (curl_easy_getinfo(easy, CURLINFO_PRIVATE, &private) == CURLE_OK) {
-        struct cf__client_call *call = (struct cf__client_call *)private;
-
-        call->result = result;
-        (void)cf__wait_end(&call->wait, CF__WAIT_READY); /* False: its context was first. */
+        end_call((struct cf__client_call *)private, result);
     }
 }
 
@@ -55,17 +59,35 @@ static void collect(struct cf__client_side *side)
 
     while ((message = curl_multi_info_read(side->multi, &left)) != NULL) {
         if (message->msg == CURLMSG_DONE) {
-            end_call(message->easy_handle, message->data.result);
+            end_transfer(message->easy_handle, message->data.result);
         }
+    }
+}
+
+/* libcurl had no memory to note who waits for a socket. It does not say who, so that somebody would
+ * wait until his deadline; and the note is broken and stays, so that the next request with such a
+ * descriptor would have it divide by zero (7.88). All requests end, and it begins anew. */
+static void give_up(struct cf__client_side *side)
+{
+    for (struct cf__list *node = side->running.next; node != &side->running; node = node->next) {
+        end_call(CF__CONTAINER(node, struct cf__client_call, node), CURLE_OUT_OF_MEMORY);
+        side->is_broken = true;
     }
 }
 
 static void drive(struct cf__client_side *side, curl_socket_t fd, int events)
 {
+    CURLMcode code;
     int running;
 
-    (void)curl_multi_socket_action(side->multi, fd, events, &running);
+    if (side->is_broken) {
+        return;
+    }
+    code = curl_multi_socket_action(side->multi, fd, events, &running);
     collect(side);
+    if (code != CURLM_OK) {
+        give_up(side);
+    }
 }
 
 /* `arg` may be gone behind this: libcurl may close the socket in it. */
@@ -134,7 +156,7 @@ static int set_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *s
     if (watched == NULL) {
         watched = watch_socket(side, fd);
         if (watched == NULL) {
-            end_call(easy, CURLE_OUT_OF_MEMORY);
+            end_transfer(easy, CURLE_OUT_OF_MEMORY);
             return 0;
         }
         (void)curl_multi_assign(side->multi, fd, watched); /* Fails only for another's socket. */
@@ -164,6 +186,27 @@ static bool set_up(struct cf__client_side *side)
                CURLM_OK;
 }
 
+static bool make_multi(struct cf__client_side *side)
+{
+    side->multi = curl_multi_init();
+    if (side->multi != NULL && !set_up(side)) {
+        (void)curl_multi_cleanup(side->multi);
+        side->multi = NULL;
+    }
+    return side->multi != NULL;
+}
+
+/* Closes what is kept open. */
+static void drop_multi(struct cf__client_side *side)
+{
+    if (side->multi != NULL) {
+        (void)curl_multi_cleanup(side->multi);
+        (void)uv_timer_stop(&side->timer);
+        side->multi = NULL;
+    }
+    side->is_broken = false;
+}
+
 /* What has to be done on the loop's thread. */
 struct opening {
     struct cf__client_side *side;
@@ -176,15 +219,13 @@ static void open_side(void *arg)
     struct opening *opening = arg;
     struct cf__client_side *side = opening->side;
 
-    side->multi = curl_multi_init();
-    if (side->multi == NULL || !set_up(side)) {
-        (void)curl_multi_cleanup(side->multi);
-        side->multi = NULL;
+    if (!make_multi(side)) {
         opening->code = cf_err_set(opening->err, CF_ENOMEM, "no memory for an HTTP client");
         return;
     }
     (void)uv_timer_init(cf__loop_uv(side->loop), &side->timer); /* Cannot fail. */
     side->timer.data = side;
+    side->is_open = true;
 }
 
 static void on_timer_closed(uv_handle_t *handle)
@@ -198,8 +239,8 @@ static void close_side(struct cf__message *message)
 {
     struct cf__client_side *side = CF__CONTAINER(message, struct cf__client_side, close_message);
 
-    CF_ASSERT(side->running == 0);
-    (void)curl_multi_cleanup(side->multi); /* Closes what is kept open. */
+    CF_ASSERT(cf__list_empty(&side->running));
+    drop_multi(side);
     uv_close((uv_handle_t *)&side->timer, on_timer_closed);
 }
 
@@ -215,6 +256,7 @@ static enum cf_code open_sides(struct cf_client *client, struct cf_loop *const *
         side->client = client;
         side->loop = loops[i];
         side->close_message.run = close_side;
+        cf__list_init(&side->running);
         code = cf_loop_call(side->loop, open_side, &opening, err);
         code = code != CF_OK ? code : opening.code;
     }
@@ -227,7 +269,7 @@ static void close_sides(struct cf_client *client)
         struct cf__client_side *side = &client->sides[i];
         struct cf__wait wait;
 
-        if (side->multi != NULL) {
+        if (side->is_open) {
             cf__wait_init(&wait);
             side->closed = &wait;
             cf__loop_post(side->loop, &side->close_message);
@@ -331,13 +373,17 @@ enum cf_code cf__client_perform(struct cf_ctx *ctx, struct cf__client_call *call
     enum cf__wait_outcome outcome = CF__WAIT_CTX_DONE;
 
     cf__wait_init(&call->wait);
-    if (curl_easy_setopt(easy, CURLOPT_PRIVATE, call) != CURLE_OK ||
+    if (side->is_broken || (side->multi == NULL && !make_multi(side)) ||
+        curl_easy_setopt(easy, CURLOPT_PRIVATE, call) != CURLE_OK ||
         curl_multi_add_handle(side->multi, easy) != CURLM_OK) {
         return cf_err_set(err, CF_ENOMEM, "no memory for a request");
     }
-    side->running++;
+    cf__list_push(&side->running, &call->node);
     outcome = cf__wait_park(ctx, &call->wait);
     (void)curl_multi_remove_handle(side->multi, easy); /* Aborts what is not over. */
-    side->running--;
+    cf__list_unlink(&call->node);
+    if (side->is_broken && cf__list_empty(&side->running)) {
+        drop_multi(side);
+    }
     return outcome == CF__WAIT_READY ? CF_OK : cf_ctx_check(ctx, err);
 }

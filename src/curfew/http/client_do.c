@@ -74,20 +74,20 @@ struct resolution {
 
 /* Internal helpers: the URL */
 
-static char *part(CURLU *url, CURLUPart which)
+/* Take a part of the URL; *out is NULL where it has none. False: there is no memory. */
+static bool take_part(CURLU *url, CURLUPart which, char **out)
 {
-    char *text = NULL;
-
-    return curl_url_get(url, which, &text, CURLU_DEFAULT_PORT) == CURLUE_OK ? text : NULL;
+    return curl_url_get(url, which, out, CURLU_DEFAULT_PORT) != CURLUE_OUT_OF_MEMORY;
 }
 
-static bool has_part(CURLU *url, CURLUPart which)
+static bool has_part(CURLU *url, CURLUPart which, bool *out_has)
 {
     char *text = NULL;
-    bool has = curl_url_get(url, which, &text, 0) == CURLUE_OK;
+    bool ok = take_part(url, which, &text);
 
+    *out_has = *out_has || text != NULL;
     curl_free(text);
-    return has;
+    return ok;
 }
 
 static bool is_ascii(const char *text)
@@ -120,24 +120,39 @@ static void note_origin(struct leg *leg)
     leg->is_origin = strcasecmp(leg->origin, origin) == 0;
 }
 
-static enum cf_code read_url(struct leg *leg, const char *text, struct cf_err *err)
+static enum cf_code parse_url(struct leg *leg, const char *text, struct cf_err *err)
 {
     CURLUcode bad;
 
     leg->url = curl_url();
-    if (leg->url == NULL) {
-        return cf_err_set(err, CF_ENOMEM, "no memory for a URL");
-    }
-    bad = curl_url_set(leg->url, CURLUPART_URL, text, CURLU_NON_SUPPORT_SCHEME);
+    bad = leg->url != NULL ? curl_url_set(leg->url, CURLUPART_URL, text, CURLU_NON_SUPPORT_SCHEME)
+                           : CURLUE_OUT_OF_MEMORY;
     if (bad == CURLUE_OUT_OF_MEMORY) {
         return cf_err_set(err, CF_ENOMEM, "no memory for a URL");
     }
     if (bad != CURLUE_OK) {
         return cf_err_set(err, CF_EINVAL, "not a URL: should be like https://api.example.org/path");
     }
-    leg->scheme = part(leg->url, CURLUPART_SCHEME);
-    leg->host = part(leg->url, CURLUPART_HOST);
-    leg->port = part(leg->url, CURLUPART_PORT);
+    return CF_OK;
+}
+
+static enum cf_code read_url(struct leg *leg, const char *text, struct cf_err *err)
+{
+    bool has_user = false;
+    bool has_zone = false;
+    enum cf_code code = parse_url(leg, text, err);
+
+    if (code != CF_OK) {
+        return code;
+    }
+    if (!take_part(leg->url, CURLUPART_SCHEME, &leg->scheme) ||
+        !take_part(leg->url, CURLUPART_HOST, &leg->host) ||
+        !take_part(leg->url, CURLUPART_PORT, &leg->port) ||
+        !has_part(leg->url, CURLUPART_USER, &has_user) ||
+        !has_part(leg->url, CURLUPART_PASSWORD, &has_user) ||
+        !has_part(leg->url, CURLUPART_ZONEID, &has_zone)) {
+        return cf_err_set(err, CF_ENOMEM, "no memory for a URL");
+    }
     if (leg->scheme == NULL ||
         (strcmp(leg->scheme, "http") != 0 && strcmp(leg->scheme, "https") != 0)) {
         return cf_err_set(err, CF_EINVAL, "the URL's scheme should be http or https");
@@ -146,10 +161,10 @@ static enum cf_code read_url(struct leg *leg, const char *text, struct cf_err *e
         !is_ascii(leg->host)) {
         return cf_err_set(err, CF_EINVAL, "the URL's host should be a name in ASCII or an address");
     }
-    if (has_part(leg->url, CURLUPART_USER) || has_part(leg->url, CURLUPART_PASSWORD)) {
+    if (has_user) {
         return cf_err_set(err, CF_EINVAL, "a URL should hold no user's name or password");
     }
-    if (has_part(leg->url, CURLUPART_ZONEID)) {
+    if (has_zone) {
         return cf_err_set(err, CF_EINVAL, "a URL should hold no zone of an address");
     }
     take_brackets_off(leg->host);
@@ -500,8 +515,10 @@ static enum cf_code explain(const struct leg *leg, struct cf_err *err)
     }
     switch (result) {
     case CURLE_OUT_OF_MEMORY:
+    case CURLE_URL_MALFORMAT:        /* The URL was read before, */
+    case CURLE_COULDNT_RESOLVE_HOST: /* its addresses are known, */
+    case CURLE_SETOPT_OPTION_SYNTAX: /* and written as libcurl wants them. */
         return cf_err_set(err, CF_ENOMEM, "no memory for a request");
-    case CURLE_COULDNT_RESOLVE_HOST:
     case CURLE_COULDNT_CONNECT:
     case CURLE_OPERATION_TIMEDOUT: /* Of connecting: there is no other. */
     case CURLE_SSL_CONNECT_ERROR:

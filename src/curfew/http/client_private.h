@@ -12,6 +12,7 @@
 #include <curfew/client.h>
 #include <curfew/lane.h>
 
+#include "curfew/core/list.h"
 #include "curfew/http/address.h"
 #include "curfew/runtime/loop_private.h"
 #include "curfew/runtime/waiting.h"
@@ -23,9 +24,11 @@ struct cf__client_side {
     struct cf_client *client; /* Constant after new. */
     struct cf_loop *loop;
 
-    CURLM *multi; /* Loop thread only, as is all below. NULL: not open. */
+    bool is_open; /* Loop thread only, as is all below. */
+    CURLM *multi; /* NULL: it was broken, and is made anew for the next request. */
     uv_timer_t timer;
-    size_t running; /* Requests. */
+    struct cf__list running; /* Calls that are libcurl's. */
+    bool is_broken;          /* So all of them are to end, and then `multi` is dropped. */
     struct cf__message close_message;
     struct cf__wait *closed; /* Of who waits for the timer to be closed. */
 };
@@ -42,6 +45,7 @@ struct cf_client {
  * waits. */
 struct cf__client_call {
     struct cf__client_side *side;
+    struct cf__list node; /* In side->running. */
     struct cf__wait wait;
     CURLcode result; /* Once the wait is READY. */
 };
