@@ -14,6 +14,7 @@
     X(export)                                                                                      \
     X(negotiation)                                                                                 \
     X(openapi)                                                                                     \
+    X(routes)                                                                                      \
     X(http)                                                                                        \
     X(limits)                                                                                      \
     X(deadline)                                                                                    \

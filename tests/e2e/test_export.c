@@ -94,8 +94,7 @@ static void read_line(struct chunks *chunks)
 
 static int64_t rows_made(void)
 {
-    return pgview_i64(
-        pg, "select case when is_called then last_value else 0 end from made", NULL);
+    return pgview_i64(pg, "select case when is_called then last_value else 0 end from made", NULL);
 }
 
 /* Wait until the server's process waits for somebody to read what it sends. */
@@ -177,8 +176,8 @@ START_TEST(export_equals_sql_and_takes_no_memory)
 
     ck_assert_ptr_nonnull(piece);
     (void)snprintf(sql, sizeof(sql), "%s" AT, forms[_i].sql);
-    result = pgview_query(
-        pg, sql, (const char *[]){status != NULL ? status + strlen("status=") : "", NULL});
+    result = pgview_query(pg, sql,
+                          (const char *[]){status != NULL ? status + strlen("status=") : "", NULL});
     ck_assert_int_eq(client_get(service->api_port, "/v1/orders?limit=1", NULL)->status, 200);
     before = service_rss_bytes(service);
     fd = begin(&chunks, forms[_i].target);
@@ -280,8 +279,9 @@ START_TEST(export_that_is_read_slowly_holds_the_server_up)
     }
     wait_held_up();
     made = rows_made();
-    (void)fprintf(stderr, "  e2e   export at 100 KiB/s: %" PRId64 " orders made, memory %+.1f MiB\n",
-                  made, ((double)service_rss_bytes(service) - (double)before) / MIB);
+    (void)fprintf(stderr,
+                  "  e2e   export at 100 KiB/s: %" PRId64 " orders made, memory %+.1f MiB\n", made,
+                  ((double)service_rss_bytes(service) - (double)before) / MIB);
     ck_assert_uint_lt(service_rss_bytes(service), before + (size_t)bound(4 * MIB));
     ck_assert_int_lt(made, 100000);
     (void)close(fd);
@@ -312,7 +312,8 @@ START_TEST(export_that_nobody_reads_is_ended)
     ck_assert_int_eq(member(line, "http.response.status_code"), 499);
     ck_assert(json_is_true(json_object_get(line, "broken")));
     json_decref(line);
-    ck_assert_int_eq(client_call(service->api_port, "HEAD", "/v1/orders/export", NULL)->status, 200);
+    ck_assert_int_eq(client_call(service->api_port, "HEAD", "/v1/orders/export", NULL)->status,
+                     200);
     (void)close(fd);
 }
 END_TEST

@@ -211,7 +211,8 @@ static void post(int fd, const char *query, const char *body)
     char head[256];
 
     (void)snprintf(head, sizeof(head),
-                   "POST /v1/fetch%s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n",
+                   "POST /v1/fetch%s HTTP/1.1\r\nHost: localhost\r\n"
+                   "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
                    query, strlen(body));
     client_send(fd, head);
     client_send(fd, body);
@@ -478,22 +479,22 @@ static const struct {
 } bad[] = {
     {"", 400, "body"},
     {"{", 400, "body"},
-    {"[]", 400, "object"},
-    {"{}", 400, "urls"},
-    {"{\"urls\":\"http://a/\"}", 400, "urls"},
+    {"[]", 422, "object"},
+    {"{}", 422, "urls"},
+    {"{\"urls\":\"http://a/\"}", 422, "urls"},
     {"{\"urls\":[]}", 422, "urls"},
-    {"{\"urls\":[1]}", 400, "urls[0]"},
-    {"{\"urls\":[\"http://a/\",null]}", 400, "urls[1]"},
+    {"{\"urls\":[1]}", 422, "urls[0]"},
+    {"{\"urls\":[\"http://a/\",null]}", 422, "urls[1]"},
     {"{\"urls\":[\"http://a/\"],\"urls\":[\"http://a/\"]}", 400, "twice"},
-    {"{\"urls\":[\"http://a/\"],\"rps\":\"1\"}", 400, "rps"},
+    {"{\"urls\":[\"http://a/\"],\"rps\":\"1\"}", 422, "rps"},
     {"{\"urls\":[\"http://a/\"],\"rps\":0}", 422, "rps"},
     {"{\"urls\":[\"http://a/\"],\"rps\":-1}", 422, "rps"},
     {"{\"urls\":[\"http://a/\"],\"rps\":1001}", 422, "rps"},
-    {"{\"urls\":[\"http://a/\"],\"rps\":null}", 400, "rps"},
-    {"{\"urls\":[\"http://a/\"],\"concurrency\":1.5}", 400, "concurrency"},
+    {"{\"urls\":[\"http://a/\"],\"rps\":null}", 422, "rps"},
+    {"{\"urls\":[\"http://a/\"],\"concurrency\":1.5}", 422, "concurrency"},
     {"{\"urls\":[\"http://a/\"],\"concurrency\":0}", 422, "concurrency"},
     {"{\"urls\":[\"http://a/\"],\"concurrency\":33}", 422, "concurrency"},
-    {"{\"urls\":[\"http://a/\"],\"concurency\":3}", 400, "concurency"},
+    {"{\"urls\":[\"http://a/\"],\"concurency\":3}", 422, "concurency"},
 };
 
 #define BAD (int)(sizeof(bad) / sizeof(bad[0]))

@@ -20,6 +20,7 @@
 #include <curfew/limiter.h>
 #include <curfew/sem.h>
 
+#include "curfewd/routes/body.h"
 #include "curfewd/routes/routes.h"
 
 /* Kept of the request's time for the last lines: this part of it, and at most so much. */
@@ -32,7 +33,7 @@ struct fetch {
     json_t *body; /* Owned. Has the URLs. */
     json_t *urls; /* Borrowed from it. */
     double rps;
-    int concurrency;
+    int64_t concurrency;
 
     struct cf_limiter *limiter;
     struct cf_sem *writer; /* One permit: who writes a line. */
@@ -46,95 +47,54 @@ struct fetch {
 
 /* The request */
 
-static enum cf_code refuse(struct fetch *f, int status, const char *text, struct cf_err *err)
-{
-    enum cf_code code = cf_err_set(err, CF_EINVAL, "%s", text);
-
-    return status == 400 ? code : cf_http_fail_as(f->http, status, code);
-}
-
 static enum cf_code read_urls(struct fetch *f, struct cf_err *err)
 {
-    char text[96];
-
     f->urls = json_object_get(f->body, "urls");
-    if (!json_is_array(f->urls)) {
-        return refuse(f, 400, "urls: should be an array of URLs", err);
-    }
-    if (json_array_size(f->urls) < 1 || json_array_size(f->urls) > FETCH_URLS_MAX) {
-        (void)snprintf(text, sizeof(text), "urls: should be from 1 to %d", FETCH_URLS_MAX);
-        return refuse(f, 422, text, err);
+    if (!json_is_array(f->urls) || json_array_size(f->urls) < 1 ||
+        json_array_size(f->urls) > FETCH_URLS_MAX) {
+        return body_refuse(f->http, err, "urls must be an array of 1 to %d URLs", FETCH_URLS_MAX);
     }
     for (size_t i = 0; i < json_array_size(f->urls); i++) {
         const json_t *url = json_array_get(f->urls, i);
 
-        if (!json_is_string(url)) {
-            (void)snprintf(text, sizeof(text), "urls[%zu]: should be a string", i);
-            return refuse(f, 400, text, err);
-        }
-        if (json_string_length(url) > FETCH_URL_SIZE_MAX) {
-            (void)snprintf(text, sizeof(text), "urls[%zu]: should have at most %d bytes", i,
-                           FETCH_URL_SIZE_MAX);
-            return refuse(f, 422, text, err);
+        if (!json_is_string(url) || json_string_length(url) > FETCH_URL_SIZE_MAX) {
+            return body_refuse(f->http, err, "urls[%zu] must be a string of at most %d bytes", i,
+                               FETCH_URL_SIZE_MAX);
         }
     }
     return CF_OK;
 }
 
-static enum cf_code read_limits(struct fetch *f, struct cf_err *err)
+static enum cf_code read_rps(struct fetch *f, struct cf_err *err)
 {
     const json_t *rps = json_object_get(f->body, "rps");
-    const json_t *concurrency = json_object_get(f->body, "concurrency");
-    json_int_t n = json_is_integer(concurrency) ? json_integer_value(concurrency) : 0;
-    char text[96];
 
-    f->rps = rps != NULL ? json_number_value(rps) : FETCH_RPS_DEFAULT;
-    f->concurrency = FETCH_CONCURRENCY_DEFAULT;
-    if (rps != NULL && !json_is_number(rps)) {
-        return refuse(f, 400, "rps: should be a number", err);
-    }
-    if (concurrency != NULL && !json_is_integer(concurrency)) {
-        return refuse(f, 400, "concurrency: should be an integer", err);
-    }
+    f->rps = rps != NULL ? json_number_value(rps) : FETCH_RPS_DEFAULT; /* 0 of what is none. */
     if (f->rps < FETCH_RPS_MIN || f->rps > FETCH_RPS_MAX) {
-        (void)snprintf(text, sizeof(text), "rps: should be from 0.1 to %d", FETCH_RPS_MAX);
-        return refuse(f, 422, text, err);
+        return body_refuse(f->http, err, "rps must be a number from %.1f to %d", FETCH_RPS_MIN,
+                           FETCH_RPS_MAX);
     }
-    if (concurrency != NULL && (n < 1 || n > FETCH_CONCURRENCY_MAX)) {
-        (void)snprintf(text, sizeof(text), "concurrency: should be from 1 to %d",
-                       FETCH_CONCURRENCY_MAX);
-        return refuse(f, 422, text, err);
-    }
-    f->concurrency = concurrency != NULL ? (int)n : f->concurrency;
     return CF_OK;
 }
 
 static enum cf_code read_body(struct fetch *f, struct cf_err *err)
 {
     static const char *const members[] = {"urls", "rps", "concurrency"};
-    enum cf_code code = cf_http_body_json(f->http, &f->body, err);
-    const char *name;
-    json_t *value;
+    enum cf_code code = body_read(f->http, "application/json", members,
+                                  sizeof(members) / sizeof(members[0]), &f->body, err);
 
-    if (code != CF_OK) {
-        return code;
+    f->concurrency = FETCH_CONCURRENCY_DEFAULT;
+    if (code == CF_OK) {
+        code = read_urls(f, err);
     }
-    if (!json_is_object(f->body)) {
-        return refuse(f, 400, "the body should be an object with urls, rps and concurrency", err);
+    if (code == CF_OK) {
+        code = read_rps(f, err);
     }
-    json_object_foreach(f->body, name, value)
-    {
-        bool is_known = false;
-
-        for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
-            is_known = is_known || strcmp(name, members[i]) == 0;
-        }
-        if (!is_known) {
-            return cf_err_set(err, CF_EINVAL, "%.64s: there is no such member", name);
-        }
+    if (code == CF_OK && body_has(f->body, "concurrency")) {
+        code = body_i64(f->http, f->body, "concurrency", 1, FETCH_CONCURRENCY_MAX, &f->concurrency,
+                        err);
     }
-    code = read_urls(f, err);
-    return code == CF_OK ? read_limits(f, err) : code;
+    return code;
 }
 
 /* The lines */
@@ -284,7 +244,7 @@ static enum cf_code fetch_all(struct cf_ctx *ctx, struct fetch *f, struct cf_err
         cf_group_free(group);
         return code;
     }
-    cf_group_set_limit(group, f->concurrency);
+    cf_group_set_limit(group, (int)f->concurrency);
     for (size_t i = 0; i < json_array_size(f->urls); i++) {
         cf_group_go(group, fetch_next, f); /* Once a line could not be written, all fail. */
     }
@@ -318,7 +278,9 @@ enum cf_code fetch_post(struct cf_ctx *ctx, struct cf_http *http, struct cf_err 
     enum cf_code code;
 
     if (app->fetcher == NULL) {
-        return refuse(&f, 403, "nothing may be fetched: CURFEW_FETCH_ALLOW is empty", err);
+        return cf_http_fail_as(
+            http, 403,
+            cf_err_set(err, CF_EINVAL, "nothing may be fetched: CURFEW_FETCH_ALLOW is empty"));
     }
     code = read_body(&f, err);
     if (code == CF_OK) {
