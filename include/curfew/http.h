@@ -188,6 +188,10 @@ CF_API bool cf_http_takes_gzip(const struct cf_http *http);
  * max-age): 0 for none at all. CF_NEVER: it does not say. */
 CF_API int64_t cf_http_age_max_ns(const struct cf_http *http);
 
+/* Whether the client wants what is stored, or nothing (only-if-cached, RFC 9111 5.2.1.7): what is not
+ * there is then cf_http_fail_as() 504. */
+CF_API bool cf_http_only_if_cached(const struct cf_http *http);
+
 /* How much the client wants a reply of `type` ("text/csv"), by its Accept: from 0, not at all, to 1,000. */
 CF_API int cf_http_accepts(const struct cf_http *http, const char *type);
 
@@ -277,8 +281,9 @@ CF_API bool cf_http_stream_try_write(struct cf_http *http, const void *data, siz
  * handler has compressed by itself. */
 CF_API void cf_http_reply_header(struct cf_http *http, const char *name, const char *value);
 
-/* Have the failure with which the handler ends now told as `status`, 403, 406, 412, 415, 422 or 428
- * (asserted), instead of what `code` stands for, unless its context has ended, too. Returns `code`. */
+/* Have the failure with which the handler ends now told as `status`, 403, 406, 412, 415, 422, 428, or
+ * 504 (only-if-cached; all asserted), instead of what `code` stands for, unless its context has ended,
+ * too. Returns `code`. */
 CF_API enum cf_code cf_http_fail_as(struct cf_http *http, int status, enum cf_code code);
 
 /* Seconds that a client should wait before it tries again, for a 503: sets Retry-After. */

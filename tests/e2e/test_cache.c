@@ -192,10 +192,16 @@ END_TEST
 START_TEST(key_is_what_is_asked_for_and_not_how)
 {
     static const char *const same[] = {
-        "/v1/dashboard?user_id=01",       "/v1/dashboard?user_id=%31",
-        "/v1/dashboard?x=2&user_id=1",    "/v1/dashboard?user_id=1&require=all",
-        "/v1/dashboard?user_id=1&user=2", "/v1/%64ashboard?user_id=1",
+        "/v1/dashboard?user_id=01",          "/v1/dashboard?user_id=%31",
+        "/v1/dashboard?x=2&user_id=1",       "/v1/dashboard?user_id=1&require=all",
+        "/v1/dashboard?user_id=1&user=2",    "/v1/%64ashboard?user_id=1",
+        "/v1/dashboard?user_id=1&user_id=2",
     };
+    static const char *const others[] = {"/v1/Dashboard?user_id=1", "/V1/DASHBOARD?user_id=1",
+                                         "/v1%2fdashboard?user_id=1", "/v1/dashboard/?user_id=1",
+                                         "/v1/dashboard%3fuser_id=1"};
+    static const char *const wrong[] = {"/v1/dashboard?user_id=x1", "/v1/dashboard?user_id=1%2f2",
+                                        "/v1/dashboard?user_id=1%002"};
     struct reply *first;
 
     start_with("CURFEW_CACHE_TTL=1m");
@@ -209,10 +215,74 @@ START_TEST(key_is_what_is_asked_for_and_not_how)
         ck_assert_int_eq(reply_i64(reply, "user.id"), 1);
     }
     ck_assert_int_eq(loads(), 1);
-    ck_assert_int_eq(client_get(service->api_port, "/v1/dashboard?user_id=2", NULL)->status, 404);
-    ck_assert_int_eq(client_get(service->api_port, "/v1/dashboard?user_id=x1", NULL)->status, 400);
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        ck_assert_int_eq(client_get(service->api_port, others[i], NULL)->status, 404);
+    }
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        ck_assert_msg(client_get(service->api_port, wrong[i], NULL)->status == 400, "%s", wrong[i]);
+    }
     ck_assert_ptr_nonnull(
         json_object_get(client_get(service->api_port, "/v1/dashboard", NULL)->json, "users"));
+    expect_status(get(NULL), "curfewd; hit");
+}
+END_TEST
+
+/* What there is not is an answer that is kept, and told as such. */
+START_TEST(missing_user_is_told_to_be_known)
+{
+    static const char *const want[] = {"curfewd; fwd=uri-miss", "curfewd; hit"};
+
+    start_with("CURFEW_CACHE_TTL=1m");
+    for (size_t i = 0; i < 2; i++) {
+        struct reply *reply = client_get(service->api_port, "/v1/dashboard?user_id=2", NULL);
+
+        ck_assert_int_eq(reply->status, 404);
+        ck_assert_str_eq(reply_header(reply, "Cache-Status"), want[i]);
+    }
+}
+END_TEST
+
+/* only-if-cached (RFC 9111 5.2.1.7). */
+START_TEST(client_that_wants_what_is_stored_only_makes_no_load)
+{
+    struct reply *reply;
+
+    start_with("CURFEW_CACHE_TTL=1m");
+    (void)loads();
+    reply = get("Cache-Control: only-if-cached\r\n");
+    ck_assert_int_eq(reply->status, 504);
+    ck_assert_str_eq(reply_str(reply, "code"), "not_cached");
+    ck_assert_int_eq(loads(), 0);
+    expect_status(get(NULL), "curfewd; fwd=uri-miss; stored");
+    ck_assert_int_eq(loads(), 1);
+    expect_status(get("Cache-Control: max-age=60, Only-If-Cached\r\n"), "curfewd; hit");
+    ck_assert_int_eq(get("Cache-Control: only-if-cached, no-cache\r\n")->status, 504);
+    ck_assert_int_eq(loads(), 0);
+}
+END_TEST
+
+/* Neither what failed nor what its client did not take whole is anybody else's answer. */
+START_TEST(failure_is_never_the_answer_of_another)
+{
+    int64_t until_ns;
+    int fd;
+
+    start_with("CURFEW_CACHE_TTL=1m");
+    pgview_exec(pg, "alter view orders rename to gone");
+    ck_assert(json_is_true(reply_at(get(NULL), "partial")));
+    ck_assert_int_eq(client_get(service->api_port, TARGET "&require=all", NULL)->status, 500);
+    pgview_exec(pg, "alter view gone rename to orders");
+    until_ns = cf_now_ns() + bound(2 * CF_SECOND); /* A load that failed is not tried at once. */
+    while (json_is_true(reply_at(get(NULL), "partial"))) {
+        ck_assert_int_lt(cf_now_ns(), until_ns);
+        pause_ms(10);
+    }
+    for (int i = 0; i < 20; i++) {
+        fd = client_open(service->api_port);
+        client_request(fd, "GET", TARGET, NULL);
+        client_reset(fd);
+    }
+    ck_assert_int_eq(reply_i64(get(NULL), "metrics.total_cents"), 5);
     expect_status(get(NULL), "curfewd; hit");
 }
 END_TEST
@@ -409,6 +479,7 @@ START_TEST(database_away_is_served_stale)
         ck_assert_ptr_nonnull(strstr(reply_header(reply, "Server-Timing"), "cache;desc=stale"));
         ck_assert_ptr_nonnull(reply_header(reply, "Age"));
     }
+    expect_status(get("Cache-Control: only-if-cached\r\n"), "curfewd; hit; ttl=-");
     ck_assert_int_eq(client_get(service->api_port, "/v1/dashboard?user_id=2", NULL)->status, 503);
     ck_assert_int_eq(client_get(service->api_port, TARGET, "Cache-Control: no-cache\r\n")->status,
                      503);
@@ -441,6 +512,9 @@ Suite *suite_cache(void)
     tcase_add_loop_test(hit, client_that_wants_it_new_gets_it_new, 0,
                         (int)(sizeof(directives) / sizeof(directives[0])));
     tcase_add_test(hit, key_is_what_is_asked_for_and_not_how);
+    tcase_add_test(hit, missing_user_is_told_to_be_known);
+    tcase_add_test(hit, client_that_wants_what_is_stored_only_makes_no_load);
+    tcase_add_test(hit, failure_is_never_the_answer_of_another);
     tcase_set_timeout(hit, 30);
     suite_add_tcase(suite, hit);
 

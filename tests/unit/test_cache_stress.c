@@ -4,6 +4,7 @@
 #include <curfew/cache.h>
 
 #include <check.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -276,14 +277,79 @@ START_TEST(stress_of_eight_threads)
 }
 END_TEST
 
+/* Starvation */
+
+#define READERS 64
+#define WRITER_WAIT_MAX_NS (5 * CF_SECOND) /* Of 64 threads on a core or two, each has its turn. */
+
+/* One who reads what is there, and that is all the time. */
+static void *read_always(void *arg)
+{
+    (void)arg;
+    while (cf_now_ns() < until_ns) {
+        struct cf_value *value;
+
+        if (cf_cache_try_get(cache, "1", &value, NULL)) {
+            read_content(value, 1, 0);
+        }
+    }
+    return NULL;
+}
+
+/* All read one entry, whose lock is never free: who changes it gets it all the same. */
+START_TEST(writer_among_readers_is_not_starved)
+{
+    pthread_t readers[READERS];
+    int n_readers = effort_count(READERS, 8);
+    int64_t longest_ns = 0;
+    long writes = 0;
+
+    until_ns = effort_brief_stress_until_ns();
+    for (int i = 0; i < n_readers; i++) {
+        ck_assert_int_eq(pthread_create(&readers[i], NULL, read_always, NULL), 0);
+    }
+    while (cf_now_ns() < until_ns) {
+        struct cf_value *value;
+        struct cf_err err;
+        int64_t took_ns;
+
+        ck_assert_int_eq(make_value(1, 0, &value, &err), CF_OK);
+        took_ns = cf_now_ns();
+        ck_assert_int_eq(cf_cache_put(cache, "1", value, &err), CF_OK);
+        took_ns = cf_now_ns() - took_ns;
+        cf_value_unref(value);
+        longest_ns = took_ns > longest_ns ? took_ns : longest_ns;
+        writes++;
+    }
+    for (int i = 0; i < n_readers; i++) {
+        ck_assert_int_eq(pthread_join(readers[i], NULL), 0);
+    }
+    if (getenv("CF_TEST_PRINT") != NULL) {
+        (void)printf("  %d readers read %ld times, 1 writer wrote %ld times and waited %.1f ms"
+                     " at most\n",
+                     n_readers, atomic_load(&gotten), writes, (double)longest_ns / 1e6);
+    }
+    ck_assert_int_lt(longest_ns, WRITER_WAIT_MAX_NS);
+    ck_assert_int_gt(writes, 1);
+    ck_assert_int_gt(atomic_load(&gotten), writes);
+}
+END_TEST
+
 Suite *suite_cache_stress(void)
 {
     Suite *suite = suite_create("cache_stress");
     TCase *tc = tcase_create("stress");
+    TCase *starvation = tcase_create("starvation");
 
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_set_timeout(tc, EFFORT_STRESS_SECONDS_MAX);
     tcase_add_test(tc, stress_of_eight_threads);
     suite_add_tcase(suite, tc);
+
+    tcase_add_checked_fixture(starvation, setup, teardown);
+    tcase_set_timeout(starvation, EFFORT_STRESS_SECONDS_MAX);
+    tcase_set_tags(starvation, "stress");
+    tcase_add_test(starvation, writer_among_readers_is_not_starved);
+    suite_add_tcase(suite, starvation);
     return suite;
 }

@@ -489,6 +489,39 @@ START_TEST(get_of_no_user_is_known_for_a_while)
 }
 END_TEST
 
+START_TEST(get_of_no_user_says_whether_it_was_known)
+{
+    struct dashboard_wish wish = {.user_id = 42, .age_max_ns = CF_NEVER};
+    struct dashboard dashboard;
+
+    fail_all(CF_ENOTFOUND);
+    for (int i = 0; i < 2; i++) {
+        ck_assert_int_eq(dashboards_get(ctx, dashboards, &wish, &dashboard, &err), CF_ENOTFOUND);
+        ck_assert(dashboard.was_known == (i == 1));
+    }
+    pass(NEGATIVE_NS);
+    ck_assert_int_eq(dashboards_get(ctx, dashboards, &wish, &dashboard, &err), CF_ENOTFOUND);
+    ck_assert(!dashboard.was_known);
+}
+END_TEST
+
+START_TEST(get_of_what_is_kept_only_loads_nothing)
+{
+    struct call call = call_of(42);
+
+    call.wish.only_kept = true;
+    expect_failed(_i, &call, CF_EUNAVAIL);
+    expect_begun(0);
+    fill(_i, 42);
+    expect_all(_i, &call, DASHBOARD_CACHED);
+    pass(TTL_NS);
+    expect_all(_i, &call, DASHBOARD_STALE);
+    call.wish.age_max_ns = TTL_NS / 2;
+    expect_failed(_i, &call, CF_EUNAVAIL);
+    expect_begun(1);
+}
+END_TEST
+
 START_TEST(get_that_requires_all_fails_with_one)
 {
     struct call call = call_of(_i % 2 == 0 ? 42 : 0);
@@ -744,6 +777,8 @@ Suite *suite_dashboards(void)
     tcase_add_loop_test(part, get_of_a_failing_section_has_the_rest, 0, PLACES);
     tcase_add_loop_test(part, get_without_its_user_ends_the_other_sections, 0, PLACES);
     tcase_add_test(part, get_of_no_user_is_known_for_a_while);
+    tcase_add_test(part, get_of_no_user_says_whether_it_was_known);
+    tcase_add_loop_test(part, get_of_what_is_kept_only_loads_nothing, 0, PLACES);
     tcase_add_loop_test(part, get_that_requires_all_fails_with_one, 0, 2 * PLACES);
     tcase_add_loop_test(part, get_that_requires_all_is_late_with_one, 0, PLACES);
     tcase_add_loop_test(part, get_of_nothing_is_late_and_not_before, 0, PLACES);

@@ -75,7 +75,7 @@ END_TEST
 
 START_TEST(chosen_is_the_kind_of_that_status)
 {
-    static const int statuses[] = {412, 415, 422, 428};
+    static const int statuses[] = {412, 415, 422, 428, 504};
 
     for (size_t i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++) {
         ck_assert_int_eq(cf__problem_status(cf__problem_chosen(statuses[i])), statuses[i]);

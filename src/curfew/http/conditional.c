@@ -95,6 +95,24 @@ static int64_t read_age(struct cf__span directive)
     return seconds * CF_SECOND;
 }
 
+/* Look through one header; `arg` says whether the word was there. */
+static enum MHD_Result find_only_if_cached(void *arg, enum MHD_ValueKind kind, const char *name,
+                                           const char *value)
+{
+    struct cf__span rest = {NULL, 0};
+    struct cf__span item;
+    bool *found = arg;
+
+    (void)kind;
+    if (value != NULL && strcasecmp(name, "Cache-Control") == 0) {
+        rest = cf__span_of(value);
+    }
+    while (cf__item_next(&rest, ',', &item)) {
+        *found = *found || cf__span_is(item, "only-if-cached");
+    }
+    return MHD_YES;
+}
+
 /* Look through one header; `arg` is the least age so far. */
 static enum MHD_Result find_age(void *arg, enum MHD_ValueKind kind, const char *name,
                                 const char *value)
@@ -149,4 +167,12 @@ int64_t cf_http_age_max_ns(const struct cf_http *http)
 
     (void)MHD_get_connection_values(http->mhd, MHD_HEADER_KIND, find_age, &age_ns);
     return age_ns;
+}
+
+bool cf_http_only_if_cached(const struct cf_http *http)
+{
+    bool found = false;
+
+    (void)MHD_get_connection_values(http->mhd, MHD_HEADER_KIND, find_only_if_cached, &found);
+    return found;
 }

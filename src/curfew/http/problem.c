@@ -139,9 +139,9 @@ enum cf__problem_kind cf__problem_of(enum cf_code code, enum cf_reason reason)
 enum cf__problem_kind cf__problem_chosen(int status)
 {
     static const enum cf__problem_kind chosen[] = {
-        CF__PROBLEM_FORBIDDEN,           CF__PROBLEM_NOT_ACCEPTABLE,
-        CF__PROBLEM_PRECONDITION_FAILED, CF__PROBLEM_UNSUPPORTED_TYPE,
-        CF__PROBLEM_UNPROCESSABLE,       CF__PROBLEM_PRECONDITION_REQUIRED};
+        CF__PROBLEM_FORBIDDEN,        CF__PROBLEM_NOT_ACCEPTABLE, CF__PROBLEM_PRECONDITION_FAILED,
+        CF__PROBLEM_UNSUPPORTED_TYPE, CF__PROBLEM_UNPROCESSABLE,  CF__PROBLEM_PRECONDITION_REQUIRED,
+        CF__PROBLEM_NOT_CACHED};
     size_t i = 0;
 
     while (kinds[chosen[i]].status != status) {

@@ -57,7 +57,9 @@
     X(QUOTA_EXCEEDED, 429, "quota_exceeded", "Quota exceeded",                                     \
       "This client has as many connections, or requests at once, as it may have.")                 \
     X(HEAD_TOO_LARGE, 431, "head_too_large", "Request header fields too large",                    \
-      "The request's headers are too large.")
+      "The request's headers are too large.")                                                      \
+    X(NOT_CACHED, 504, "not_cached", "Not stored",                                                 \
+      "Only what is stored was asked for, and this is not.")
 
 enum cf__problem_kind {
 #define CF__PROBLEM_ENUM(kind, status, code, title, sentence) CF__PROBLEM_##kind,

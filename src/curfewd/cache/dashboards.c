@@ -227,6 +227,9 @@ static enum cf_code get_in_time(struct cf_ctx *ctx, struct task *task, struct da
         code = get_section(limit != NULL ? limit : ctx, visit, key, &errand, &text, &info, err);
     }
     cf_ctx_free(limit);
+    if (task->section == DASHBOARD_USERS) {
+        visit->dashboard->was_known = code == CF_ENOTFOUND && info.state == CF_CACHE_NEGATIVE;
+    }
     if (code != CF_OK && code != CF_ENOTFOUND && old != NULL && cf_ctx_err(ctx) == CF_OK) {
         fill(part, old, &old_info, visit->ticket);
         return CF_OK;
@@ -273,7 +276,8 @@ static bool take_section(struct visit *visit, enum dashboard_section section)
     if (!cf_cache_try_get(visit->d->sections, section_key(&visit->key, section), &text, &info)) {
         return false;
     }
-    if (info.state == CF_CACHE_HIT && info.age_ns <= visit->wish->age_max_ns) {
+    if ((info.state == CF_CACHE_HIT || visit->wish->only_kept) &&
+        info.age_ns <= visit->wish->age_max_ns) {
         fill(part, text, &info, visit->ticket);
         return true;
     }
@@ -503,7 +507,9 @@ enum cf_code dashboards_get(struct cf_ctx *ctx, struct dashboards *d,
     for (size_t i = 0; i < DASHBOARD_SECTION_COUNT; i++) {
         whole = take_section(&visit, (enum dashboard_section)i) && whole;
     }
-    if (!whole) {
+    if (!whole && wish->only_kept) {
+        code = cf_err_set(err, CF_EUNAVAIL, "no such dashboard is stored");
+    } else if (!whole) {
         visit.ticket = atomic_fetch_add(&d->tickets, 1) + 1;
         code = load_missing(ctx, &visit, err);
     }
@@ -514,6 +520,7 @@ enum cf_code dashboards_get(struct cf_ctx *ctx, struct dashboards *d,
         }
     }
     if (code != CF_OK) {
+        out->was_known = dashboard.was_known;
         dashboard_fini(&dashboard);
         return code;
     }

@@ -88,6 +88,7 @@ struct dashboard_wish {
     int64_t age_max_ns; /* What is older is loaded anew; 0: all is. CF_NEVER: as it comes. */
     bool require_all;   /* Whole, or not at all. */
     bool gzip;          /* With its gzip, if one is kept. */
+    bool only_kept;     /* What is there, fresh or stale, or CF_EUNAVAIL: nothing is loaded. */
 };
 
 struct dashboard_part {
@@ -103,6 +104,7 @@ struct dashboard_part {
 /* What was got: dashboard_fini(). */
 struct dashboard {
     int64_t user_id;
+    bool was_known; /* Written also by a get that fails: that there is no such user was kept. */
     struct cf_value *page; /* Owned; NULL: it is partial. */
     struct cf_value *gzip; /* Owned; NULL: none is wanted, or kept. */
     struct dashboard_part parts[DASHBOARD_SECTION_COUNT];
@@ -130,7 +132,8 @@ void dashboards_free(struct dashboards *d);
 
 /* Get a dashboard, whole or partial.
  *
- * Ownership: the caller owns what *out holds: dashboard_fini().
+ * Ownership: the caller owns what *out holds: dashboard_fini(). Of one that fails, `was_known` only is
+ * written.
  * Blocks: never if all of it is there; else until it is, or `ctx` is done or about to be.
  * Fails with the first failure of a required section (the user; with require_all, each), and if no
  * section can be had, with that of the first; of `ctx`, CF_ENOMEM. */

@@ -31,7 +31,8 @@ static enum cf_code read_wish(const struct cf_http *http, struct dashboard_wish 
                               struct cf_err *err)
 {
     struct dashboard_wish wish = {.age_max_ns = cf_http_age_max_ns(http),
-                                  .gzip = cf_http_takes_gzip(http)};
+                                  .gzip = cf_http_takes_gzip(http),
+                                  .only_kept = cf_http_only_if_cached(http)};
     enum cf_code code = cf_http_query_i64(http, "user_id", 1, INT64_MAX, 0, &wish.user_id, err);
 
     if (code == CF_OK) {
@@ -134,6 +135,18 @@ static void add_headers(struct cf_http *http, const struct dashboards *dashboard
     add_timings(http, dashboards, dashboard, &sum);
 }
 
+/* That there is no such user may have been known, too. */
+static void tell_missing(struct cf_http *http, const struct dashboards *dashboards,
+                         const struct dashboard_wish *wish, const struct dashboard *dashboard)
+{
+    if (dashboards_is_on(dashboards)) {
+        cf_http_reply_header(http, "Cache-Status",
+                             dashboard->was_known           ? "curfewd; hit"
+                             : wish->age_max_ns != CF_NEVER ? "curfewd; fwd=request"
+                                                            : "curfewd; fwd=uri-miss");
+    }
+}
+
 /* The page */
 
 static void reply(struct cf_http *http, const struct dashboard *dashboard)
@@ -157,12 +170,18 @@ static void reply(struct cf_http *http, const struct dashboard *dashboard)
 enum cf_code dashboard_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err)
 {
     const struct app *app = cf_http_app(http);
-    struct dashboard dashboard;
-    struct dashboard_wish wish;
+    struct dashboard dashboard = {.was_known = false};
+    struct dashboard_wish wish = {.only_kept = false};
     enum cf_code code = read_wish(http, &wish, err);
 
     if (code == CF_OK) {
         code = dashboards_get(ctx, app->dashboards, &wish, &dashboard, err);
+    }
+    if (code == CF_ENOTFOUND) {
+        tell_missing(http, app->dashboards, &wish, &dashboard);
+    }
+    if (code == CF_EUNAVAIL && wish.only_kept) {
+        return cf_http_fail_as(http, 504, code);
     }
     if (code != CF_OK) {
         return code;
