@@ -104,7 +104,7 @@ struct dashboard_part {
 /* What was got: dashboard_fini(). */
 struct dashboard {
     int64_t user_id;
-    bool was_known; /* Written also by a get that fails: that there is no such user was kept. */
+    bool was_known;        /* Also by a get that fails: that there is no such user was kept. */
     struct cf_value *page; /* Owned; NULL: it is partial. */
     struct cf_value *gzip; /* Owned; NULL: none is wanted, or kept. */
     struct dashboard_part parts[DASHBOARD_SECTION_COUNT];
