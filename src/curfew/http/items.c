@@ -96,7 +96,8 @@ struct cf__span cf__item_name(struct cf__span item, struct cf__span *out_value)
 
     (void)next(&rest, '=', true, &name);
     value = rest.at != NULL ? cf__span_trim(rest) : rest;
-    if (value.size >= 2 && value.at[0] == '"' && value.at[value.size - 1] == '"') {
+    if (value.at != NULL && value.size >= 2 && value.at[0] == '"' &&
+        value.at[value.size - 1] == '"') {
         value.at++;
         value.size -= 2;
     }

@@ -38,7 +38,7 @@ enum {
 
 #define LIST(name_, where, limit)                                                                  \
     {                                                                                              \
-        .name = name_,                                                                             \
+        .name = (name_),                                                                           \
         .sql = "SELECT " ORDER_COLUMNS " FROM orders " where                                       \
                " ORDER BY created_at DESC, id DESC LIMIT " limit,                                  \
         .columns = ORDER_TYPES,                                                                    \
