@@ -118,7 +118,7 @@ uint32_t codec_target(const struct image_plan *plan, unsigned orientation)
 
 uint8_t *output_reserve(struct output *output, size_t size)
 {
-    size_t room = output->room > 0 ? output->room : 16 * 1024;
+    size_t room = output->room > 0 ? output->room : (size_t)16 * 1024;
     uint8_t *data;
 
     while (room - output->size < size) {

@@ -96,6 +96,7 @@ static void finish_row(struct sink *sink)
         for (unsigned i = 0; i < channels; i++, sums++, to++) {
             uint64_t weight = channels == 4 && i < 3 ? count * 255 : count;
 
+            CF_ASSERT(weight > 0);
             *to = (uint8_t)((*sums + weight / 2) / weight);
             *sums = 0;
         }

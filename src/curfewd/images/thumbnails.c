@@ -160,7 +160,7 @@ static enum cf_code find(struct cf_ctx *ctx, struct thumbnails *thumbnails, int6
                          uint32_t width, struct cf_value **out, struct cf_err *err)
 {
     struct kept *kept = calloc(1, sizeof(*kept));
-    struct store_thumbnail stored;
+    struct store_thumbnail stored = {.media_type = ""};
     enum cf_code code;
 
     if (kept == NULL) {
@@ -259,6 +259,7 @@ static enum cf_code run(struct cf_ctx *ctx, struct thumbnails *thumbnails,
     enum cf_code code = job_new(ctx, thumbnails, image, plan, &job, err);
 
     if (code == CF_OK) {
+        CF_ASSERT(job != NULL);
         code = cf_lane_run(ctx, thumbnails->lane, make, job_free, job, err);
         if (code == CF_OK) {
             code = take(job, out, out_stored, err);
@@ -272,7 +273,7 @@ static enum cf_code load(struct cf_ctx *ctx, void *arg, struct cf_value **out, s
 {
     const struct query *query = arg;
     struct thumbnails *thumbnails = query->thumbnails;
-    struct store_thumbnail stored;
+    struct store_thumbnail stored = {.media_type = ""};
     struct store_image image;
     struct image_plan plan;
     struct kept *kept = NULL;
@@ -290,6 +291,7 @@ static enum cf_code load(struct cf_ctx *ctx, void *arg, struct cf_value **out, s
     if (code != CF_OK) {
         return code;
     }
+    CF_ASSERT(kept != NULL);
     code = store_keep_thumbnail(ctx, thumbnails->options.pg, query->id, &stored, err);
     if (code != CF_OK) {
         kept_free(kept);
