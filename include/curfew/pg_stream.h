@@ -59,7 +59,9 @@ CF_API CF_MUST enum cf_code cf_pg_stream_open(struct cf_ctx *ctx, struct cf_pg *
                                               struct cf_pg_stream **out, struct cf_err *err);
 
 /* End the stream: one that was not read to its end is cancelled. Never blocks: the pool does it,
- * before it lends the connection again. Frees `own_stream`; NULL is allowed. */
+ * before it lends the connection again. If more than 64 KiB of rows wait in the socket, the connection
+ * is closed instead: the server, asleep in its send, would hear of a cancel only when they were read.
+ * Frees `own_stream`; NULL is allowed. */
 CF_API void cf_pg_stream_close(struct cf_pg_stream *own_stream);
 
 /* Operations */

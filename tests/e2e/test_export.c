@@ -213,9 +213,8 @@ END_TEST
 
 /* left */
 
-/* By a client that has read a line. Either the server's process still works, and hears of the cancel at
- * once; or it sleeps in its send, with megabytes in the kernel's buffers, and hears of it when a third
- * of its own has been drained. Both take milliseconds, of a processor that others want, too. */
+/* By a client that has read a line. The server's process works, or sleeps in its send with megabytes
+ * in the kernel's buffers: whatever it does, it has to end at once. */
 static const struct {
     const char *name;
     bool is_held_up;
@@ -249,8 +248,8 @@ START_TEST(export_that_is_left_ends_its_query)
     (void)fprintf(stderr, "  e2e   export left %-18s %d rounds: p50 %.2f, max %.2f ms\n",
                   moments[_i].name, ROUNDS, (double)p50_ns / 1e6,
                   (double)took_ns[ROUNDS - 1] / 1e6);
-    ck_assert_int_le(p50_ns, bound(100 * CF_MS));
-    ck_assert_int_le(took_ns[ROUNDS - 1], bound(CF_SECOND));
+    ck_assert_int_le(p50_ns, bound(25 * CF_MS));
+    ck_assert_int_le(took_ns[ROUNDS - 1], bound(250 * CF_MS));
 }
 END_TEST
 

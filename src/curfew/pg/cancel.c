@@ -15,6 +15,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #include <curfew/clock.h>
 #include <curfew/wait.h>
@@ -23,6 +24,11 @@
 
 /* How long a cancel that is complete may take to show before it is sent again; then twice that. */
 #define PATIENCE_MIN_NS (5 * CF_MS)
+
+/* How much of a stream may lie in the socket for the fences to be worth it. A server that is held up
+ * sleeps in its send and sees no cancel until a third of what both kernels hold, megabytes, has been
+ * read; a reset it sees at once. Reading that costs more than a new connection, too. */
+#define DRAIN_MAX (64 * 1024)
 
 static const struct cf_pg_stmt rollback = {.name = "cf_rollback", .sql = "ROLLBACK"};
 
@@ -228,6 +234,20 @@ static void take_through(struct cf__pg_slot *slot, int64_t canceled_ns)
 void cf__pg_cancel(struct cf__pg_slot *slot)
 {
     take_through(slot, cf_now_ns());
+}
+
+void cf__pg_cancel_stream(struct cf__pg_slot *slot)
+{
+    struct cf_err err;
+    int unread = 0;
+
+    if (ioctl(PQsocket(slot->conn->pq), FIONREAD, &unread) == 0 && unread > DRAIN_MAX) {
+        slot->canceled_ns = cf_now_ns();
+        (void)cf_err_set(&err, CF_EUNAVAIL, "closed, with rows of a stream in its socket");
+        finish(slot, CF_PG_CONNECTION_DROPPED, err.code, &err);
+    } else {
+        cf__pg_cancel(slot);
+    }
 }
 
 void cf__pg_clean(struct cf__pg_slot *slot)

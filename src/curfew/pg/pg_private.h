@@ -300,6 +300,9 @@ bool cf__pg_dispatch_loosely(struct cf__pg_pool *pool, const struct cf__pg_conn 
  * fail; at the worst the connection is closed. */
 void cf__pg_cancel(struct cf__pg_slot *slot);
 
+/* The same for a stream of rows. One that has many of them in its socket is closed. */
+void cf__pg_cancel_stream(struct cf__pg_slot *slot);
+
 /* The same for one whose statement has ended, but not its transaction. No cancel: not counted. */
 void cf__pg_clean(struct cf__pg_slot *slot);
 

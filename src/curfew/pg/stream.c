@@ -4,8 +4,8 @@
  * The slot stays BUSY from the statement to its end. Nothing is read ahead: while nobody waits for a
  * batch the connection's watch stops at the first whole answer (is_full() in socket.c), libpq's buffer
  * keeps what it has, the socket's fills, and the server sleeps in its send. A server that sleeps
- * there does not see a cancel, but draining wakes it: so a stream that is given up goes the way of
- * every statement, through both fences, with its rows thrown away a millisecond's worth at a time.
+ * there does not see a cancel: so a stream that is given up goes the way of every statement, through
+ * both fences, only if little of it is left to read; else its connection is closed, which wakes.
  *
  * The slot is given back when the answer to the Sync was seen, not when the stream is closed. */
 #include <curfew/pg_stream.h>
@@ -29,7 +29,7 @@ struct cf_pg_stream {
 /* Leave the connection to the pool, which cancels what runs on it. */
 static void give_up(struct cf_pg_stream *stream)
 {
-    cf__pg_cancel(stream->slot);
+    cf__pg_cancel_stream(stream->slot);
     stream->slot = NULL;
 }
 
