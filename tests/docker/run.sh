@@ -106,8 +106,11 @@ asleep() { docker exec "$(container postgres)" psql --username=curfew --tuples-o
     "select count(*) from pg_stat_activity where state = 'active' and query ~ 'pg_sleep' and pid <> pg_backend_pid()"; }
 sleeps() { [ "$(asleep)" = "$1" ]; }
 
-say "${compose[*]} up --build"
-"${compose[@]}" up --build --detach >"$work/log" 2>&1 || {
+# Version 1 cannot wait: then we do.
+waiting=--wait
+"${compose[@]}" up --help | grep -q -e --wait || waiting=--detach
+say "${compose[*]} up --build $waiting"
+"${compose[@]}" up --build "$waiting" >"$work/log" 2>&1 || {
     tail -n 30 "$work/log" >&2
     die "compose up failed"
 }
