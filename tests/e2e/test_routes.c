@@ -3,7 +3,8 @@
  * waits for, and does a client that leaves?
  *
  * In a schema of the test's own, whose tables the test locks to make a query wait. What is fetched is
- * a peer that says nothing. A new route is a line of `routes`, and one of `bad` for each bad input. */
+ * a peer that says nothing. Of the two images there, the second is half of the first. A new route is a
+ * line of `routes`, and one of `bad` for each bad input. */
 #include <check.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -17,6 +18,7 @@
 #include "client.h"
 #include "peer.h"
 #include "pgview.h"
+#include "pictures.h"
 #include "service.h"
 
 #define SCHEMA "e2e_routes"
@@ -29,12 +31,13 @@
 #define ORDER "{\"user_id\":1,\"total_cents\":7}"
 #define PATCH JSON "If-Match: \"1\"\r\n"
 #define PAID "{\"status\":\"paid\"}"
+#define IDS "{\"image_ids\":[1],\"width\":16}"
 
 /* The routes */
 
 /* What a route waits for when it is held. */
 enum holds {
-    TABLES, /* Both are locked. */
+    TABLES, /* All are locked. */
     ITSELF, /* It waits by itself. */
     PEER,   /* It asks a peer, and streams what becomes of that: no 504, but a line that says so. */
     NOTHING, /* It has nothing to wait for. */
@@ -44,7 +47,7 @@ static const struct route {
     const char *method;
     const char *target; /* With an argument, so that one can be added. */
     const char *headers;
-    const char *body; /* "#": the peer's port. */
+    const char *body; /* "#": the peer's port; "@": a picture. */
     int status;
     const char *said; /* In its body. */
     enum holds holds;
@@ -63,6 +66,10 @@ static const struct route {
     {"GET", "/v1/orders/export?", "", "", 200, "\"_end\":true", TABLES, true, NULL},
     {"POST", "/v1/fetch?", JSON, "{\"urls\":[\"http://127.0.0.1:#/\"]}", 200, "\"_end\":true", PEER,
      true, NULL},
+    {"POST", "/v1/images?", "", "@", 201, "\"type\":\"image/png\"", TABLES, false, NULL},
+    {"GET", "/v1/images/1?", "", "", 200, "\"width\":32", TABLES, false, NULL},
+    {"POST", "/v1/thumbnails?", JSON, IDS, 200, "\"failed\":0", TABLES, false, NULL},
+    {"GET", "/v1/thumbnails/1?width=24", "", "", 200, "JFIF", TABLES, false, NULL},
     {"GET", "/v1/sleep?seconds=0", "", "", 200, "\"slept_seconds\":0", ITSELF, false,
      "/v1/sleep?seconds=30"},
     {"GET", "/livez?", "", "", 200, "alive", NOTHING, false, NULL},
@@ -114,6 +121,30 @@ static const struct {
     {"POST", "/v1/fetch", JSON, "{\"urls\":[\"http://a/\"],\"rps\":0}", 422, "rps"},
     {"POST", "/v1/fetch", JSON, "{\"urls\":[\"http://a/\"],\"concurrency\":99}", 422,
      "concurrency"},
+    {"POST", "/v1/images", "", "", 400, "empty"},
+    {"POST", "/v1/images?timeout=soon", "", "@", 400, "timeout"},
+    {"POST", "/v1/images", "Accept: image/png\r\n", "@", 406, ""},
+    {"POST", "/v1/images", "", "GIF89a", 415, "a JPEG, a PNG or a WebP"},
+    {"POST", "/v1/images", "", "\x89PNG\r\n\x1A\n", 422, "broken PNG"},
+    {"PUT", "/v1/images", "", "@", 405, ""},
+    {"GET", "/v1/images/0", "", "", 400, "id must be"},
+    {"GET", "/v1/images/x", "", "", 400, "id must be"},
+    {"GET", "/v1/images/9", "", "", 404, "image 9"},
+    {"POST", "/v1/thumbnails", "", IDS, 415, "application/json"},
+    {"POST", "/v1/thumbnails", JSON, "{", 400, "JSON"},
+    {"POST", "/v1/thumbnails", JSON, "[]", 422, "object"},
+    {"POST", "/v1/thumbnails", JSON, "{}", 422, "image_ids must be"},
+    {"POST", "/v1/thumbnails", JSON, "{\"image_ids\":[1,0]}", 422, "image_ids[1] must be"},
+    {"POST", "/v1/thumbnails", JSON, "{\"image_ids\":[1],\"width\":15}", 422, "width must be"},
+    {"POST", "/v1/thumbnails", JSON, "{\"image_ids\":[1],\"height\":9}", 422,
+     "height is not known"},
+    {"GET", "/v1/thumbnails/0", "", "", 400, "id must be"},
+    {"GET", "/v1/thumbnails/1?width=15", "", "", 400, "width must be"},
+    {"GET", "/v1/thumbnails/1?width=2049", "", "", 400, "width must be"},
+    {"GET", "/v1/thumbnails/1?width=x", "", "", 400, "width must be"},
+    {"GET", "/v1/thumbnails/1", "Accept: image/webp\r\n", "", 406, ""},
+    {"GET", "/v1/thumbnails/2", "", "", 422, "broken PNG"},
+    {"GET", "/v1/thumbnails/9", "", "", 404, "image 9"},
     {"GET", "/v1/sleep?seconds=-1", "", "", 400, "seconds must be"},
     {"GET", "/v1/sleep?seconds=long", "", "", 400, "seconds must be"},
     {"POST", "/livez", "", "", 405, ""},
@@ -128,6 +159,7 @@ static struct peer *peer;
 static char url[512];
 static PGconn *pg;
 static PGconn *locker;
+static struct picture picture;
 
 /* `answer`: the peer's; NULL: it says nothing. */
 static void start(const char *answer)
@@ -140,6 +172,21 @@ static void start(const char *answer)
         url, (const char *[]){"CURFEW_POOL=4", "CURFEW_LOOPS=1", "CURFEW_DEMO=1", allow, NULL});
 }
 
+static void add_images(void)
+{
+    const char *data[] = {(const char *)picture.data};
+    int sizes[] = {(int)picture.size};
+    PGresult *result =
+        PQexecParams(pg,
+                     "insert into images (media_type, width, height, is_buffered, data)"
+                     " select 'image/png', 32, 32, false, part from unnest(array[$1::bytea,"
+                     " substring($1 for length($1) / 2)]) part",
+                     1, NULL, data, sizes, (const int[]){1}, 0);
+
+    ck_assert_msg(PQresultStatus(result) == PGRES_COMMAND_OK, "%s", PQerrorMessage(pg));
+    PQclear(result);
+}
+
 static void setup(void)
 {
     pgview_make_schema(SCHEMA, url, sizeof(url));
@@ -147,6 +194,8 @@ static void setup(void)
     locker = pgview_open(url);
     pgview_exec(pg, "insert into users (email, name) values ('a@example.org', 'A');"
                     "insert into orders (user_id, status, total_cents) values (1, 'pending', 5)");
+    picture = picture_make(PICTURE_PNG, 32, 32);
+    add_images();
 }
 
 static void teardown(void)
@@ -157,28 +206,33 @@ static void teardown(void)
     client_free_all();
     PQfinish(pg);
     pgview_drop_schema(SCHEMA);
+    free(picture.data);
 }
 
 /* Helpers */
 
 static int send_to(const char *method, const char *target, const char *headers, const char *form)
 {
-    char body[256];
-    char request[1024];
+    char text[256];
+    char head[1024];
     const char *at = strchrnul(form, '#');
+    bool is_picture = strcmp(form, "@") == 0;
+    const void *body = is_picture ? (const void *)picture.data : text;
+    size_t size;
     int fd = client_open(service->api_port);
 
-    (void)snprintf(body, sizeof(body), "%s", form);
+    (void)snprintf(text, sizeof(text), "%s", form);
     if (*at == '#') {
-        (void)snprintf(body, sizeof(body), "%.*s%u%s", (int)(at - form), form, peer_port(peer),
+        (void)snprintf(text, sizeof(text), "%.*s%u%s", (int)(at - form), form, peer_port(peer),
                        at + 1);
     }
-    ck_assert_int_lt(
-        snprintf(request, sizeof(request),
-                 "%s %s HTTP/1.1\r\nHost: localhost\r\n%sContent-Length: %zu\r\n\r\n%s", method,
-                 target, headers, strlen(body), body),
-        (int)sizeof(request));
-    client_send(fd, request);
+    size = is_picture ? picture.size : strlen(text);
+    ck_assert_int_lt(snprintf(head, sizeof(head),
+                              "%s %s HTTP/1.1\r\nHost: localhost\r\n%sContent-Length: %zu\r\n\r\n",
+                              method, target, headers, size),
+                     (int)sizeof(head));
+    client_send(fd, head);
+    client_send_bytes(fd, body, size);
     return fd;
 }
 
@@ -210,7 +264,8 @@ static char *read_stream(int fd, int *out_status)
 
 static void lock_tables(void)
 {
-    pgview_exec(locker, "begin; lock table users, orders in access exclusive mode");
+    pgview_exec(locker,
+                "begin; lock table users, orders, images, thumbnails in access exclusive mode");
 }
 
 static void unlock_tables(void)
@@ -250,6 +305,15 @@ static void expect_nothing_runs(const struct route *route)
     }
 }
 
+/* Nothing of what was asked for in vain. */
+static void expect_nothing_done(void)
+{
+    ck_assert_int_eq(pgview_i64(pg, "select count(*) from orders where status = 'pending'", NULL),
+                     1);
+    ck_assert_int_eq(pgview_i64(pg, "select count(*) from images", NULL), 2);
+    ck_assert_int_eq(pgview_i64(pg, "select count(*) from thumbnails", NULL), 0);
+}
+
 /* The questions */
 
 static void expect_answer(const struct route *route)
@@ -266,8 +330,9 @@ static void expect_answer(const struct route *route)
         struct reply *reply = client_recv(fd, route->method);
 
         status = reply->status;
-        ck_assert_msg(strstr(reply->body, route->said) != NULL, "%s: %s", route->target,
-                      reply->body);
+        ck_assert_msg(memmem(reply->body, reply->body_size, route->said, strlen(route->said)) !=
+                          NULL,
+                      "%s: %s", route->target, reply->body);
     }
     ck_assert_msg(status == route->status, "%s: %d", route->target, status);
     (void)close(fd);
@@ -357,8 +422,7 @@ START_TEST(route_ends_at_its_deadline)
         }
     }
     unlock_tables();
-    ck_assert_int_eq(pgview_i64(pg, "select count(*) from orders where status = 'pending'", NULL),
-                     1);
+    expect_nothing_done();
 }
 END_TEST
 
@@ -372,8 +436,7 @@ START_TEST(route_ends_with_its_client)
         }
     }
     unlock_tables();
-    ck_assert_int_eq(pgview_i64(pg, "select count(*) from orders where status = 'pending'", NULL),
-                     1);
+    expect_nothing_done();
 }
 END_TEST
 

@@ -173,10 +173,15 @@ void client_free_all(void)
 
 void client_send(int fd, const char *bytes)
 {
-    size_t size = strlen(bytes);
+    client_send_bytes(fd, bytes, strlen(bytes));
+}
+
+void client_send_bytes(int fd, const void *bytes, size_t size)
+{
+    const char *at = bytes;
 
     while (size > 0) {
-        ssize_t n = send(fd, bytes, size, MSG_NOSIGNAL);
+        ssize_t n = send(fd, at, size, MSG_NOSIGNAL);
 
         if (n < 0 && errno == EAGAIN) {
             ck_assert_msg(wait_ready(fd, POLLOUT, cf_now_ns() + CLIENT_WAIT_NS), "sending hangs");
@@ -185,7 +190,7 @@ void client_send(int fd, const char *bytes)
         if (n < 0) {
             return; /* The other side has closed: what it said before is still to be read. */
         }
-        bytes += n;
+        at += n;
         size -= (size_t)n;
     }
 }

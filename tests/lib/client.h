@@ -50,6 +50,7 @@ void client_free_all(void);
 
 /* Send bytes as they are. */
 void client_send(int fd, const char *bytes);
+void client_send_bytes(int fd, const void *bytes, size_t size);
 
 /* Send a request. `headers` are whole lines with their CRLF, or NULL. */
 void client_request(int fd, const char *method, const char *target, const char *headers);
