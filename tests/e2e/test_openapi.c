@@ -12,9 +12,11 @@
 #include "client.h"
 #include "gunzip.h"
 #include "pgview.h"
+#include "pictures.h"
 #include "schema.h"
 #include "service.h"
 
+#define SCHEMA "e2e_openapi"
 #define N(table) (int)(sizeof(table) / sizeof((table)[0]))
 
 /* Fixture */
@@ -22,11 +24,19 @@
 static struct service *service;
 static json_t *document; /* Borrowed from its reply. */
 
-static void setup(void)
+/* In the tables of this database; NULL: in those with the sample data. */
+static void start(const char *url)
 {
-    service = service_start_ready(NULL, NULL);
+    static const char *const settings[] = {"CURFEW_FETCH_ALLOW=127.0.0.1:1", NULL};
+
+    service = service_start_ready(url, settings);
     document = client_get(service->api_port, "/openapi.json", NULL)->json;
     ck_assert_ptr_nonnull(document);
+}
+
+static void setup(void)
+{
+    start(NULL);
 }
 
 static void teardown(void)
@@ -35,22 +45,45 @@ static void teardown(void)
     client_free_all();
 }
 
+/* For what writes, in a schema of the test's own. */
+static void setup_empty(void)
+{
+    char url[512];
+
+    pgview_make_schema(SCHEMA, url, sizeof(url));
+    start(url);
+}
+
+static void teardown_empty(void)
+{
+    teardown();
+    pgview_drop_schema(SCHEMA);
+}
+
 /* Helpers */
 
-/* The schema of a reply, by its status and type. */
-static json_t *schema_of(const char *path, const char *method, int status, const char *type)
+static json_t *operation_of(const char *path, const char *method)
 {
-    json_t *operation =
-        json_object_get(json_object_get(json_object_get(document, "paths"), path), method);
+    return json_object_get(json_object_get(json_object_get(document, "paths"), path), method);
+}
+
+static json_t *response_of(const char *path, const char *method, int status)
+{
     json_t *response;
-    json_t *content;
     char key[8];
 
     (void)snprintf(key, sizeof(key), "%d", status);
-    response = json_object_get(json_object_get(operation, "responses"), key);
+    response = json_object_get(json_object_get(operation_of(path, method), "responses"), key);
     ck_assert_msg(response != NULL, "%s %s has no %d", method, path, status);
-    response = schema_resolve(document, response);
-    content = json_object_get(json_object_get(response, "content"), type);
+    return schema_resolve(document, response);
+}
+
+/* The schema of a reply, by its status and type; NULL: of what is no JSON. */
+static json_t *schema_of(const char *path, const char *method, int status, const char *type)
+{
+    json_t *response = response_of(path, method, status);
+    json_t *content = json_object_get(json_object_get(response, "content"), type);
+
     ck_assert_msg(content != NULL, "%s %s %d has no %s", method, path, status, type);
     return json_object_get(content, "schema");
 }
@@ -77,6 +110,7 @@ static const struct {
     {"/v1/dashboard", "/v1/dashboard?user_id=42", NULL, 200},
     {"/v1/dashboard", "/v1/dashboard?user_id=999999999", NULL, 404},
     {"/v1/dashboard", "/v1/dashboard?require=some", NULL, 400},
+    {"/v1/dashboard", "/v1/dashboard?user_id=7", "Cache-Control: only-if-cached\r\n", 504},
     {"/v1/users", "/v1/users?limit=3", NULL, 200},
     {"/v1/users", "/v1/users?after=999999999", NULL, 200},
     {"/v1/users", "/v1/users", "Accept: text/html\r\n", 406},
@@ -94,6 +128,20 @@ static const struct {
     {"/openapi.json", "/openapi.json", NULL, 200},
 };
 
+/* What has a test of its own below. */
+static bool is_tried_elsewhere(const char *path)
+{
+    static const char *const paths[] = {"/v1/orders/export", "/v1/images/{id}",
+                                        "/v1/thumbnails/{id}"};
+
+    for (int i = 0; i < N(paths); i++) {
+        if (strcmp(paths[i], path) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 START_TEST(get_has_the_shape_that_the_document_says)
 {
     const char *path;
@@ -107,8 +155,7 @@ START_TEST(get_has_the_shape_that_the_document_says)
     }
     json_object_foreach(json_object_get(document, "paths"), path, item)
     {
-        bool is_tried = json_object_get(item, "get") == NULL ||
-                        strcmp(path, "/v1/orders/export") == 0; /* Below. */
+        bool is_tried = json_object_get(item, "get") == NULL || is_tried_elsewhere(path);
 
         for (int i = 0; i < N(gets) && !is_tried; i++) {
             is_tried = strcmp(gets[i].path, path) == 0 && gets[i].status == 200;
@@ -171,32 +218,34 @@ END_TEST
 /* HEAD, OPTIONS */
 
 /* The same answer, but for what it takes to say it again. */
-START_TEST(head_of_each_path_says_what_get_does)
+static void expect_head(const char *target, const char *more)
 {
     static const char *const same[] = {"Content-Type", "Content-Length",        "Content-Encoding",
                                        "ETag",         "Cache-Control",         "Link",
                                        "Vary",         "X-Content-Type-Options"};
+    char headers[128];
+    struct reply *get;
+    struct reply *head;
 
-    for (int i = 0; i < N(gets); i++) {
-        char headers[128];
-        struct reply *get;
-        struct reply *head;
-
-        if (gets[i].status == 504) {
-            continue; /* Has times in it. */
+    /* A problem has the time that it took in it: of so many digits. */
+    (void)snprintf(headers, sizeof(headers), "X-Request-Id: same\r\nAccept-Encoding: gzip\r\n%s",
+                   more != NULL ? more : "");
+    get = client_get(service->api_port, target, headers);
+    head = client_call(service->api_port, "HEAD", target, headers);
+    ck_assert_int_eq(head->status, get->status);
+    ck_assert_uint_eq(head->body_size, 0);
+    for (int i = 0; i < N(same); i++) {
+        if (get->status == 200 || strcmp(same[i], "Content-Length") != 0) {
+            ck_assert_pstr_eq(reply_header(head, same[i]), reply_header(get, same[i]));
         }
-        /* A problem has the time that it took in it: of so many digits. */
-        (void)snprintf(headers, sizeof(headers),
-                       "X-Request-Id: same\r\nAccept-Encoding: gzip\r\n%s",
-                       gets[i].headers != NULL ? gets[i].headers : "");
-        get = client_get(service->api_port, gets[i].target, headers);
-        head = client_call(service->api_port, "HEAD", gets[i].target, headers);
-        ck_assert_int_eq(head->status, get->status);
-        ck_assert_uint_eq(head->body_size, 0);
-        for (int j = 0; j < N(same); j++) {
-            if (get->status == 200 || strcmp(same[j], "Content-Length") != 0) {
-                ck_assert_pstr_eq(reply_header(head, same[j]), reply_header(get, same[j]));
-            }
+    }
+}
+
+START_TEST(head_of_each_path_says_what_get_does)
+{
+    for (int i = 0; i < N(gets); i++) {
+        if (gets[i].status != 504) { /* Has times in it. */
+            expect_head(gets[i].target, gets[i].headers);
         }
     }
 }
@@ -289,13 +338,39 @@ static const struct {
 } bodies[] = {
     {"/v1/orders", "/v1/orders", "POST", "post"},
     {"/v1/orders/{id}", "/v1/orders/1", "PATCH", "patch"},
+    {"/v1/fetch", "/v1/fetch", "POST", "post"},
+    {"/v1/thumbnails", "/v1/thumbnails", "POST", "post"},
 };
+
+/* An object of these members: each is right but the one of this name. */
+static void write_body(json_t *members, const char *wrong, char *out, size_t size)
+{
+    static const char *const right[][2] = {
+        {"user_id", "1"},     {"total_cents", "1"}, {"status", "\"paid\""},
+        {"image_ids", "[1]"}, {"width", "16"},      {"urls", "[\"http://127.0.0.1:1/\"]"},
+        {"rps", "1"},         {"concurrency", "1"},
+    };
+    const char *name;
+    json_t *member;
+    size_t n = 0;
+
+    json_object_foreach(members, name, member)
+    {
+        const char *value = strcmp(name, wrong) == 0 ? "[]" : NULL;
+
+        for (int i = 0; i < N(right) && value == NULL; i++) {
+            value = strcmp(name, right[i][0]) == 0 ? right[i][1] : NULL;
+        }
+        ck_assert_msg(value != NULL, "what would be right as %s?", name);
+        n += (size_t)snprintf(out + n, size - n, "%s\"%s\":%s", n == 0 ? "{" : ",", name, value);
+    }
+    ck_assert_int_lt(snprintf(out + n, size - n, "}"), (int)(size - n));
+}
 
 /* Each member of the document is known, and looked at; one that it does not have is not known. */
 START_TEST(body_has_the_members_that_the_document_says)
 {
-    json_t *operation = json_object_get(
-        json_object_get(json_object_get(document, "paths"), bodies[_i].path), bodies[_i].name);
+    json_t *operation = operation_of(bodies[_i].path, bodies[_i].name);
     json_t *schema = json_object_get(
         json_object_get(json_object_get(json_object_get(operation, "requestBody"), "content"),
                         "application/json"),
@@ -309,11 +384,7 @@ START_TEST(body_has_the_members_that_the_document_says)
     ck_assert_uint_ge(json_object_size(members), 2);
     json_object_foreach(members, name, member)
     {
-        /* The others are right, so that this one is what is wrong. */
-        (void)snprintf(body, sizeof(body), "{%s%s%s\"%s\":[]}",
-                       strcmp(name, "user_id") != 0 && _i == 0 ? "\"user_id\":1," : "",
-                       strcmp(name, "total_cents") != 0 ? "\"total_cents\":1," : "",
-                       strcmp(name, "status") != 0 ? "\"status\":\"paid\"," : "", name);
+        write_body(members, name, body, sizeof(body));
         reply = send_body(bodies[_i].method, bodies[_i].target, body);
         ck_assert_msg(reply->status == 422, "%s: %d %s", body, reply->status, reply->body);
         ck_assert_msg(strncmp(reply_str(reply, "detail"), name, strlen(name)) == 0, "%s",
@@ -324,6 +395,160 @@ START_TEST(body_has_the_members_that_the_document_says)
     reply = send_body(bodies[_i].method, bodies[_i].target, "{\"other\":1}");
     ck_assert_int_eq(reply->status, 422);
     ck_assert_ptr_nonnull(strstr(reply_str(reply, "detail"), "other is not known"));
+}
+END_TEST
+
+/* calls */
+
+#define BODY_JSON "Content-Type: application/json\r\n"
+#define BODY_LARGE "Content-Length: 99999999999\r\n"
+#define ANY_PICTURE "Accept: image/*\r\n"
+#define LATE "Request-Timeout-Ms: 0\r\n"
+
+/* In this order: the first three make the images 1 to 3, of which the second is broken. */
+static const struct {
+    const char *path;
+    const char *method;
+    const char *target;
+    const char *headers;
+    const char *body; /* "@": a picture, "@/2": half of it, "@a": one with alpha; NULL: none. */
+    int status;
+} calls[] = {
+    {"/v1/images", "POST", "/v1/images", "", "@", 201},
+    {"/v1/images", "POST", "/v1/images", "", "@/2", 201},
+    {"/v1/images", "POST", "/v1/images", "", "@a", 201},
+    {"/v1/images", "POST", "/v1/images", "", "", 400},
+    {"/v1/images", "POST", "/v1/images", ANY_PICTURE, "@", 406},
+    {"/v1/images", "POST", "/v1/images", BODY_LARGE, NULL, 413},
+    {"/v1/images", "POST", "/v1/images", "", "GIF89a", 415},
+    {"/v1/images", "POST", "/v1/images", "", "\xFF\xD8\xFF", 422},
+    {"/v1/images", "POST", "/v1/images", LATE, "@", 504},
+    {"/v1/images/{id}", "GET", "/v1/images/1", "", NULL, 200},
+    {"/v1/images/{id}", "GET", "/v1/images/0", "", NULL, 400},
+    {"/v1/images/{id}", "GET", "/v1/images/9", "", NULL, 404},
+    {"/v1/images/{id}", "GET", "/v1/images/1", ANY_PICTURE, NULL, 406},
+    {"/v1/images/{id}", "GET", "/v1/images/1", LATE, NULL, 504},
+    {"/v1/thumbnails", "POST", "/v1/thumbnails", BODY_JSON, "{\"image_ids\":[1,2,3,9]}", 200},
+    {"/v1/thumbnails", "POST", "/v1/thumbnails", BODY_JSON, "{", 400},
+    {"/v1/thumbnails", "POST", "/v1/thumbnails", ANY_PICTURE BODY_JSON, "{}", 406},
+    {"/v1/thumbnails", "POST", "/v1/thumbnails", BODY_JSON BODY_LARGE, NULL, 413},
+    {"/v1/thumbnails", "POST", "/v1/thumbnails", "", "{}", 415},
+    {"/v1/thumbnails", "POST", "/v1/thumbnails", BODY_JSON, "{}", 422},
+    {"/v1/thumbnails", "POST", "/v1/thumbnails", BODY_JSON LATE, "{\"image_ids\":[1]}", 504},
+    {"/v1/thumbnails/{id}", "GET", "/v1/thumbnails/1?width=20", "", NULL, 200},
+    {"/v1/thumbnails/{id}", "GET", "/v1/thumbnails/3?width=20", "", NULL, 200},
+    {"/v1/thumbnails/{id}", "GET", "/v1/thumbnails/1", "If-None-Match: *\r\n", NULL, 304},
+    {"/v1/thumbnails/{id}", "GET", "/v1/thumbnails/1?width=15", "", NULL, 400},
+    {"/v1/thumbnails/{id}", "GET", "/v1/thumbnails/9", "", NULL, 404},
+    {"/v1/thumbnails/{id}", "GET", "/v1/thumbnails/1", "Accept: image/webp\r\n", NULL, 406},
+    {"/v1/thumbnails/{id}", "GET", "/v1/thumbnails/2", "", NULL, 422},
+    {"/v1/thumbnails/{id}", "GET", "/v1/thumbnails/1", LATE, NULL, 504},
+    {"/v1/fetch", "POST", "/v1/fetch", "", "{}", 415},
+};
+
+static struct reply *call(int i)
+{
+    const char *form = calls[i].body;
+    const void *body = form;
+    size_t size = form != NULL ? strlen(form) : 0;
+    struct picture picture = {NULL, 0};
+    char headers[256];
+    struct reply *reply;
+    int fd = client_open(service->api_port);
+
+    if (form != NULL && form[0] == '@') {
+        picture = picture_make(strcmp(form, "@a") == 0 ? PICTURE_PNG_ALPHA : PICTURE_PNG, 32, 32);
+        body = picture.data;
+        size = strcmp(form, "@/2") == 0 ? picture.size / 2 : picture.size;
+    }
+    (void)snprintf(headers, sizeof(headers), "%s", calls[i].headers);
+    if (form != NULL) {
+        (void)snprintf(headers, sizeof(headers), "%sContent-Length: %zu\r\n", calls[i].headers,
+                       size);
+    }
+    client_request(fd, calls[i].method, calls[i].target, headers);
+    client_send_bytes(fd, body, size);
+    free(picture.data);
+    reply = client_recv(fd, calls[i].method);
+    (void)close(fd);
+    return reply;
+}
+
+static const char *name_of(int i)
+{
+    return strcmp(calls[i].method, "GET") == 0 ? "get" : "post";
+}
+
+/* A picture of a type that the document has, or nothing where it says so. */
+static void expect_no_json(int i, struct reply *reply)
+{
+    const char *type = reply_header(reply, "Content-Type");
+    uint32_t width;
+    uint32_t height;
+
+    ck_assert_ptr_nonnull(reply_header(reply, "ETag"));
+    if (reply->status == 304) {
+        ck_assert_ptr_null(json_object_get(response_of(calls[i].path, "get", 304), "content"));
+        ck_assert_uint_eq(reply->body_size, 0);
+        return;
+    }
+    ck_assert_ptr_null(schema_of(calls[i].path, "get", reply->status, type));
+    ck_assert_int_eq(strcmp(type, "image/png") == 0, (uint8_t)reply->body[0] == 0x89);
+    free(picture_decode(reply->body, reply->body_size, &width, &height));
+    ck_assert_uint_eq(width, 20);
+}
+
+/* Whether each status of an operation is tried, but those that take a crowd or a failure. */
+static void expect_all_statuses(int of)
+{
+    const char *status;
+    json_t *response;
+
+    json_object_foreach(json_object_get(operation_of(calls[of].path, name_of(of)), "responses"),
+                        status, response)
+    {
+        int number = atoi(status);
+        bool is_tried = number == 429 || number == 500 || number == 503;
+
+        for (int i = 0; i < N(calls) && !is_tried; i++) {
+            is_tried = calls[i].status == number && strcmp(calls[i].path, calls[of].path) == 0 &&
+                       strcmp(calls[i].method, calls[of].method) == 0;
+        }
+        ck_assert_msg(is_tried, "nobody makes %s %s a %s", calls[of].method, calls[of].path,
+                      status);
+    }
+}
+
+/* The table's batch is of two that are made, one that is broken and one that is not there. */
+static void expect_batch(const struct reply *reply)
+{
+    ck_assert_int_eq(reply_i64(reply, "failed"), 2);
+    ck_assert_str_eq(reply_str(reply, "thumbnails.1.error.code"), "invalid");
+    ck_assert_str_eq(reply_str(reply, "thumbnails.3.error.code"), "not_found");
+}
+
+START_TEST(call_has_the_shape_that_the_document_says)
+{
+    for (int i = 0; i < N(calls); i++) {
+        struct reply *reply = call(i);
+
+        ck_assert_msg(reply->status == calls[i].status, "%d, %s %s: %d %s", i, calls[i].method,
+                      calls[i].target, reply->status, reply->body);
+        if (calls[i].status == 304 || (calls[i].status == 200 && reply->json == NULL)) {
+            expect_no_json(i, reply);
+        } else {
+            expect_shape(calls[i].path, name_of(i), reply);
+        }
+        if (strcmp(calls[i].path, "/v1/fetch") != 0) {
+            expect_all_statuses(i);
+        }
+        if (strcmp(calls[i].path, "/v1/thumbnails") == 0 && calls[i].status == 200) {
+            expect_batch(reply);
+        }
+        if (strcmp(calls[i].method, "GET") == 0 && calls[i].status != 504) {
+            expect_head(calls[i].target, calls[i].headers);
+        }
+    }
 }
 END_TEST
 
@@ -357,6 +582,7 @@ Suite *suite_openapi(void)
     TCase *get = tcase_create("get");
     TCase *methods = tcase_create("methods");
     TCase *body = tcase_create("body");
+    TCase *called = tcase_create("call");
     TCase *served = tcase_create("document");
 
     tcase_add_checked_fixture(get, setup, teardown);
@@ -374,6 +600,11 @@ Suite *suite_openapi(void)
     tcase_add_checked_fixture(body, setup, teardown);
     tcase_add_loop_test(body, body_has_the_members_that_the_document_says, 0, N(bodies));
     suite_add_tcase(suite, body);
+
+    tcase_add_checked_fixture(called, setup_empty, teardown_empty);
+    tcase_add_test(called, call_has_the_shape_that_the_document_says);
+    tcase_set_timeout(called, 30);
+    suite_add_tcase(suite, called);
 
     tcase_add_checked_fixture(served, setup, teardown);
     tcase_add_test(served, document_is_cached_by_its_tag_and_compressed);

@@ -12,6 +12,7 @@
 
 #include "asked.h"
 #include "curfew/http/server_private.h"
+#include "curfewd/images/thumbnails.h"
 #include "curfewd/routes/routes.h"
 #include "curfewd/store/status.h"
 #include "curfewd/store/store.h"
@@ -167,9 +168,11 @@ END_TEST
 /* `timeout` is the server's, for all of them. */
 START_TEST(document_has_the_arguments_that_each_handler_asks_for)
 {
+    static const struct thumbnails_options options = {.threads_max = 1, .memory_max = 1 << 20};
     static struct app app;
 
     ck_assert_int_eq(cf_sem_new(1, &app.exports, NULL), CF_OK);
+    ck_assert_int_eq(thumbnails_new(&options, &app.thumbnails, NULL), CF_OK);
     ck_assert_int_eq(openapi_new(&app.openapi, NULL), CF_OK);
     atomic_store(&app.draining, true); /* /readyz then asks no database either. */
     for (size_t i = 0; i < n_routes; i++) {
@@ -208,6 +211,7 @@ START_TEST(document_has_the_arguments_that_each_handler_asks_for)
                       routes[i].path);
     }
     cf_sem_free(app.exports);
+    thumbnails_free(app.thumbnails);
     openapi_free(app.openapi);
 }
 END_TEST
@@ -290,6 +294,17 @@ static const struct {
     {SCHEMAS "FetchRequest/properties/rps/default", FETCH_RPS_DEFAULT},
     {SCHEMAS "FetchRequest/properties/concurrency/maximum", FETCH_CONCURRENCY_MAX},
     {SCHEMAS "FetchRequest/properties/concurrency/default", FETCH_CONCURRENCY_DEFAULT},
+    {PARAMETERS "Width/schema/minimum", IMAGE_THUMBNAIL_WIDTH_MIN},
+    {PARAMETERS "Width/schema/maximum", IMAGE_THUMBNAIL_WIDTH_MAX},
+    {PARAMETERS "Width/schema/default", THUMBNAIL_WIDTH_DEFAULT},
+    {SCHEMAS "ThumbnailsRequest/properties/image_ids/maxItems", THUMBNAILS_MAX},
+    {SCHEMAS "ThumbnailsRequest/properties/width/minimum", IMAGE_THUMBNAIL_WIDTH_MIN},
+    {SCHEMAS "ThumbnailsRequest/properties/width/maximum", IMAGE_THUMBNAIL_WIDTH_MAX},
+    {SCHEMAS "ThumbnailsRequest/properties/width/default", THUMBNAIL_WIDTH_DEFAULT},
+    {SCHEMAS "Thumbnail/properties/width/maximum", IMAGE_THUMBNAIL_WIDTH_MAX},
+    {SCHEMAS "Thumbnail/properties/height/maximum", IMAGE_THUMBNAIL_HEIGHT_MAX},
+    {SCHEMAS "Image/properties/width/maximum", IMAGE_SIDE_MAX},
+    {SCHEMAS "Image/properties/height/maximum", IMAGE_SIDE_MAX},
 };
 
 START_TEST(document_has_the_numbers_of_the_code)
@@ -321,10 +336,20 @@ START_TEST(document_has_the_words_of_the_code)
 #define STATE_NAME(symbol, name) name,
     static const char *const states[] = {DASHBOARD_STATES(STATE_NAME)};
 #undef STATE_NAME
+#define MEDIA_TYPE(symbol, media_type) media_type,
+    static const char *const types[] = {IMAGE_TYPES(MEDIA_TYPE)};
+#undef MEDIA_TYPE
+    const json_t *post = json_object_get(json_object_get(at("#/paths"), "/v1/images"), "post");
+    json_t *content = json_object_get(json_object_get(post, "requestBody"), "content");
 
     expect_words(SCHEMAS "Status/enum", store_statuses, STORE_STATUS_COUNT);
     expect_words(SCHEMAS "Problem/properties/code/enum", codes, N(codes));
     expect_words(SCHEMAS "SectionState/properties/state/enum", states, N(states));
+    expect_words(SCHEMAS "Image/properties/type/enum", types, N(types));
+    ck_assert_uint_eq(json_object_size(content), N(types));
+    for (size_t i = 0; i < N(types); i++) {
+        ck_assert_ptr_nonnull(json_object_get(content, types[i]));
+    }
 }
 END_TEST
 
