@@ -13,6 +13,7 @@
 
 #include <curfew/clock.h>
 
+#include "effort.h"
 #include "fault.h"
 #include "pictures.h"
 
@@ -598,8 +599,10 @@ START_TEST(make_deadline_while_decoding)
     ck_assert_int_eq(make(ctx, &plan), CF_EDEADLINE);
     took_ns = cpu_ns() - since_ns;
     cf_ctx_free(ctx);
-    ck_assert_msg(took_ns < whole_ns / 2, "%s: %lld us of %lld", picture_name(ways[_i]),
-                  (long long)(took_ns / CF_US), (long long)(whole_ns / CF_US));
+    /* A tool that runs one thread at a time tells the deadline late. */
+    ck_assert_msg(effort_is_watched() || took_ns < whole_ns / 2, "%s: %lld us of %lld",
+                  picture_name(ways[_i]), (long long)(took_ns / CF_US),
+                  (long long)(whole_ns / CF_US));
 }
 END_TEST
 
