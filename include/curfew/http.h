@@ -16,7 +16,7 @@
  *         cf_json_str(json, "hello");
  *         return CF_OK;
  *     }
- *     static const struct cf_http_route routes[] = {{"GET", "/hello", hello, 0, NULL}};
+ *     static const struct cf_http_route routes[] = {{"GET", "/hello", hello}};
  *
  * Thread safety: servers are made, stopped and freed on a plain thread. A struct cf_http belongs to
  * its request: its handler and the tasks of its groups on the same loop. */

@@ -7,6 +7,7 @@
 
 #include <curfew/clock.h>
 
+#include "curfewd/members.h"
 #include "curfewd/observe/log.h"
 
 /* Constants and types */
@@ -33,12 +34,6 @@ static double ms(int64_t ns)
     return (double)ns / (double)CF_MS;
 }
 
-static void add_str(struct cf_json *json, const char *key, const char *value)
-{
-    cf_json_key(json, key);
-    cf_json_str(json, value);
-}
-
 static void add_ms(struct cf_json *json, const char *key, int64_t ns)
 {
     cf_json_key(json, key);
@@ -47,13 +42,13 @@ static void add_ms(struct cf_json *json, const char *key, int64_t ns)
 
 static void add_err(struct cf_json *json, const struct cf_err *err)
 {
-    add_str(json, "code", cf_code_name(err->code));
-    add_str(json, "error", err->msg);
+    member_str(json, "code", cf_code_name(err->code));
+    member_str(json, "error", err->msg);
     if (err->phase != NULL) {
-        add_str(json, "phase", err->phase);
+        member_str(json, "phase", err->phase);
     }
     if (err->sqlstate[0] != '\0') {
-        add_str(json, "db.response.status_code", err->sqlstate);
+        member_str(json, "db.response.status_code", err->sqlstate);
     }
 }
 
@@ -110,26 +105,24 @@ void events_log_request(void *arg, const struct cf_http_record *record)
         return;
     }
     log_begin(&json, level, "request");
-    add_str(&json, "request_id", record->request_id);
-    add_str(&json, "http.request.method", record->method);
-    add_str(&json, "url.path", record->target);
-    add_str(&json, "http.route", record->route);
-    cf_json_key(&json, "http.response.status_code");
-    cf_json_i64(&json, record->status);
-    cf_json_key(&json, "http.response.body.size");
-    cf_json_u64(&json, record->body_size);
+    member_str(&json, "request_id", record->request_id);
+    member_str(&json, "http.request.method", record->method);
+    member_str(&json, "url.path", record->target);
+    member_str(&json, "http.route", record->route);
+    member_i64(&json, "http.response.status_code", record->status);
+    member_u64(&json, "http.response.body.size", record->body_size);
     if (record->is_broken) {
         cf_json_key(&json, "broken");
         cf_json_bool(&json, true);
     }
-    add_str(&json, "client.address", record->client);
+    member_str(&json, "client.address", record->client);
     add_ms(&json, "duration_ms", record->duration_ns);
     if (record->timeout_ns != CF_NEVER) { /* Else it was refused before it had one. */
         add_ms(&json, "deadline_ms", record->timeout_ns);
-        add_str(&json, "deadline_source", record->timeout_source);
+        member_str(&json, "deadline_source", record->timeout_source);
     }
     if (record->cause.reason != CF_REASON_NONE) {
-        add_str(&json, "cancel_cause", cf_reason_name(record->cause.reason));
+        member_str(&json, "cancel_cause", cf_reason_name(record->cause.reason));
     }
     if (record->err != NULL && record->code != CF_OK) {
         add_err(&json, record->err);
@@ -156,22 +149,20 @@ void events_log_pg(void *arg, const struct cf_pg_event *event)
         forget_failure(failure);
     }
     log_begin(&json, level, "postgresql");
-    add_str(&json, "event", cf_pg_event_name(event->kind));
+    member_str(&json, "event", cf_pg_event_name(event->kind));
     if (event->backend_pid != 0) {
-        cf_json_key(&json, "backend_pid");
-        cf_json_i64(&json, event->backend_pid);
+        member_i64(&json, "backend_pid", event->backend_pid);
     }
     if (event->err.code != CF_OK) {
         add_err(&json, &event->err);
     }
     if (event->kind == CF_PG_EVENT_CANCELED) {
-        add_str(&json, "outcome", cf_pg_outcome_name(event->outcome));
+        member_str(&json, "outcome", cf_pg_outcome_name(event->outcome));
         add_ms(&json, "took_ms", event->took_ns);
     }
     if (failed) {
         add_ms(&json, "retry_ms", event->retry_ns);
-        cf_json_key(&json, "unsaid");
-        cf_json_u64(&json, unsaid);
+        member_u64(&json, "unsaid", unsaid);
     }
     log_end(&json, level);
 }

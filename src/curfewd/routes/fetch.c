@@ -20,6 +20,7 @@
 #include <curfew/limiter.h>
 #include <curfew/sem.h>
 
+#include "curfewd/members.h"
 #include "curfewd/routes/body.h"
 #include "curfewd/routes/routes.h"
 
@@ -99,18 +100,6 @@ static enum cf_code read_body(struct fetch *f, struct cf_err *err)
 
 /* The lines */
 
-static void add_str(struct cf_json *json, const char *key, const char *value)
-{
-    cf_json_key(json, key);
-    cf_json_str(json, value);
-}
-
-static void add_u64(struct cf_json *json, const char *key, uint64_t value)
-{
-    cf_json_key(json, key);
-    cf_json_u64(json, value);
-}
-
 static void add_ms(struct cf_json *json, const char *key, int64_t ns)
 {
     cf_json_key(json, key);
@@ -149,13 +138,13 @@ static enum cf_code write_answer(struct cf_ctx *ctx, struct fetch *f, size_t ind
     f->bytes += reply->body_size;
     cf_json_init(&json);
     cf_json_object(&json);
-    add_u64(&json, "index", index);
-    add_str(&json, "url", url);
+    member_u64(&json, "index", index);
+    member_str(&json, "url", url);
     if (strcmp(reply->url, url) != 0) {
-        add_str(&json, "redirected_to", reply->url);
+        member_str(&json, "redirected_to", reply->url);
     }
-    add_u64(&json, "status", (uint64_t)reply->status);
-    add_u64(&json, "bytes", reply->body_size);
+    member_u64(&json, "status", (uint64_t)reply->status);
+    member_u64(&json, "bytes", reply->body_size);
     add_ms(&json, "duration_ms", reply->took_ns);
     return write_line(ctx, f, &json, err);
 }
@@ -168,12 +157,12 @@ static enum cf_code write_failure(struct cf_ctx *ctx, struct fetch *f, size_t in
     f->failed++;
     cf_json_init(&json);
     cf_json_object(&json);
-    add_u64(&json, "index", index);
-    add_str(&json, "url", json_string_value(json_array_get(f->urls, index)));
+    member_u64(&json, "index", index);
+    member_str(&json, "url", json_string_value(json_array_get(f->urls, index)));
     cf_json_key(&json, "error");
     cf_json_object(&json);
-    add_str(&json, "code", cf_code_name(failure->code));
-    add_str(&json, "detail", failure->msg);
+    member_str(&json, "code", cf_code_name(failure->code));
+    member_str(&json, "detail", failure->msg);
     cf_json_end(&json);
     add_ms(&json, "duration_ms", took_ns);
     return write_line(ctx, f, &json, err);
@@ -187,10 +176,10 @@ static enum cf_code write_totals(struct cf_ctx *ctx, struct fetch *f, struct cf_
     cf_json_object(&json);
     cf_json_key(&json, "_end");
     cf_json_bool(&json, true);
-    add_u64(&json, "urls", json_array_size(f->urls));
-    add_u64(&json, "fetched", f->fetched);
-    add_u64(&json, "failed", f->failed);
-    add_u64(&json, "bytes", f->bytes);
+    member_u64(&json, "urls", json_array_size(f->urls));
+    member_u64(&json, "fetched", f->fetched);
+    member_u64(&json, "failed", f->failed);
+    member_u64(&json, "bytes", f->bytes);
     add_ms(&json, "duration_ms", cf_now_ns() - f->since_ns);
     return write_line(ctx, f, &json, err);
 }

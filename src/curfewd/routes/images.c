@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "curfewd/images/thumbnails.h"
+#include "curfewd/members.h"
 #include "curfewd/routes/routes.h"
 #include "curfewd/store/images.h"
 
@@ -16,16 +17,11 @@
 static void write_image(struct cf_json *json, const struct store_image *image)
 {
     cf_json_object(json);
-    cf_json_key(json, "id");
-    cf_json_i64(json, image->id);
-    cf_json_key(json, "type");
-    cf_json_str(json, image_media_type(image->head.type));
-    cf_json_key(json, "width");
-    cf_json_u64(json, image->head.width);
-    cf_json_key(json, "height");
-    cf_json_u64(json, image->head.height);
-    cf_json_key(json, "bytes");
-    cf_json_u64(json, image->size);
+    member_i64(json, "id", image->id);
+    member_str(json, "type", image_media_type(image->head.type));
+    member_u64(json, "width", image->head.width);
+    member_u64(json, "height", image->head.height);
+    member_u64(json, "bytes", image->size);
     cf_json_key(json, "created_at");
     cf_json_time_us(json, image->created_at_us);
     cf_json_end(json);

@@ -14,6 +14,7 @@
 #include <curfew/group.h>
 
 #include "curfewd/images/thumbnails.h"
+#include "curfewd/members.h"
 #include "curfewd/routes/body.h"
 #include "curfewd/routes/routes.h"
 
@@ -118,18 +119,6 @@ static enum cf_code make_all(struct cf_ctx *ctx, struct batch *batch, struct cf_
 
 /* Internal helpers: the answer */
 
-static void write_str(struct cf_json *json, const char *key, const char *value)
-{
-    cf_json_key(json, key);
-    cf_json_str(json, value);
-}
-
-static void write_u64(struct cf_json *json, const char *key, uint64_t value)
-{
-    cf_json_key(json, key);
-    cf_json_u64(json, value);
-}
-
 static void write_result(struct cf_json *json, const struct batch *batch,
                          const struct result *result)
 {
@@ -137,23 +126,22 @@ static void write_result(struct cf_json *json, const struct batch *batch,
     char url[URL_SIZE];
 
     cf_json_object(json);
-    cf_json_key(json, "image_id");
-    cf_json_i64(json, result->image_id);
+    member_i64(json, "image_id", result->image_id);
     if (result->value == NULL) {
         cf_json_key(json, "error");
         cf_json_object(json);
-        write_str(json, "code", cf_code_name(result->failure.code));
-        write_str(json, "detail", result->failure.msg);
+        member_str(json, "code", cf_code_name(result->failure.code));
+        member_str(json, "detail", result->failure.msg);
         cf_json_end(json);
     } else {
         thumbnail = cf_value_data(result->value);
         (void)snprintf(url, sizeof(url), "/v1/thumbnails/%" PRId64 "?width=%" PRId64,
                        result->image_id, batch->width);
-        write_str(json, "url", url);
-        write_str(json, "type", image_media_type(thumbnail->type));
-        write_u64(json, "width", thumbnail->width);
-        write_u64(json, "height", thumbnail->height);
-        write_u64(json, "bytes", thumbnail->size);
+        member_str(json, "url", url);
+        member_str(json, "type", image_media_type(thumbnail->type));
+        member_u64(json, "width", thumbnail->width);
+        member_u64(json, "height", thumbnail->height);
+        member_u64(json, "bytes", thumbnail->size);
         cf_json_key(json, "made");
         cf_json_bool(json, thumbnail->is_made);
     }
@@ -172,7 +160,7 @@ static void write_batch(struct cf_json *json, const struct batch *batch)
         n_failed += batch->results[i].value == NULL;
     }
     cf_json_end(json);
-    write_u64(json, "failed", n_failed);
+    member_u64(json, "failed", n_failed);
     cf_json_end(json);
 }
 
