@@ -3,12 +3,15 @@
 #include "sweep.h"
 
 #include <check.h>
+#include <dlfcn.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "curfewd/reserve.h"
 
 /* How often in a row nothing may have failed before there is nothing left to fail. What the process
  * does besides, its housekeeping, makes the number of allocations vary. */
@@ -87,6 +90,17 @@ void sweep_share(worker_fn fn, void *arg)
     }
     /* What the worker said is there already, and is the first to count. */
     ck_assert_msg(!atomic_load(&shared->failed), "a worker has failed");
+}
+
+void sweep_attach(const struct worker *worker, size_t n_loops, size_t n_descriptors)
+{
+    void (*nth_attach)(int fd, int part);
+    struct cf_err err;
+
+    *(void **)&nth_attach = dlsym(RTLD_DEFAULT, "nth_attach");
+    ck_assert_msg(nth_attach != NULL, "the library must be loaded: run `make test-alloc`");
+    nth_attach(nth_fd(), worker->number);
+    ck_assert_int_eq(reserve_for_libuv(n_loops, n_descriptors, &err), CF_OK);
 }
 
 void sweep_run(struct worker *worker, int sweep, enum nth_mode mode, sweep_fn fn, void *arg)

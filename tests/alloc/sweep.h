@@ -20,6 +20,8 @@
 #ifndef SWEEP_H
 #define SWEEP_H
 
+#include <stddef.h>
+
 #include "nth.h"
 
 struct worker {
@@ -48,6 +50,9 @@ void sweep_init(struct worker *out_test);
 
 /* Run `fn` in every worker and wait for them all. Fails if one of them does. */
 void sweep_share(worker_fn fn, void *arg);
+
+/* In a worker: have its own process be the one under test, with so many loops and descriptors. */
+void sweep_attach(const struct worker *worker, size_t n_loops, size_t n_descriptors);
 
 /* In a worker: do it until nothing is left, or another worker has failed. `sweep` is a number below
  * NTH_SWEEPS; that nothing failed in it at all is a failure. */

@@ -8,7 +8,6 @@
  *
  * The process under test is the worker itself, as in test_sync.c; whom it asks is the test. */
 #include <check.h>
-#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +18,6 @@
 #include <curfew/clock.h>
 #include <curfew/loop.h>
 
-#include "curfewd/reserve.h"
 #include "peer.h"
 #include "places.h"
 #include "sweep.h"
@@ -243,25 +241,13 @@ static void run_once(struct worker *worker, void *arg)
     wait_freed(run);
 }
 
-/* Have this process be the one under test. */
-static void attach(const struct worker *worker)
-{
-    void (*nth_attach)(int fd, int part);
-    struct cf_err err;
-
-    *(void **)&nth_attach = dlsym(RTLD_DEFAULT, "nth_attach");
-    ck_assert_msg(nth_attach != NULL, "the library must be loaded: run `make test-alloc`");
-    nth_attach(nth_fd(), worker->number);
-    ck_assert_int_eq(reserve_for_libuv(1, DESCRIPTORS, &err), CF_OK);
-}
-
 static void work(struct worker *worker, void *arg)
 {
     struct run run = {.test = arg, .nth = worker->nth};
     struct cf_err err;
 
     worker->every_n = true;
-    attach(worker);
+    sweep_attach(worker, 1, DESCRIPTORS);
     ck_assert_int_eq(cf_loop_new(NULL, &run.loop, &err), CF_OK);
     warm_up(&run);
     for (run.sweep = 0; run.sweep < 2; run.sweep++) {

@@ -8,7 +8,6 @@
  * The process under test is the worker itself: the library that counts is loaded into this program
  * too. So a run takes no more than a millisecond, and every n has its turn, in the short form too. */
 #include <check.h>
-#include <dlfcn.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -30,7 +29,6 @@
 #include <curfew/sem.h>
 #include <curfew/wait.h>
 
-#include "curfewd/reserve.h"
 #include "peer.h"
 #include "places.h"
 #include "sweep.h"
@@ -564,18 +562,6 @@ static void run_once(struct worker *worker, void *arg)
     wait_freed(run);
 }
 
-/* Have this process be the one under test. */
-static void attach(const struct worker *worker)
-{
-    void (*nth_attach)(int fd, int part);
-    struct cf_err err;
-
-    *(void **)&nth_attach = dlsym(RTLD_DEFAULT, "nth_attach");
-    ck_assert_msg(nth_attach != NULL, "the library must be loaded: run `make test-alloc`");
-    nth_attach(nth_fd(), worker->number);
-    ck_assert_int_eq(reserve_for_libuv(LOOPS, LOOP_DESCRIPTORS, &err), CF_OK);
-}
-
 static void *meet(void *barrier)
 {
     (void)pthread_barrier_wait(barrier);
@@ -629,7 +615,7 @@ static void work(struct worker *worker, void *arg)
         .scenario = &scenarios[*test / PLACES], .place = *test % PLACES, .nth = worker->nth};
 
     worker->every_n = true;
-    attach(worker);
+    sweep_attach(worker, LOOPS, LOOP_DESCRIPTORS);
     warm_up(worker, &run);
     for (run.sweep = 0; run.sweep < 2; run.sweep++) {
         run.mode = run.sweep == 0 ? NTH_ONCE : NTH_FROM_NOW;
