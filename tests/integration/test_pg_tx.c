@@ -9,6 +9,7 @@
 
 #include "effort.h"
 #include "fault.h"
+#include "relay.h"
 
 /* Fixture */
 
@@ -51,6 +52,7 @@ struct script {
 };
 
 static struct script script;
+static struct relay relay;
 
 static void setup(void)
 {
@@ -65,6 +67,7 @@ static void teardown(void)
 {
     cf_ctx_free(script.ctx);
     fixture_teardown();
+    relay_stop(&relay);
 }
 
 /* Helpers */
@@ -149,6 +152,38 @@ static void expect_no_open_transaction(void)
                         "select count(*) from pg_stat_activity where state like"
                         " 'idle in transaction%' and application_name = $1",
                         params) == 0);
+}
+
+static int to_server(size_t number)
+{
+    (void)number;
+    return atoi(PQport(fixture_view()));
+}
+
+static void open_behind_relay(void)
+{
+    char port[8];
+    char url[1024];
+
+    relay_start(&relay, to_server);
+    (void)snprintf(port, sizeof(port), "%d", relay.port);
+    fixture_url(
+        url, sizeof(url), NULL,
+        (const char *const[]){"host", "127.0.0.1", "port", port, "sslmode", "disable", NULL});
+    fixture_open((struct cf_pg_options){.url = url, .pool_max = 1, .cancel = CF_PG_CANCEL_PQCANCEL},
+                 1);
+}
+
+/* An ErrorResponse, as a server that shuts down sends it. */
+static const char last_word[] = "E\0\0\0\x4e"
+                                "SFATAL\0VFATAL\0C57P01\0"
+                                "Mterminating connection for a test\0"
+                                "Ftest.c\0L1\0RTest\0";
+
+/* The server's last word comes in one piece with its next answer, which is whole. */
+static void session_ends_behind_the_next_answer(void)
+{
+    relay_append(&relay, 0, last_word, sizeof(last_word));
 }
 
 /* begin */
@@ -387,6 +422,46 @@ START_TEST(tx_query_whose_session_ends_fails)
 }
 END_TEST
 
+static void end_behind_begin(struct script *s)
+{
+    session_ends_behind_the_next_answer();
+    begin_only(s);
+}
+
+/* There is nothing to go on with, though the statement itself was done. */
+START_TEST(begin_whose_session_ends_behind_it_fails)
+{
+    open_behind_relay();
+    (void)backend_pid();
+    play(end_behind_begin);
+    ck_assert_int_eq(script.begin, CF_EUNAVAIL);
+    (void)backend_pid();
+    ck_assert_uint_eq(fixture_stats().opened, 2);
+}
+END_TEST
+
+static void end_behind_a_statement(struct script *s)
+{
+    begin(s);
+    session_ends_behind_the_next_answer();
+    add(s, 1);
+    commit(s);
+}
+
+START_TEST(tx_query_whose_session_ends_behind_it_fails)
+{
+    open_behind_relay();
+    (void)backend_pid();
+    play(end_behind_a_statement);
+    ck_assert_int_eq(script.begin, CF_OK);
+    ck_assert_int_eq(script.query, CF_EUNAVAIL);
+    ck_assert_int_eq(script.commit, CF_EUNAVAIL);
+    (void)backend_pid();
+    expect_no_open_transaction();
+    ck_assert_int_eq(rows_in("t"), 0);
+}
+END_TEST
+
 /* Transactions whose context ends about when their statement does. */
 struct race {
     int64_t until_ns;
@@ -558,6 +633,27 @@ START_TEST(commit_whose_session_ends_is_unknown)
 }
 END_TEST
 
+static void end_behind_commit(struct script *s)
+{
+    begin(s);
+    add(s, 1);
+    session_ends_behind_the_next_answer();
+    commit(s);
+}
+
+START_TEST(commit_whose_session_ends_behind_its_answer_is_known)
+{
+    open_behind_relay();
+    (void)backend_pid();
+    play(end_behind_commit);
+    ck_assert_int_eq(script.query, CF_OK);
+    ck_assert_msg(script.commit == CF_OK, "%s", script.err.msg);
+    ck_assert_int_eq(rows_in("t"), 1);
+    (void)backend_pid();
+    ck_assert_uint_eq(fixture_stats().opened, 2);
+}
+END_TEST
+
 START_TEST(commit_unanswered_in_time_is_unknown)
 {
     int pid;
@@ -657,6 +753,7 @@ Suite *suite_pg_tx(void)
     tcase_add_test(tcase_begin, begin_deadline_while_waiting_for_a_connection_leaves_the_line);
     tcase_add_test(tcase_begin, begin_limit_reached_is_refused);
     tcase_add_loop_test(tcase_begin, begin_with_options_has_them, 0, N(kinds));
+    tcase_add_test(tcase_begin, begin_whose_session_ends_behind_it_fails);
     add_case(suite, tcase_begin);
 
     tcase_add_test(tcase_query, tx_query_failing_is_the_failure_of_all_that_follows);
@@ -664,6 +761,7 @@ Suite *suite_pg_tx(void)
     tcase_add_test(tcase_query, tx_query_deadline_while_running_returns_at_once_and_rolls_back);
     tcase_add_test(tcase_query, tx_query_already_canceled_sends_nothing_and_rolls_back);
     tcase_add_test(tcase_query, tx_query_whose_session_ends_fails);
+    tcase_add_test(tcase_query, tx_query_whose_session_ends_behind_it_fails);
     tcase_add_test(tcase_query, tx_query_success_races_its_end);
     tcase_add_test(tcase_query, tx_query_writing_in_a_read_only_one_fails);
     add_case(suite, tcase_query);
@@ -673,6 +771,7 @@ Suite *suite_pg_tx(void)
     tcase_add_test(tcase_commit, commit_canceled_while_waiting_goes_on);
     tcase_add_test(tcase_commit, commit_refused_by_the_server_is_known_not_to_be);
     tcase_add_test(tcase_commit, commit_whose_session_ends_is_unknown);
+    tcase_add_test(tcase_commit, commit_whose_session_ends_behind_its_answer_is_known);
     tcase_add_test(tcase_commit, commit_unanswered_in_time_is_unknown);
     tcase_add_test(tcase_commit, commit_out_of_memory_leaves_no_transaction);
     add_case(suite, tcase_commit);

@@ -212,11 +212,30 @@ static bool serve_up(struct relay *relay, struct relay_pair *pair, short ready)
     return true;
 }
 
+/* Put what is to be appended behind a piece that ends an answer. */
+static void append(struct relay_pair *pair)
+{
+    static const char ready[] = "Z\0\0\0\5"; /* And the transaction's status. */
+    struct relay_pipe *pipe = &pair->down;
+    size_t size = sizeof(ready);
+
+    if (pair->append == NULL || pipe->size < size ||
+        memcmp(pipe->bytes + pipe->size - size, ready, size - 1) != 0) {
+        return;
+    }
+    CF_ASSERT(pair->append_size <= BYTES - pipe->size);
+    memcpy(pipe->bytes + pipe->size, pair->append, pair->append_size);
+    pipe->size += pair->append_size;
+    pair->append = NULL;
+}
+
 static bool serve_down(struct relay *relay, struct relay_pair *pair, short ready)
 {
-    if (ready != 0 && pair->server >= 0 &&
-        !take(&relay->faults.to_client, &pair->down, pair->server)) {
-        return false;
+    if (ready != 0 && pair->server >= 0) {
+        if (!take(&relay->faults.to_client, &pair->down, pair->server)) {
+            return false;
+        }
+        append(pair);
     }
     return pair->down.size == 0 || give(&relay->faults.to_client, &pair->down, pair->client);
 }
@@ -333,6 +352,10 @@ static bool obey(struct relay *relay)
         break;
     case RELAY_MUTE:
         mute_pair(relay, pair);
+        break;
+    case RELAY_APPEND:
+        pair->append = relay->bytes;
+        pair->append_size = relay->size;
         break;
     case RELAY_FAULT:
         set_faults(relay);
@@ -527,4 +550,11 @@ void relay_mute(struct relay *relay, size_t number, const char *bytes, size_t si
     relay->bytes = bytes;
     relay->size = size;
     give_order(relay, RELAY_MUTE, number);
+}
+
+void relay_append(struct relay *relay, size_t number, const char *bytes, size_t size)
+{
+    relay->bytes = bytes;
+    relay->size = size;
+    give_order(relay, RELAY_APPEND, number);
 }

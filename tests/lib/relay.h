@@ -65,6 +65,7 @@ enum relay_order {
     RELAY_RELEASE,
     RELAY_RESET,
     RELAY_MUTE,
+    RELAY_APPEND,
     RELAY_FAULT,
     RELAY_CUT,
     RELAY_DEAFEN,
@@ -86,6 +87,8 @@ struct relay_pair {
     bool dropped; /* It cancelled. */
     struct relay_pipe up;
     struct relay_pipe down;
+    const char *append; /* To the next answer; NULL: nothing. */
+    size_t append_size;
 };
 
 struct relay {
@@ -142,5 +145,9 @@ void relay_reset(struct relay *relay, size_t number);
 /* Say this to the client in the server's name, wait until it is there, let the server go, and ignore
  * the client: its socket does not end. */
 void relay_mute(struct relay *relay, size_t number, const char *bytes, size_t size);
+
+/* Say this to the client in the server's name, in one piece with the end of the server's next answer
+ * (ReadyForQuery). */
+void relay_append(struct relay *relay, size_t number, const char *bytes, size_t size);
 
 #endif

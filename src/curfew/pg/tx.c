@@ -9,7 +9,7 @@
  * is waited for under a bound of its own, never cancelled: a cancel may find the server past the
  * point where it has committed and only waits for a standby. Three ends:
  *
- *     an answer, session idle      committed, or not and the error says why
+ *     an answer                    committed, or not and the error says why
  *     no answer in time, or the    unknown: the connection is closed, for whatever it was still
  *     connection broke             doing is not to be cancelled either
  *     FATAL instead of an answer   unknown: the server may have committed before it was told to stop */
@@ -54,7 +54,9 @@ static enum cf_code fail(struct cf_pg_tx *tx, const struct cf_err *err)
     return err->code;
 }
 
-/* Run one statement; a slot that cannot be used any more is let go. */
+/* Run one statement; a slot that cannot be used any more is let go. A statement that was done fails
+ * then too: the server's last word, or the end, came right behind its answer, and the transaction
+ * is gone. */
 static enum cf_code run(struct cf_ctx *ctx, struct cf_pg_tx *tx, const struct cf_pg_stmt *stmt,
                         const struct cf_pg_param *params, size_t n_params, PGresult **out,
                         struct cf_err *err)
@@ -63,6 +65,12 @@ static enum cf_code run(struct cf_ctx *ctx, struct cf_pg_tx *tx, const struct cf
     enum cf_code code = cf__pg_run(ctx, tx->slot, stmt, params, n_params, out, &taken, err);
 
     if (!taken && tx->slot->conn->broken) {
+        if (code == CF_OK) {
+            PQclear(*out);
+            *out = NULL;
+            code =
+                cf_err_phase(err, cf__pg_err_from_conn(tx->slot->conn->pq, "query", err), "query");
+        }
         cf__pg_pool_release(tx->slot); /* Closes it. */
         taken = true;
     }
@@ -72,7 +80,7 @@ static enum cf_code run(struct cf_ctx *ctx, struct cf_pg_tx *tx, const struct cf
     return code;
 }
 
-/* What the server said to COMMIT, if the session is whole. */
+/* What the server said to COMMIT. */
 static enum cf_code commit_answer(struct cf__pg_conn *conn, struct cf_err *err)
 {
     PGresult *result = NULL;
@@ -109,10 +117,9 @@ static enum cf_code send_commit(struct cf_pg_tx *tx, struct cf_err *err)
         code = cf__pg_conn_wait(shield, conn, err);
     }
     cf_ctx_free(shield);
-    if (code == CF_OK && !conn->section.pending && !conn->broken &&
-        PQtransactionStatus(conn->pq) == PQTRANS_IDLE) {
+    if (code == CF_OK && !conn->section.pending) {
         code = commit_answer(conn, err);
-        cf__pg_pool_release(slot);
+        cf__pg_pool_release(slot); /* Closes it, if the session ended behind the answer. */
         return code;
     }
     if (code == CF_OK) {
