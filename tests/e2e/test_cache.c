@@ -412,6 +412,12 @@ START_TEST(late_sections_are_left_out_in_time)
     ck_assert_int_eq(reply->status, 200);
     ck_assert(json_is_false(reply_at(reply, "partial")));
     ck_assert_int_eq(reply_i64(reply, "metrics.total_cents"), 5);
+    if (_i == 0) {
+        ck_assert_ptr_null(reply_header(reply, "Age"));
+    } else { /* The user was kept above, more than a second ago. */
+        ck_assert_ptr_nonnull(reply_header(reply, "Age"));
+        ck_assert_int_ge(atoi(reply_header(reply, "Age")), 1);
+    }
 }
 END_TEST
 

@@ -126,7 +126,7 @@ static void add_headers(struct cf_http *http, const struct dashboards *dashboard
 
     write_cache_status(dashboards, wish, &sum, is_whole, value);
     cf_http_reply_header(http, "Cache-Status", value);
-    if (is_whole && (!sum.is_loaded || sum.is_stale)) {
+    if (is_whole && (!sum.is_loaded || sum.age_ns > 0)) {
         (void)snprintf(value, sizeof(value), "%" PRId64, seconds_of(sum.age_ns));
         cf_http_reply_header(http, "Age", value);
     }
