@@ -352,6 +352,21 @@ START_TEST(export_past_its_deadline_says_so_and_breaks)
 }
 END_TEST
 
+/* Then there is a status to say it with, and nothing to be saved as a file of orders. */
+START_TEST(export_late_before_its_first_row_is_a_problem)
+{
+    struct reply *reply;
+
+    start_on_view(NEVER, NULL);
+    pgview_exec(pg, "create or replace view orders as select id, user_id, status, total_cents,"
+                    " created_at from public.orders, (select pg_sleep(60)) as late");
+    reply = client_get(service->api_port, "/v1/orders/export?format=csv&timeout=100ms", NULL);
+    ck_assert_int_eq(reply->status, 504);
+    ck_assert_str_eq(reply_header(reply, "Content-Type"), "application/problem+json");
+    ck_assert_ptr_null(reply_header(reply, "Content-Disposition"));
+}
+END_TEST
+
 Suite *suite_export(void)
 {
     Suite *suite = suite_create("export");
@@ -376,6 +391,7 @@ Suite *suite_export(void)
     tcase_add_test(of_view, export_that_is_read_slowly_holds_the_server_up);
     tcase_add_test(of_view, export_that_nobody_reads_is_ended);
     tcase_add_test(of_view, export_past_its_deadline_says_so_and_breaks);
+    tcase_add_test(of_view, export_late_before_its_first_row_is_a_problem);
     tcase_set_timeout(of_view, 60);
     suite_add_tcase(suite, of_view);
     return suite;

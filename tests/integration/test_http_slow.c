@@ -130,6 +130,7 @@ static void expect_408(int fd, bool is_problem)
     ck_assert_msg(first != NULL && strncmp(first, "HTTP/1.1 408 ", 13) == 0, "%s", text);
     ck_assert_ptr_null(strstr(first + 1, "HTTP/1.1 ")); /* One answer, whatever else was sent. */
     ck_assert_ptr_nonnull(strstr(text, "Connection: close"));
+    ck_assert_ptr_nonnull(strstr(text, "\r\nDate: ")); /* And how it is written: test_date.c. */
     ck_assert_int_eq(strstr(text, "\"code\":\"request_timeout\"") != NULL, is_problem);
     (void)close(fd);
 }

@@ -43,6 +43,7 @@
     X(problem)                                                                                     \
     X(address)                                                                                     \
     X(items)                                                                                       \
+    X(date)                                                                                        \
     X(negotiate)                                                                                   \
     X(forwarded)                                                                                   \
     X(quota)                                                                                       \

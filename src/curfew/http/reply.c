@@ -15,6 +15,7 @@
 
 #include <curfew/clock.h>
 
+#include "curfew/http/date.h"
 #include "curfew/http/digits.h"
 #include "curfew/http/server_private.h"
 
@@ -166,9 +167,9 @@ static void add_seconds(struct sending *sending, const char *name, const char *p
 /* What describes a body, or what was done, is the problem's own where a problem is sent. */
 static bool describes_body(const char *name)
 {
-    static const char *const names[] = {"Content-Type",    "Cache-Control", "ETag",
-                                        "Last-Modified",   "Age",           "Location",
-                                        "Content-Encoding"};
+    static const char *const names[] = {
+        "Content-Type",     "Cache-Control",      "ETag", "Last-Modified", "Age", "Location",
+        "Content-Encoding", "Content-Disposition"};
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         if (strcasecmp(names[i], name) == 0) {
@@ -489,6 +490,7 @@ enum MHD_Result cf__reply_send(struct cf_http *http)
 
 void cf__reply_directly(struct cf_http *http, enum cf__problem_kind problem)
 {
+    char date[CF__DATE_SIZE];
     struct cf__body body;
     char head[512];
     int n;
@@ -497,11 +499,12 @@ void cf__reply_directly(struct cf_http *http, enum cf__problem_kind problem)
     http->problem = problem;
     body = problem_body(http);
     body.size = http->head.method == CF__HEAD ? 0 : body.size;
+    cf__date_write(time(NULL), date);
     n = snprintf(head, sizeof(head),
-                 "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\nX-Request-Id: %s\r\n"
-                 "X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n"
-                 "%sConnection: close\r\n\r\n",
-                 body.status, MHD_get_reason_phrase_for((unsigned)body.status), body.type,
+                 "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n"
+                 "X-Request-Id: %s\r\nX-Content-Type-Options: nosniff\r\n"
+                 "Cache-Control: no-store\r\n%sConnection: close\r\n\r\n",
+                 body.status, MHD_get_reason_phrase_for((unsigned)body.status), date, body.type,
                  body.size, http->request_id,
                  is_worth_a_retry(body.status) ? "Retry-After: 1\r\n" : "");
     /* The send buffer has room, as nothing else was sent; if not, the client is told less. */
@@ -515,16 +518,19 @@ void cf__reply_dismissal(struct cf__connection *connection, enum cf__problem_kin
 {
     struct cf_http *http = connection->http;
     int status = cf__problem_status(problem);
+    char date[CF__DATE_SIZE];
     char fixed[256];
     int n;
 
     connection->dismissed = true;
     if (http == NULL) {
         /* There is not even a first line to be logged. */
-        n = snprintf(fixed, sizeof(fixed),
-                     "HTTP/1.1 %d %s\r\nContent-Length: 0\r\n%sConnection: close\r\n\r\n", status,
-                     MHD_get_reason_phrase_for((unsigned)status),
-                     is_worth_a_retry(status) ? "Retry-After: 1\r\n" : "");
+        cf__date_write(time(NULL), date);
+        n = snprintf(
+            fixed, sizeof(fixed),
+            "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Length: 0\r\n%sConnection: close\r\n\r\n",
+            status, MHD_get_reason_phrase_for((unsigned)status), date,
+            is_worth_a_retry(status) ? "Retry-After: 1\r\n" : "");
         (void)send(connection->fd, fixed, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
         return;
     }
