@@ -2,8 +2,15 @@
 /* The pool: how many connections there are, how long they live, and what it says about itself. */
 #include "pg_fixture.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include <curfew/wait.h>
+
+#include "relay.h"
 
 /* Fixture */
 
@@ -84,6 +91,75 @@ START_TEST(new_and_free_without_a_query_leaves_nothing)
         fixture_close();
     }
     WAIT_FOR(fixture_backends(fixture_view()) == 0);
+}
+END_TEST
+
+static struct relay relay;
+static atomic_bool asked;
+static atomic_bool blocked;
+static atomic_bool unblocked;
+
+static int to_server(size_t number)
+{
+    (void)number;
+    return atoi(PQport(fixture_view()));
+}
+
+/* The last question of a session that begins: its answer is held back. */
+static void hold_the_last_answer(size_t number, const char *bytes, size_t size)
+{
+    static const char last[] = "pg_postmaster_start_time";
+
+    if (number == 0 && memmem(bytes, size, last, sizeof(last) - 1) != NULL) {
+        relay.faults.to_client.hold = true; /* This is the relay's thread. */
+        atomic_store(&asked, true);
+    }
+}
+
+/* After a turn: the kernel then tells of the answer first. */
+static void block(void *arg)
+{
+    (void)arg;
+    (void)!cf_sleep(cf_ctx_background(), CF_MS, NULL);
+    atomic_store(&blocked, true);
+    while (!atomic_load(&unblocked)) {
+        pause_ms(1);
+    }
+}
+
+static void *unblock_soon(void *arg)
+{
+    (void)arg;
+    pause_ms(100); /* By then the end is asked for. */
+    atomic_store(&unblocked, true);
+    return NULL;
+}
+
+/* A loop that was held up learns both in one turn. */
+START_TEST(free_in_the_turn_in_which_a_connection_is_made)
+{
+    pthread_t thread;
+    char port[8];
+    char url[1024];
+
+    relay_start(&relay, to_server);
+    atomic_store(&relay.tap, hold_the_last_answer);
+    (void)snprintf(port, sizeof(port), "%d", relay.port);
+    fixture_url(
+        url, sizeof(url), NULL,
+        (const char *const[]){"host", "127.0.0.1", "port", port, "sslmode", "disable", NULL});
+    fixture_open((struct cf_pg_options){.url = url, .pool_max = 1}, 1);
+    WAIT_FOR(atomic_load(&asked));
+    ck_assert_int_eq(cf_loop_spawn(fixture.loops[0], block, NULL, NULL), CF_OK);
+    WAIT_FOR(atomic_load(&blocked));
+    relay_fault(&relay, NULL);
+    WAIT_FOR(atomic_load(&relay.pairs[0].down.passed) > 0);
+    ck_assert_int_eq(pthread_create(&thread, NULL, unblock_soon, NULL), 0);
+    fixture_close();
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    ck_assert_uint_eq(events_count(CF_PG_EVENT_CONNECTED), 1);
+    WAIT_FOR(fixture_backends(fixture_view()) == 0);
+    relay_stop(&relay);
 }
 END_TEST
 
@@ -411,6 +487,7 @@ Suite *suite_pg_pool(void)
     tcase_add_loop_test(tc, new_invalid_is_refused_without_its_secret, 0, N(invalid));
     tcase_add_test(tc, new_with_a_bad_value_tells_the_queries);
     tcase_add_test(tc, new_and_free_without_a_query_leaves_nothing);
+    tcase_add_test(tc, free_in_the_turn_in_which_a_connection_is_made);
     tc = add_case(suite, "number");
     tcase_add_test(tc, connections_are_opened_as_they_are_needed);
     tcase_add_loop_test(tc, connections_are_never_more_than_pool_max, 0, N(shares));

@@ -76,7 +76,7 @@ struct relay_pipe {
     char *bytes; /* NULL: none yet. */
     size_t size; /* Of the piece that it holds; 0: none. */
     int64_t due_ns;
-    size_t passed; /* Since the faults were set, or the connection came. */
+    atomic_size_t passed; /* Since the faults were set, or the connection came. */
 };
 
 struct relay_pair {

@@ -124,13 +124,18 @@ static void on_request(struct cf__message *message)
     wake(control);
 }
 
+static void want(struct cf__pg_control *control)
+{
+    control->wanted = true;
+    wake(control);
+}
+
 static void on_want(struct cf__message *message)
 {
     struct cf__pg_control *control = CF__CONTAINER(message, struct cf__pg_control, want);
 
     atomic_store(&control->want_sent, false);
-    control->wanted = true;
-    wake(control);
+    want(control);
 }
 
 /* Internal helpers: the connection */
@@ -379,6 +384,8 @@ void cf__pg_control_stop(struct cf__pg_control *control)
         control->end = &end;
         (void)cf__wait_park(NULL, &end); /* A statement that it waits for is bounded. */
     }
+    /* Other loops' messages came before the one that led here, and this loop sends none. */
+    CF_ASSERT(!atomic_load(&control->want_sent));
 }
 
 void cf__pg_control_free(struct cf__pg_control *control)
@@ -391,9 +398,12 @@ void cf__pg_control_free(struct cf__pg_control *control)
 
 /* Operations */
 
+/* A message from its own loop could come when it is no more: see cf__pg_control_stop(). */
 void cf__pg_control_want(struct cf__pg_control *control)
 {
-    if (!atomic_exchange(&control->want_sent, true)) {
+    if (cf_loop_current() == control->loop) {
+        want(control);
+    } else if (!atomic_exchange(&control->want_sent, true)) {
         cf__loop_post(control->loop, &control->want);
     }
 }
