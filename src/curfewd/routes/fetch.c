@@ -128,24 +128,26 @@ static enum cf_code write_line(struct cf_ctx *ctx, struct fetch *f, struct cf_js
     return code;
 }
 
+/* Frees the reply before it waits for its turn: the line has all that is told of it. */
 static enum cf_code write_answer(struct cf_ctx *ctx, struct fetch *f, size_t index,
-                                 const struct cf_client_reply *reply, struct cf_err *err)
+                                 struct cf_client_reply *own_reply, struct cf_err *err)
 {
     const char *url = json_string_value(json_array_get(f->urls, index));
     struct cf_json json;
 
     f->fetched++;
-    f->bytes += reply->body_size;
+    f->bytes += own_reply->body_size;
     cf_json_init(&json);
     cf_json_object(&json);
     member_u64(&json, "index", index);
     member_str(&json, "url", url);
-    if (strcmp(reply->url, url) != 0) {
-        member_str(&json, "redirected_to", reply->url);
+    if (strcmp(own_reply->url, url) != 0) {
+        member_str(&json, "redirected_to", own_reply->url);
     }
-    member_u64(&json, "status", (uint64_t)reply->status);
-    member_u64(&json, "bytes", reply->body_size);
-    add_ms(&json, "duration_ms", reply->took_ns);
+    member_u64(&json, "status", (uint64_t)own_reply->status);
+    member_u64(&json, "bytes", own_reply->body_size);
+    add_ms(&json, "duration_ms", own_reply->took_ns);
+    cf_client_reply_free(own_reply);
     return write_line(ctx, f, &json, err);
 }
 
@@ -203,9 +205,7 @@ static enum cf_code fetch_next(struct cf_ctx *ctx, void *arg, struct cf_err *err
         code = cf_client_do(f->work, app->fetcher, &request, &reply, &failure);
     }
     if (code == CF_OK) {
-        code = write_answer(ctx, f, index, reply, err);
-        cf_client_reply_free(reply);
-        return code;
+        return write_answer(ctx, f, index, reply, err);
     }
     return write_failure(ctx, f, index, &failure, cf_now_ns() - since_ns, err);
 }
