@@ -78,7 +78,7 @@ enum cf_pg_outcome {
     X(CF_PG_EVENT_CONNECTED, "connected")           /* One was made; err: no way to cancel. */     \
     X(CF_PG_EVENT_CONNECT_FAILED, "connect_failed") /* One could not be made: err, retry_ns. */    \
     X(CF_PG_EVENT_LOST, "lost")                     /* One broke: err. */                          \
-    X(CF_PG_EVENT_CLOSED, "closed")                 /* One was closed by us: age, or a fence. */   \
+    X(CF_PG_EVENT_CLOSED, "closed")                 /* One was closed by us: age, size, fence. */  \
     X(CF_PG_EVENT_CANCELED, "canceled")             /* A cancel is complete: outcome, took_ns. */  \
     X(CF_PG_EVENT_LISTENING, "listening")           /* A listener hears from now on. */            \
     X(CF_PG_EVENT_DEAF, "deaf")                     /* It hears nothing: err, retry_ns. */

@@ -306,6 +306,28 @@ END_TEST
 
 /* Their end */
 
+static const struct {
+    size_t size;
+    uint64_t opened;
+} sent[] = {{(size_t)1 << 20, 1}, {((size_t)1 << 20) + 1, 2}};
+
+/* What sent much would keep the room for it. */
+START_TEST(connection_that_sent_much_is_replaced)
+{
+    static const struct cf_pg_stmt measure = {.name = "pool_measure",
+                                              .sql = "SELECT octet_length($1::bytea)"};
+    void *data = calloc(1, sent[_i].size);
+    struct cf_pg_param params[] = {cf_pg_bytes(data, sent[_i].size)};
+
+    fixture_open((struct cf_pg_options){.pool_max = 1}, 1);
+    ck_assert_int_eq(query_i64(&measure, params, 1), (int64_t)sent[_i].size);
+    (void)backend_pid();
+    ck_assert_uint_eq(fixture_stats().opened, sent[_i].opened);
+    ck_assert_uint_eq(events_count(CF_PG_EVENT_CLOSED), sent[_i].opened - 1);
+    free(data);
+}
+END_TEST
+
 /* Each time the death is noticed either by the loop or by the look before lending; with a loop that
  * has no turn in between (the next test) only the latter can. */
 START_TEST(idle_connection_killed_is_not_lent)
@@ -499,6 +521,8 @@ Suite *suite_pg_pool(void)
     tcase_add_test(tc, lifetime_replaces_the_connection);
     tcase_add_test(tc, lifetime_spares_the_statement_that_runs);
     tc = add_case(suite, "killed");
+    tcase_add_loop_test(tc, connection_that_sent_much_is_replaced, 0,
+                        (int)(sizeof(sent) / sizeof(sent[0])));
     tcase_add_test(tc, idle_connection_killed_is_not_lent);
     tcase_add_test(tc, idle_connection_killed_behind_the_loops_back_is_not_lent);
     tcase_add_test(tc, busy_connection_killed_fails_its_query_only);

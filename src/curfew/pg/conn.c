@@ -55,6 +55,16 @@ static void begin_batches(struct cf__pg_conn *conn)
     }
 }
 
+static size_t sum_of(const int *lengths, size_t n)
+{
+    size_t sum = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        sum += (size_t)lengths[i];
+    }
+    return sum;
+}
+
 /* Send `section`, which is filled but for what is made here. */
 static enum cf_code send_section(struct cf__pg_conn *conn, struct cf__pg_section section,
                                  const struct cf_pg_stmt *stmt, const struct cf_pg_param *params,
@@ -75,6 +85,7 @@ static enum cf_code send_section(struct cf__pg_conn *conn, struct cf__pg_section
     section.timeout_pending = statement_timeout_ns > 0;
     section.parse_pending = section.prepared == conn->n_prepared;
     conn->section = section;
+    conn->is_swollen = conn->is_swollen || sum_of(wire.lengths, n_params) > CF__PG_SENT_MAX;
     if ((section.timeout_pending && !send_timeout(conn, statement_timeout_ns)) ||
         (section.parse_pending &&
          !PQsendPrepare(conn->pq, name, stmt->sql, n, conn->prepared[section.prepared].types)) ||

@@ -21,6 +21,10 @@
 /* Tells whether two connections lead to the same server: its start, address and port. */
 #define CF__PG_IDENTITY_SIZE 128
 
+/* Bytes of one statement's parameters. libpq doubles its buffer until they fit, and keeps it as long
+ * as the connection: one that has sent more is closed when it is given back. */
+#define CF__PG_SENT_MAX ((size_t)1 << 20)
+
 /* A statement as the server has it for this connection. */
 struct cf__pg_prepared {
     const struct cf_pg_stmt *stmt;
@@ -50,6 +54,7 @@ struct cf__pg_conn {
     struct cf__wait *reader; /* Who waits for an answer, or NULL. */
     bool broken;             /* The socket has ended: only closing is left. */
     bool is_paused;          /* Its input stays in the socket; see is_full(). */
+    bool is_swollen;         /* It sent more than CF__PG_SENT_MAX at once, and keeps the room. */
     int backend_pid;
     bool is_direct; /* The server's pid is the one libpq knows: no pooler between. */
     char identity[CF__PG_IDENTITY_SIZE];

@@ -483,7 +483,7 @@ void cf__pg_pool_release(struct cf__pg_slot *slot)
         cf__pg_pool_discard(slot, CF_PG_EVENT_LOST, &err);
         return;
     }
-    if (pool->closing || cf_now_ns() >= slot->expires_ns) {
+    if (pool->closing || slot->conn->is_swollen || cf_now_ns() >= slot->expires_ns) {
         cf__pg_pool_discard(slot, CF_PG_EVENT_CLOSED, NULL);
         return;
     }
