@@ -838,96 +838,6 @@ START_TEST(do_follows_nowhere_that_no_rule_allows)
 }
 END_TEST
 
-/* TLS */
-
-static char tls_directory[] = "/tmp/curfew-tls-XXXXXX";
-static pid_t tls_server;
-static unsigned tls_port;
-
-static void tls_setup(void)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET};
-    socklen_t size = sizeof(address);
-    char command[512];
-    int fd;
-
-    setup();
-    ck_assert_ptr_nonnull(mkdtemp(tls_directory));
-    (void)snprintf(command, sizeof(command),
-                   "cd %s && openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out "
-                   "cert.pem -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost "
-                   ">/dev/null 2>&1",
-                   tls_directory);
-    ck_assert_int_eq(system(command), 0);
-
-    fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0); /* Finds a port that is free. */
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    ck_assert_int_eq(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
-    ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&address, &size), 0);
-    (void)close(fd);
-    tls_port = ntohs(address.sin_port);
-    tls_server = fork();
-    if (tls_server == 0) {
-        char port[16];
-        int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-        (void)snprintf(port, sizeof(port), "%u", tls_port);
-        (void)dup2(null, STDIN_FILENO);
-        (void)dup2(null, STDOUT_FILENO);
-        (void)dup2(null, STDERR_FILENO);
-        if (chdir(tls_directory) == 0) {
-            (void)execlp("openssl", "openssl", "s_server", "-4", "-accept", port, "-key", "key.pem",
-                         "-cert", "cert.pem", "-www", (char *)NULL);
-        }
-        _exit(127);
-    }
-    address.sin_port = htons((uint16_t)tls_port);
-    for (int64_t until_ns = cf_now_ns() + 5 * CF_SECOND;;) {
-        int probe = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        bool up = connect(probe, (struct sockaddr *)&address, sizeof(address)) == 0;
-
-        (void)close(probe);
-        if (up) {
-            break;
-        }
-        ck_assert_int_lt(cf_now_ns(), until_ns);
-        (void)usleep(2000);
-    }
-    (void)snprintf(url, sizeof(url), "https://localhost:%u/", tls_port);
-}
-
-static void tls_teardown(void)
-{
-    char command[64];
-
-    (void)kill(tls_server, SIGKILL);
-    (void)waitpid(tls_server, NULL, 0);
-    (void)snprintf(command, sizeof(command), "rm -r %s", tls_directory);
-    ck_assert_int_eq(system(command), 0);
-    teardown();
-}
-
-START_TEST(do_trusts_whom_it_is_told_to_trust)
-{
-    char ca_file[64];
-    char rules[64];
-    struct job job;
-
-    (void)snprintf(rules, sizeof(rules), "localhost:%u 127.0.0.0/8", tls_port);
-    (void)snprintf(ca_file, sizeof(ca_file), "%s/cert.pem", tls_directory);
-    use_client((struct cf_client_options){.allow = rules});
-    job = get(url);
-    expect_code(job, CF_EUNAVAIL);
-    ck_assert_msg(strstr(job.err.msg, "certificate") != NULL, "%s", job.err.msg);
-    cf_client_free(client);
-    use_client((struct cf_client_options){.allow = rules, .ca_file = ca_file});
-    job = get(url);
-    expect_code(job, CF_OK);
-    ck_assert_int_eq(job.reply->status, 200);
-    cf_client_reply_free(job.reply);
-}
-END_TEST
-
 Suite *suite_client(void)
 {
     Suite *suite = suite_create("client");
@@ -936,7 +846,6 @@ Suite *suite_client(void)
     TCase *peers = tcase_create("peers");
     TCase *rules = tcase_create("rules");
     TCase *redirects = tcase_create("redirects");
-    TCase *tls = tcase_create("tls");
     TCase *asserts = tcase_create("asserts");
 
     tcase_add_checked_fixture(made, setup, teardown);
@@ -987,11 +896,6 @@ Suite *suite_client(void)
     tcase_add_test(redirects, do_follows_without_credentials_to_elsewhere);
     tcase_add_test(redirects, do_follows_nowhere_that_no_rule_allows);
     suite_add_tcase(suite, redirects);
-
-    tcase_add_checked_fixture(tls, tls_setup, tls_teardown);
-    tcase_add_test(tls, do_trusts_whom_it_is_told_to_trust);
-    tcase_set_timeout(tls, 30);
-    suite_add_tcase(suite, tls);
 
     tcase_add_checked_fixture(asserts, setup, teardown);
     tcase_set_tags(asserts, "fork");

@@ -445,6 +445,17 @@ static bool set_method(CURL *easy, const struct cf_client_request *request)
     return method == NULL || curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, method) == CURLE_OK;
 }
 
+/* Who may sign: a file, and no directory. libcurl would look into the system's too, whatever the file,
+ * and because of that read both anew for each connection, on the loop; a file alone it keeps. */
+static bool set_trust(CURL *easy, const char *ca_file)
+{
+    if (ca_file == NULL && curl_version_info(CURLVERSION_NOW)->cainfo == NULL) {
+        return true; /* Untested: one that was built with a directory only. */
+    }
+    return curl_easy_setopt(easy, CURLOPT_CAPATH, NULL) == CURLE_OK &&
+           (ca_file == NULL || curl_easy_setopt(easy, CURLOPT_CAINFO, ca_file) == CURLE_OK);
+}
+
 /* What is the same for every request. No proxy, whatever the environment says: the address that is
  * looked at would be the proxy's. */
 static bool set_rules(CURL *easy, struct leg *leg)
@@ -465,8 +476,7 @@ static bool set_rules(CURL *easy, struct leg *leg)
            curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, as_ms(options->connect_timeout_ns)) ==
                CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_USERAGENT, options->user_agent) == CURLE_OK &&
-           (options->ca_file == NULL ||
-            curl_easy_setopt(easy, CURLOPT_CAINFO, options->ca_file) == CURLE_OK);
+           set_trust(easy, options->ca_file);
 }
 
 static enum cf_code prepare(struct leg *leg, struct cf_err *err)
