@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include <curfew/clock.h>
+#include <curfew/http.h>
 #include <curfew/wait.h>
 
 #include "fault.h"
@@ -216,6 +217,59 @@ START_TEST(do_sends_method_headers_and_body)
     ck_assert_ptr_nonnull(strstr(peer_request(peer), "X-Empty:"));
     ck_assert_ptr_nonnull(strstr(peer_request(peer), "Content-Length: 5\r\n"));
     ck_assert_ptr_null(strstr(peer_request(peer), "Expect"));
+}
+END_TEST
+
+static const char *const with_body[] = {"POST", "PUT", "PATCH"};
+
+START_TEST(do_without_a_body_says_so)
+{
+    struct job job;
+
+    use_peer(OK_REPLY, PEER_KEEP);
+    use_client((struct cf_client_options){.allow = NULL});
+    job = do_request((struct cf_client_request){.method = with_body[_i], .url = url}, NULL);
+    expect_code(job, CF_OK);
+    cf_client_reply_free(job.reply);
+    ck_assert_int_eq(strncmp(peer_request(peer), with_body[_i], strlen(with_body[_i])), 0);
+    ck_assert_ptr_nonnull(strstr(peer_request(peer), "Content-Length: 0\r\n"));
+    ck_assert_ptr_null(strstr(peer_request(peer), "Content-Type"));
+}
+END_TEST
+
+static enum cf_code tell_expect(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err)
+{
+    const char *expect = cf_http_header(http, "Expect");
+
+    (void)ctx;
+    (void)err;
+    cf_http_reply_text(http, 200, expect != NULL ? expect : "none");
+    return CF_OK;
+}
+
+/* Whoever expects a 100 waits a second for it. */
+START_TEST(do_sends_a_long_body_at_once)
+{
+    static const struct cf_http_route route = {
+        .method = "POST", .path = "/", .handler = tell_expect, .body_size_max = (size_t)4 << 20};
+    struct cf_http_options options = {.listen = "127.0.0.1:0", .routes = &route, .n_routes = 1};
+    const size_t size = (size_t)2 << 20;
+    struct cf_http_server *server;
+    void *body = calloc(1, size);
+    char rule[64];
+    struct job job;
+
+    ck_assert_int_eq(cf_http_server_new(&options, &loop, 1, &server, NULL), CF_OK);
+    (void)snprintf(rule, sizeof(rule), HERE "%u", cf_http_server_port(server));
+    (void)snprintf(url, sizeof(url), HERE "%u/", cf_http_server_port(server));
+    use_client((struct cf_client_options){.allow = rule});
+    job = do_request((struct cf_client_request){.url = url, .body = body, .body_size = size}, NULL);
+    expect_code(job, CF_OK);
+    ck_assert_str_eq(job.reply->body, "none");
+    cf_client_reply_free(job.reply);
+    cf_http_server_stop(server, CF_SECOND);
+    cf_http_server_free(server);
+    free(body);
 }
 END_TEST
 
@@ -856,6 +910,8 @@ Suite *suite_client(void)
     tcase_add_checked_fixture(basic, setup, teardown);
     tcase_add_test(basic, do_gives_status_headers_and_body);
     tcase_add_test(basic, do_sends_method_headers_and_body);
+    tcase_add_loop_test(basic, do_without_a_body_says_so, 0, 3);
+    tcase_add_test(basic, do_sends_a_long_body_at_once);
     tcase_add_test(basic, do_head_has_no_body);
     tcase_add_test(basic, do_keeps_the_connection);
     tcase_add_test(basic, do_tells_what_is_left_less_a_margin);

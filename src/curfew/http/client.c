@@ -47,7 +47,8 @@ static void end_transfer(CURL *easy, CURLcode result)
 {
     char *private = NULL;
 
-    if (curl_easy_getinfo(easy, CURLINFO_PRIVATE, &private) == CURLE_OK) {
+    /* NULL: a handle of libcurl's own, which closes connections. */
+    if (curl_easy_getinfo(easy, CURLINFO_PRIVATE, &private) == CURLE_OK && private != NULL) {
         end_call((struct cf__client_call *)private, result);
     }
 }

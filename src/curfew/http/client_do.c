@@ -269,24 +269,32 @@ static bool is_one_of(const char *name, const char *const *names)
     return false;
 }
 
+/* NULL is allowed: there was no memory for it. */
+static enum cf_code add_line(struct leg *leg, const char *line, struct cf_err *err)
+{
+    struct curl_slist *headers = line != NULL ? curl_slist_append(leg->headers, line) : NULL;
+
+    if (headers == NULL) {
+        return cf_err_set(err, CF_ENOMEM, "no memory for a header");
+    }
+    leg->headers = headers;
+    return CF_OK;
+}
+
 /* libcurl sends lines as they are; and one without a value has to end with a semicolon. */
 static enum cf_code add_header(struct leg *leg, const char *name, const char *value,
                                struct cf_err *err)
 {
     size_t size = strlen(name) + strlen(value) + 3;
     char *line = malloc(size);
-    struct curl_slist *headers = NULL;
+    enum cf_code code;
 
     if (line != NULL) {
         (void)snprintf(line, size, "%s%s%s", name, value[0] != '\0' ? ": " : ";", value);
-        headers = curl_slist_append(leg->headers, line);
     }
+    code = add_line(leg, line, err);
     free(line);
-    if (headers == NULL) {
-        return cf_err_set(err, CF_ENOMEM, "no memory for a header");
-    }
-    leg->headers = headers;
-    return CF_OK;
+    return code;
 }
 
 static enum cf_code add_headers_given(struct leg *leg, bool *out_has_type, struct cf_err *err)
@@ -333,16 +341,17 @@ static enum cf_code add_headers(struct cf_ctx *ctx, struct leg *leg, struct cf_e
 {
     bool has_type = false;
     enum cf_code code = add_headers_given(leg, &has_type, err);
-    struct curl_slist *headers;
 
     if (code == CF_OK && leg->client->options.tells_budget) {
         code = add_budget(ctx, leg, err);
     }
+    /* A colon takes away what libcurl would say: that a body is a form's, and that a long one waits
+     * a second for the other side to ask for it. */
     if (code == CF_OK && !has_type) {
-        /* A colon takes away what libcurl would say: that a body is a form's. */
-        headers = curl_slist_append(leg->headers, "Content-Type:");
-        leg->headers = headers != NULL ? headers : leg->headers;
-        code = headers != NULL ? CF_OK : cf_err_set(err, CF_ENOMEM, "no memory for a header");
+        code = add_line(leg, "Content-Type:", err);
+    }
+    if (code == CF_OK && leg->request->body != NULL) {
+        code = add_line(leg, "Expect:", err);
     }
     return code;
 }
@@ -431,15 +440,21 @@ static long as_ms(int64_t ns)
 
 static bool set_method(CURL *easy, const struct cf_client_request *request)
 {
+    /* Theirs is of size 0 then, which is to be said (RFC 9110, 8.6). */
+    static const char *const with_body[] = {"POST", "PUT", "PATCH", NULL};
     const char *method = request->method;
+    const char *body = request->body;
+    size_t size = body != NULL ? request->body_size : 0;
 
     if (method != NULL && strcmp(method, "HEAD") == 0) {
         return curl_easy_setopt(easy, CURLOPT_NOBODY, 1L) == CURLE_OK;
     }
-    if (request->body != NULL &&
-        (curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body_size) !=
-             CURLE_OK ||
-         curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request->body) != CURLE_OK)) {
+    if (body == NULL && method != NULL && is_one_of(method, with_body)) {
+        body = "";
+    }
+    if (body != NULL &&
+        (curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)size) != CURLE_OK ||
+         curl_easy_setopt(easy, CURLOPT_POSTFIELDS, body) != CURLE_OK)) {
         return false;
     }
     return method == NULL || curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, method) == CURLE_OK;
