@@ -8,7 +8,7 @@
  * Invariant: who asks can only shorten. Durations, never instants: clocks differ.
  *
  *     cf__deadline_init(&deadline);
- *     code = cf__deadline_header(&deadline, "grpc-timeout", "50m", err);
+ *     code = cf__deadline_header(&deadline, "grpc-timeout", 12, "50m", err);
  *     cf__deadline_limit(&deadline, route_default_ns, route_max_ns);
  *
  * Thread safety: a value. */

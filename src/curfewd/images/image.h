@@ -12,7 +12,7 @@
  * Invariant: between two stripes the context is looked at; when it is done, the work ends, and all that
  * was allocated is freed, as it is on every other way out.
  *
- *     code = image_read_head(data, size, &limits, &head, err);
+ *     code = image_read_head(data, size, &head, err);
  *     if (code == CF_OK) { code = image_plan(&head, size, 320, &plan, err); }
  *     if (code == CF_OK) { code = image_make_thumbnail(ctx, data, size, &plan, &thumbnail, err); }
  *

@@ -4,7 +4,7 @@
  * What is no JSON is a 400, what is another type a 415; a member that is unknown, of a wrong type or
  * out of its range is a 422 that names it.
  *
- *     code = body_read(http, members, 2, &body, err);
+ *     code = body_read(http, "application/json", members, 2, &body, err);
  *     if (code == CF_OK) { code = body_i64(http, body, "count", 1, 10, &count, err); }
  *     json_decref(body); */
 #ifndef CURFEWD_ROUTES_BODY_H
