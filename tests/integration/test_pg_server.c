@@ -294,6 +294,34 @@ START_TEST(server_that_refuses_says_why_and_no_password)
 }
 END_TEST
 
+/* One host that has a name, which is looked up, and so many others. */
+static const struct {
+    int n_others;
+    int other_size;
+    const char *says;
+} crowds[] = {
+    {32, 8, "more than 32 addresses for localhost,/"},
+    {17, 250, "more than 4096 bytes of addresses for localhost,/"},
+};
+
+START_TEST(hosts_of_which_there_are_too_many_say_what_is)
+{
+    static char hosts[8192];
+    static char url[16384];
+    int size = snprintf(hosts, sizeof(hosts), "localhost");
+    struct cf_err err;
+
+    for (int i = 0; i < crowds[_i].n_others; i++) {
+        size += snprintf(hosts + size, sizeof(hosts) - (size_t)size, ",/%0*d",
+                         crowds[_i].other_size - 1, i);
+    }
+    fixture_url(url, sizeof(url), cluster.url, (const char *const[]){"host", hosts, NULL});
+    open_on(url, 1);
+    err = query_refused();
+    ck_assert_msg(strstr(err.msg, crowds[_i].says) != NULL, "%s", err.msg);
+}
+END_TEST
+
 /* A server that has fewer places than the pool: those there are serve all, and none is refused. */
 START_TEST(server_with_few_places_serves_all)
 {
@@ -769,6 +797,7 @@ Suite *suite_pg_server(void)
     tcase_add_checked_fixture(tc, fixture_setup, teardown);
     tcase_add_test(tc, backend_killed_takes_the_others_along_and_recovers);
     tcase_add_loop_test(tc, server_that_refuses_says_why_and_no_password, 0, N(refusals));
+    tcase_add_loop_test(tc, hosts_of_which_there_are_too_many_say_what_is, 0, N(crowds));
     tcase_add_test(tc, server_with_few_places_serves_all);
     tcase_add_test(tc, connect_to_a_black_hole_ends_at_its_timeout);
     tcase_add_test(tc, connect_refused_backs_off_to_the_cap);

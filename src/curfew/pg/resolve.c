@@ -21,6 +21,7 @@
 /* Entries of a host list, after each name was replaced by its addresses. */
 #define HOSTS_MAX 32
 
+/* Bytes of such a list. */
 #define LIST_SIZE 4096
 
 /* What is set unless the user did. gssencmode is always ours: its library crashes without memory. */
@@ -40,7 +41,8 @@ struct hosts {
     char hostaddr[LIST_SIZE];
     char port[LIST_SIZE];
     size_t count;
-    bool too_many;
+    bool too_many; /* More than HOSTS_MAX. */
+    bool too_long; /* A list does not fit. */
 };
 
 /* A job of the lane. Owns all it holds. */
@@ -72,13 +74,15 @@ static bool append(char *list, size_t count, const char *entry, size_t size)
 static void add(struct hosts *hosts, const char *host, size_t host_size, const char *address,
                 const char *port, size_t port_size)
 {
-    if (hosts->count == HOSTS_MAX || !append(hosts->host, hosts->count, host, host_size) ||
-        !append(hosts->hostaddr, hosts->count, address, strlen(address)) ||
-        !append(hosts->port, hosts->count, port, port_size)) {
+    if (hosts->count == HOSTS_MAX) {
         hosts->too_many = true;
-        return;
+    } else if (!append(hosts->host, hosts->count, host, host_size) ||
+               !append(hosts->hostaddr, hosts->count, address, strlen(address)) ||
+               !append(hosts->port, hosts->count, port, port_size)) {
+        hosts->too_long = true;
+    } else {
+        hosts->count++;
     }
-    hosts->count++;
 }
 
 /* Whether the entry needs no name server: a socket's directory, an address, or nothing. */
@@ -232,6 +236,9 @@ static enum cf_code resolve_hosts(struct cf_ctx *ctx, struct cf_pg *pg,
     }
     if (job->hosts.too_many) {
         code = cf_err_set(err, CF_EINVAL, "more than %d addresses for %s", HOSTS_MAX, host);
+    } else if (job->hosts.too_long) {
+        code =
+            cf_err_set(err, CF_EINVAL, "more than %d bytes of addresses for %s", LIST_SIZE, host);
     } else if (job->hosts.count == 0) {
         code = cf_err_set(err, CF_EUNAVAIL, "resolve %s: %s", job->failed_name,
                           gai_strerror(job->failed));
