@@ -371,7 +371,7 @@ enum cf_code cf__client_perform(struct cf_ctx *ctx, struct cf__client_call *call
                                 struct cf_err *err)
 {
     struct cf__client_side *side = call->side;
-    enum cf__wait_outcome outcome = CF__WAIT_CTX_DONE;
+    enum cf__wait_outcome outcome;
 
     cf__wait_init(&call->wait);
     if (side->is_broken || (side->multi == NULL && !make_multi(side)) ||

@@ -51,7 +51,7 @@ struct cf__client_call {
 };
 
 /* Have libcurl carry out `easy` on this loop, and wait. In any case it is libcurl's no more then.
- * CF__WAIT_CTX_DONE: it was aborted. */
+ * On success call->result is what came of it. Fails with CF_ENOMEM; as `ctx` does: it was aborted. */
 CF_MUST enum cf_code cf__client_perform(struct cf_ctx *ctx, struct cf__client_call *call,
                                         CURL *easy, struct cf_err *err);
 

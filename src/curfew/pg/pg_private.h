@@ -179,10 +179,13 @@ void cf__pg_budget_init(struct cf__pg_budget *budget, size_t max);
 
 /* Where a slot is, and which list holds it.
  *
- *     EMPTY --needed--> OPENING --connected--> BUSY <--lent / released--> IDLE
- *       ^                  | failed              | its context ended       |
- *       |                  v                     v                         | dead, old
- *       +--------------(closed)<--no fence-- CANCELING --both fences--> IDLE or BUSY
+ *     EMPTY --needed--> OPENING --connected--> BUSY <--lent, released--> IDLE
+ *       ^                  | failed            | | ^                       |
+ *       |                  v                   | | | both fences           | dead, old
+ *       +--------------(closed)<----broken-----+ | |                       |
+ *                        ^  ^                    v |                       |
+ *                        |  +-----no fence--- CANCELING                    |
+ *                        +-------------------------------------------------+
  */
 enum cf__pg_slot_state {
     CF__PG_EMPTY,     /* No connection. In the pool's empty list. */
