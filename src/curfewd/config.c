@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "curfewd/config_file.h"
+#include "curfewd/images/image.h"
 
 /* Constants and types */
 
@@ -25,7 +26,7 @@ const struct config_option config_options[] = {
      "libpq URL or conninfo; without it, the PG* variables"},
     {"pool", "CURFEW_POOL", TYPE_COUNT, FIELD(pool), "16", 1, 10000,
      "connections to PostgreSQL for queries, in all"},
-    {"loops", "CURFEW_LOOPS", TYPE_COUNT, FIELD(loops), "0", 0, 256,
+    {"loops", "CURFEW_LOOPS", TYPE_COUNT, FIELD(loops), "0", 0, CONFIG_LOOPS_MAX,
      "event loops; 0: the least of cores, CPU quota and pool"},
     {"cancel", "CURFEW_CANCEL", TYPE_CANCEL, FIELD(cancel), "auto", 0, 0,
      "how a query is cancelled: auto, control, async (libpq 17) or pqcancel"},
@@ -75,7 +76,7 @@ const struct config_option config_options[] = {
     {"image-size", "CURFEW_IMAGE_SIZE", TYPE_SIZE, FIELD(image_size), "10m", 1, 256 * MIB,
      "of an image that is uploaded; more gets 413"},
     {"image-pixels", "CURFEW_IMAGE_PIXELS", TYPE_COUNT, FIELD(image_pixels), "40000000", 1,
-     INT64_C(65535) * 65535, "of an image; more get 422"},
+     (int64_t)IMAGE_SIDE_MAX *IMAGE_SIDE_MAX, "of an image; more get 422"},
     {"image-memory", "CURFEW_IMAGE_MEMORY", TYPE_SIZE, FIELD(image_memory), "256m", 4 * MIB, TIB,
      "for all images that are being decoded; others wait; one that needs more gets 422"},
     {"image-threads", "CURFEW_IMAGE_THREADS", TYPE_COUNT, FIELD(image_threads), "0", 0, 256,

@@ -15,6 +15,9 @@
 /* Settings that the table may have. */
 #define CONFIG_SETTINGS_MAX 64
 
+/* Event loops that it may ask for. */
+#define CONFIG_LOOPS_MAX 256
+
 struct config_text;
 
 /* Where a value came from; each wins over those before. */

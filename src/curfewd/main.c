@@ -37,7 +37,6 @@
 
 /* Constants and types */
 
-#define LOOPS_MAX 256
 #define ADMIN_CONNECTIONS_MAX 32
 #define FEWEST_CONNECTIONS 8 /* However few descriptors there are. */
 
@@ -62,7 +61,7 @@ enum exit_status {
 struct service {
     struct config config;
     struct app app;
-    struct cf_loop *loops[LOOPS_MAX];
+    struct cf_loop *loops[CONFIG_LOOPS_MAX];
     size_t n_loops;
     struct cf_pg_listener *listener; /* NULL: none is wanted. */
     struct cf_http_server *admin;
@@ -105,7 +104,7 @@ static size_t choose_loops(const struct config *config)
     if (n == 0) {
         n = cpus_usable(CPUS_CGROUP);
         n = n < config->pool ? n : config->pool;
-        n = n < LOOPS_MAX ? n : LOOPS_MAX;
+        n = n < CONFIG_LOOPS_MAX ? n : CONFIG_LOOPS_MAX;
     }
     return (size_t)n;
 }
