@@ -20,7 +20,7 @@ static enum cf_code finish(struct cf_json *json, const char **out_data, size_t *
     return code;
 }
 
-static enum cf_code add_json(struct encoder *encoder, const struct store_order *order,
+static enum cf_code add_json(struct encoder *encoder, const struct store_order_row *order,
                              struct cf_err *err)
 {
     struct cf_json *json = &encoder->json;
@@ -30,18 +30,7 @@ static enum cf_code add_json(struct encoder *encoder, const struct store_order *
     enum cf_code code;
 
     cf_json_reset(json);
-    cf_json_object(json);
-    cf_json_key(json, "id");
-    cf_json_i64(json, order->id);
-    cf_json_key(json, "user_id");
-    cf_json_i64(json, order->user_id);
-    cf_json_key(json, "status");
-    cf_json_str(json, order->status);
-    cf_json_key(json, "total_cents");
-    cf_json_i64(json, order->total_cents);
-    cf_json_key(json, "created_at");
-    cf_json_time_us(json, order->created_at_us);
-    cf_json_end(json);
+    store_write_order_row(json, order);
     code = finish(json, &data, &size, err);
     if (code == CF_OK) {
         memcpy(block->text + block->size, data, size);
@@ -79,7 +68,7 @@ static struct csv csv_of(struct export_block *block)
     return (struct csv){.out = block->text, .capacity = sizeof(block->text), .size = block->size};
 }
 
-static enum cf_code add_csv(struct encoder *encoder, const struct store_order *order,
+static enum cf_code add_csv(struct encoder *encoder, const struct store_order_row *order,
                             struct cf_err *err)
 {
     struct csv csv = csv_of(&encoder->block);
@@ -133,7 +122,7 @@ void encoder_fini(struct encoder *encoder)
 
 /* Operations */
 
-enum cf_code encoder_add(struct encoder *encoder, const struct store_order *order,
+enum cf_code encoder_add(struct encoder *encoder, const struct store_order_row *order,
                          struct cf_err *err)
 {
     enum cf_code code;

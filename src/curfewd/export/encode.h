@@ -9,7 +9,7 @@
 
 #include <curfew/json.h>
 
-#include "curfewd/store/export.h"
+#include "curfewd/store/order_row.h"
 
 #define EXPORT_BLOCK_SIZE 8192
 
@@ -40,7 +40,7 @@ void encoder_fini(struct encoder *encoder);
 /* Operations */
 
 /* Append an order to the block. Fails with CF_ENOMEM. */
-CF_MUST enum cf_code encoder_add(struct encoder *encoder, const struct store_order *order,
+CF_MUST enum cf_code encoder_add(struct encoder *encoder, const struct store_order_row *order,
                                  struct cf_err *err);
 
 /* Whether another order may not fit: the block is to be sent, and its size then set to 0. */

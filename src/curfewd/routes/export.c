@@ -18,6 +18,7 @@
 
 #include "curfewd/export/encode.h"
 #include "curfewd/routes/routes.h"
+#include "curfewd/store/export.h"
 
 /* Orders, and blocks of text, between one stage and the next. */
 #define ORDERS_WAITING 64
@@ -53,9 +54,9 @@ static enum cf_code send_batch(struct cf_ctx *ctx, const struct cf_pg_rows *rows
     enum cf_code code = CF_OK;
 
     for (size_t row = 0; row < count && code == CF_OK; row++) {
-        struct store_order order;
+        struct store_order_copy order;
 
-        code = store_read_order(rows, row, &order, err);
+        code = store_copy_order(rows, row, &order, err);
         if (code == CF_OK) {
             code = cf_outlet_send(ctx, out, &order, err);
         }
@@ -94,7 +95,7 @@ static enum cf_code keep(struct cf_ctx *ctx, const void *in, struct cf_outlet *o
                          struct cf_err *err)
 {
     const struct export *export = arg;
-    const struct store_order *order = in;
+    const struct store_order_copy *order = in;
 
     if (export->status != NULL && strcmp(order->status, export->status) != 0) {
         return CF_OK;
@@ -115,7 +116,8 @@ static enum cf_code encode(struct cf_ctx *ctx, const void *in, struct cf_outlet 
                            struct cf_err *err)
 {
     struct export *export = arg;
-    enum cf_code code = encoder_add(&export->encoder, in, err);
+    struct store_order_row order = store_copied_order(in);
+    enum cf_code code = encoder_add(&export->encoder, &order, err);
 
     if (code == CF_OK && encoder_is_full(&export->encoder)) {
         code = send_block(ctx, &export->encoder, out, err);
@@ -188,11 +190,11 @@ static enum cf_code run(struct cf_ctx *ctx, struct export *export, struct cf_err
     const struct cf_stage stages[] = {
         {.fn = read_rows,
          .arg = export,
-         .out_size = sizeof(struct store_order),
+         .out_size = sizeof(struct store_order_copy),
          .capacity = ORDERS_WAITING},
         {.fn = keep,
          .arg = export,
-         .out_size = sizeof(struct store_order),
+         .out_size = sizeof(struct store_order_copy),
          .capacity = ORDERS_WAITING},
         {.fn = encode,
          .end = encode_rest,

@@ -107,27 +107,27 @@ static enum cf_code read_key(const struct cf_http *http, char out[ORDER_KEY_SIZE
 
 /* Internal helpers: adding one */
 
-static enum cf_code read_new(struct cf_http *http, struct store_order *out, struct cf_err *err)
+static enum cf_code read_new(struct cf_http *http, struct store_order_wish *out, struct cf_err *err)
 {
     static const char *const members[] = {"user_id", "status", "total_cents"};
-    struct store_order order = {.status = store_statuses[0]};
+    struct store_order_wish wish = {.status = store_statuses[0]};
     json_t *body;
     enum cf_code code = body_read(http, "application/json", members, 3, &body, err);
 
     if (code != CF_OK) {
         return code;
     }
-    code = body_i64(http, body, "user_id", 1, INT64_MAX, &order.user_id, err);
+    code = body_i64(http, body, "user_id", 1, INT64_MAX, &wish.user_id, err);
     if (code == CF_OK) {
-        code = body_i64(http, body, "total_cents", 0, STORE_CENTS_MAX, &order.total_cents, err);
+        code = body_i64(http, body, "total_cents", 0, STORE_CENTS_MAX, &wish.total_cents, err);
     }
     if (code == CF_OK && body_has(body, "status")) {
-        code = body_choice(http, body, "status", store_statuses, STORE_STATUS_COUNT, &order.status,
+        code = body_choice(http, body, "status", store_statuses, STORE_STATUS_COUNT, &wish.status,
                            err);
     }
     json_decref(body);
     if (code == CF_OK) {
-        *out = order;
+        *out = wish;
     }
     return code;
 }
@@ -158,17 +158,17 @@ static enum cf_code write_answer(struct cf_http *http, const struct cf_pg_rows *
 
 /* Make the order and its answer, which becomes the reply. */
 static enum cf_code place(struct cf_ctx *ctx, struct cf_http *http, struct cf_pg_tx *tx,
-                          const struct store_request *request, const struct store_order *order,
+                          const struct store_request *request, const struct store_order_wish *wish,
                           struct cf_err *err)
 {
     char location[LOCATION_SIZE];
     char etag[ETAG_SIZE];
     struct store_answer answer = {.status = 201, .location = location, .etag = etag};
     struct cf_pg_rows *rows;
-    enum cf_code code = store_add_order(ctx, tx, order, &rows, err);
+    enum cf_code code = store_add_order(ctx, tx, wish, &rows, err);
 
     if (code == CF_ENOTFOUND) {
-        return body_refuse(http, err, "user_id: there is no user %" PRId64, order->user_id);
+        return body_refuse(http, err, "user_id: there is no user %" PRId64, wish->user_id);
     }
     if (code != CF_OK) {
         return code;
@@ -206,10 +206,11 @@ static enum cf_code answer_again(struct cf_ctx *ctx, struct cf_http *http, struc
 
 /* Internal helpers: changing one */
 
-static enum cf_code read_change(struct cf_http *http, struct store_order *out, struct cf_err *err)
+static enum cf_code read_change(struct cf_http *http, struct store_order_wish *out,
+                                struct cf_err *err)
 {
     static const char *const members[] = {"status", "total_cents"};
-    struct store_order order = {.total_cents = -1};
+    struct store_order_wish wish = {.total_cents = -1};
     json_t *body;
     enum cf_code code = body_read(http, "application/merge-patch+json", members, 2, &body, err);
 
@@ -220,22 +221,22 @@ static enum cf_code read_change(struct cf_http *http, struct store_order *out, s
         code = body_refuse(http, err, "there is no member to change: status, total_cents");
     }
     if (code == CF_OK && body_has(body, "status")) {
-        code = body_choice(http, body, "status", store_statuses, STORE_STATUS_COUNT, &order.status,
+        code = body_choice(http, body, "status", store_statuses, STORE_STATUS_COUNT, &wish.status,
                            err);
     }
     if (code == CF_OK && body_has(body, "total_cents")) {
-        code = body_i64(http, body, "total_cents", 0, STORE_CENTS_MAX, &order.total_cents, err);
+        code = body_i64(http, body, "total_cents", 0, STORE_CENTS_MAX, &wish.total_cents, err);
     }
     json_decref(body);
     if (code == CF_OK) {
-        *out = order;
+        *out = wish;
     }
     return code;
 }
 
 /* Change it, if it is what the client has seen; it becomes the reply. Fills in whose it is. */
 static enum cf_code change(struct cf_ctx *ctx, struct cf_http *http, struct cf_pg_tx *tx,
-                           int64_t id, struct store_order *order, struct cf_err *err)
+                           int64_t id, struct store_order_wish *wish, struct cf_err *err)
 {
     char etag[ETAG_SIZE];
     struct cf_pg_rows *rows;
@@ -245,13 +246,13 @@ static enum cf_code change(struct cf_ctx *ctx, struct cf_http *http, struct cf_p
         return code;
     }
     write_etag(rows, etag);
-    order->user_id = store_order_user_id(rows);
+    wish->user_id = store_order_user_id(rows);
     cf_pg_rows_free(rows);
     if (!cf_http_matches(http, etag)) {
         return cf_http_fail_as(
             http, 412, cf_err_set(err, CF_ECONFLICT, "order %" PRId64 " is now %s", id, etag));
     }
-    code = store_change_order(ctx, tx, id, order, &rows, err);
+    code = store_change_order(ctx, tx, id, wish, &rows, err);
     if (code == CF_OK) {
         reply_order(http, rows);
         cf_pg_rows_free(rows);
@@ -286,13 +287,13 @@ enum cf_code orders_post(struct cf_ctx *ctx, struct cf_http *http, struct cf_err
                                     .key = key,
                                     .text = cf_http_body(http, NULL),
                                     .keep_ns = app->idempotency_ttl_ns};
-    struct store_order order;
+    struct store_order_wish wish;
     struct cf_pg_tx *tx;
     bool claimed;
     enum cf_code code = read_key(http, key, err);
 
     if (code == CF_OK) {
-        code = read_new(http, &order, err);
+        code = read_new(http, &wish, err);
     }
     if (code == CF_OK) {
         code = cf_pg_begin(ctx, app->pg, NULL, &tx, err);
@@ -302,7 +303,7 @@ enum cf_code orders_post(struct cf_ctx *ctx, struct cf_http *http, struct cf_err
     }
     code = store_claim(ctx, tx, &request, &claimed, err);
     if (code == CF_OK && claimed) {
-        code = place(ctx, http, tx, &request, &order, err);
+        code = place(ctx, http, tx, &request, &wish, err);
     } else if (code == CF_OK) {
         code = answer_again(ctx, http, tx, &request, err);
     }
@@ -310,12 +311,12 @@ enum cf_code orders_post(struct cf_ctx *ctx, struct cf_http *http, struct cf_err
         cf_pg_rollback(tx);
         return code;
     }
-    return commit(ctx, http, tx, order.user_id, err);
+    return commit(ctx, http, tx, wish.user_id, err);
 }
 
 enum cf_code order_patch(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err)
 {
-    struct store_order order;
+    struct store_order_wish wish;
     struct cf_pg_tx *tx;
     int64_t id;
     enum cf_code code = cf_http_param_i64(http, "id", 1, INT64_MAX, &id, err);
@@ -326,7 +327,7 @@ enum cf_code order_patch(struct cf_ctx *ctx, struct cf_http *http, struct cf_err
             cf_err_set(err, CF_EINVAL, "If-Match must be the ETag of the order to change"));
     }
     if (code == CF_OK) {
-        code = read_change(http, &order, err);
+        code = read_change(http, &wish, err);
     }
     if (code == CF_OK) {
         code = cf_pg_begin(ctx, route_pg(http), NULL, &tx, err);
@@ -334,10 +335,10 @@ enum cf_code order_patch(struct cf_ctx *ctx, struct cf_http *http, struct cf_err
     if (code != CF_OK) {
         return code;
     }
-    code = change(ctx, http, tx, id, &order, err);
+    code = change(ctx, http, tx, id, &wish, err);
     if (code != CF_OK) {
         cf_pg_rollback(tx);
         return code;
     }
-    return commit(ctx, http, tx, order.user_id, err);
+    return commit(ctx, http, tx, wish.user_id, err);
 }

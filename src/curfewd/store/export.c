@@ -13,18 +13,10 @@
 /* Rows of a batch, where libpq can hand out more than one. */
 #define BATCH_MAX 64
 
-enum {
-    ORDER_ID,
-    ORDER_USER_ID,
-    ORDER_STATUS,
-    ORDER_TOTAL_CENTS,
-    ORDER_CREATED_AT
-};
-
 static const struct cf_pg_stmt every_order = {
     .name = "every_order",
-    .sql = "SELECT id, user_id, status, total_cents, created_at FROM orders ORDER BY id",
-    .columns = "iitiz",
+    .sql = "SELECT " STORE_ORDER_COLUMNS " FROM orders ORDER BY id",
+    .columns = STORE_ORDER_TYPES,
 };
 
 enum cf_code store_stream_orders(struct cf_ctx *ctx, struct cf_pg *pg, struct cf_pg_stream **out,
@@ -40,21 +32,26 @@ enum cf_code store_stream_orders(struct cf_ctx *ctx, struct cf_pg *pg, struct cf
     return code == CF_OK ? CF_OK : cf_err_wrap(err, code, "every order");
 }
 
-enum cf_code store_read_order(const struct cf_pg_rows *rows, size_t row, struct store_order *out,
-                              struct cf_err *err)
+enum cf_code store_copy_order(const struct cf_pg_rows *rows, size_t row,
+                              struct store_order_copy *out, struct cf_err *err)
 {
-    const char *status = cf_pg_get_text(rows, row, ORDER_STATUS);
-    int64_t id = cf_pg_get_i64(rows, row, ORDER_ID);
-    size_t size = strlen(status) + 1;
+    struct store_order_row order = store_read_order_row(rows, row);
+    size_t size = strlen(order.status) + 1;
 
     if (size > sizeof(out->status)) {
-        return cf_err_set(err, CF_EINTERNAL, "order %" PRId64 " has a status of %zu bytes", id,
-                          size - 1);
+        return cf_err_set(err, CF_EINTERNAL, "order %" PRId64 " has a status of %zu bytes",
+                          order.id, size - 1);
     }
-    out->id = id;
-    out->user_id = cf_pg_get_i64(rows, row, ORDER_USER_ID);
-    out->total_cents = cf_pg_get_i64(rows, row, ORDER_TOTAL_CENTS);
-    out->created_at_us = cf_pg_get_time_us(rows, row, ORDER_CREATED_AT);
-    memcpy(out->status, status, size);
+    memcpy(out->status, order.status, size);
+    out->row = order;
+    out->row.status = NULL;
     return CF_OK;
+}
+
+struct store_order_row store_copied_order(const struct store_order_copy *copy)
+{
+    struct store_order_row order = copy->row;
+
+    order.status = copy->status;
+    return order;
 }

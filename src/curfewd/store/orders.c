@@ -7,22 +7,12 @@
 
 #include <inttypes.h>
 
-enum {
-    ORDER_ID,
-    ORDER_USER_ID,
-    ORDER_STATUS,
-    ORDER_TOTAL_CENTS,
-    ORDER_CREATED_AT,
-    ORDER_VERSION /* Of one order only. */
-};
-
-#define ORDER_COLUMNS "id, user_id, status, total_cents, created_at"
-#define ORDER_TYPES "iitiz"
+#include "curfewd/store/order_row.h"
 
 static const struct cf_pg_stmt find_order = {
     .name = "find_order",
-    .sql = "SELECT " STORE_ORDER_COLUMNS " FROM orders WHERE id = $1",
-    .columns = STORE_ORDER_TYPES,
+    .sql = "SELECT " STORE_ORDER_VERSION_COLUMNS " FROM orders WHERE id = $1",
+    .columns = STORE_ORDER_VERSION_TYPES,
 };
 
 /* A list for each combination of what is asked, with just the parameters that it has, in the order of
@@ -39,9 +29,9 @@ enum {
 #define LIST(name_, where, limit)                                                                  \
     {                                                                                              \
         .name = (name_),                                                                           \
-        .sql = "SELECT " ORDER_COLUMNS " FROM orders " where                                       \
+        .sql = "SELECT " STORE_ORDER_COLUMNS " FROM orders " where                                 \
                " ORDER BY created_at DESC, id DESC LIMIT " limit,                                  \
-        .columns = ORDER_TYPES,                                                                    \
+        .columns = STORE_ORDER_TYPES,                                                              \
     }
 #define OLDER_THAN(order)                                                                          \
     " (created_at, id) < (SELECT created_at, id FROM orders WHERE id = " order ")"
@@ -83,17 +73,17 @@ enum cf_code store_order(struct cf_ctx *ctx, struct cf_pg *pg, int64_t id, struc
 
 int64_t store_order_id(const struct cf_pg_rows *rows)
 {
-    return cf_pg_get_i64(rows, 0, ORDER_ID);
+    return cf_pg_get_i64(rows, 0, STORE_ORDER_ID);
 }
 
 int64_t store_order_user_id(const struct cf_pg_rows *rows)
 {
-    return cf_pg_get_i64(rows, 0, ORDER_USER_ID);
+    return cf_pg_get_i64(rows, 0, STORE_ORDER_USER_ID);
 }
 
 int64_t store_order_version(const struct cf_pg_rows *rows)
 {
-    return cf_pg_get_i64(rows, 0, ORDER_VERSION);
+    return cf_pg_get_i64(rows, 0, STORE_ORDER_VERSION);
 }
 
 enum cf_code store_orders(struct cf_ctx *ctx, struct cf_pg *pg,
@@ -124,16 +114,7 @@ enum cf_code store_orders(struct cf_ctx *ctx, struct cf_pg *pg,
 
 void store_write_order(struct cf_json *json, const struct cf_pg_rows *rows, size_t row)
 {
-    cf_json_object(json);
-    cf_json_key(json, "id");
-    cf_json_i64(json, cf_pg_get_i64(rows, row, ORDER_ID));
-    cf_json_key(json, "user_id");
-    cf_json_i64(json, cf_pg_get_i64(rows, row, ORDER_USER_ID));
-    cf_json_key(json, "status");
-    cf_json_str(json, cf_pg_get_text(rows, row, ORDER_STATUS));
-    cf_json_key(json, "total_cents");
-    cf_json_i64(json, cf_pg_get_i64(rows, row, ORDER_TOTAL_CENTS));
-    cf_json_key(json, "created_at");
-    cf_json_time_us(json, cf_pg_get_time_us(rows, row, ORDER_CREATED_AT));
-    cf_json_end(json);
+    struct store_order_row order = store_read_order_row(rows, row);
+
+    store_write_order_row(json, &order);
 }

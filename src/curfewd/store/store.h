@@ -24,10 +24,7 @@ CF_MUST enum cf_code store_users(struct cf_ctx *ctx, struct cf_pg *pg, int64_t a
                                  struct cf_pg_rows **out, struct cf_err *err);
 void store_write_user(struct cf_json *json, const struct cf_pg_rows *rows, size_t row);
 
-/* One order: id, user_id, status, total_cents, created_at, version. */
-#define STORE_ORDER_COLUMNS "id, user_id, status, total_cents, created_at, version"
-#define STORE_ORDER_TYPES "iitizi"
-
+/* One order: as order_row.h has it, with its version. */
 CF_MUST enum cf_code store_order(struct cf_ctx *ctx, struct cf_pg *pg, int64_t id,
                                  struct cf_pg_rows **out, struct cf_err *err);
 int64_t store_order_id(const struct cf_pg_rows *rows);
@@ -52,7 +49,7 @@ void store_write_order(struct cf_json *json, const struct cf_pg_rows *rows, size
 #define STORE_CENTS_MAX INT64_C(100000000000)
 
 /* What somebody wants an order to be. */
-struct store_order {
+struct store_order_wish {
     int64_t user_id;
     const char *status;  /* NULL: as it is. */
     int64_t total_cents; /* Below 0: as it is. */
@@ -60,7 +57,7 @@ struct store_order {
 
 /* Add one, with all of these. CF_ENOTFOUND: there is no such user. */
 CF_MUST enum cf_code store_add_order(struct cf_ctx *ctx, struct cf_pg_tx *tx,
-                                     const struct store_order *order, struct cf_pg_rows **out,
+                                     const struct store_order_wish *wish, struct cf_pg_rows **out,
                                      struct cf_err *err);
 
 /* Read one and keep others from changing it until the transaction ends, and change it; its user
@@ -68,8 +65,8 @@ CF_MUST enum cf_code store_add_order(struct cf_ctx *ctx, struct cf_pg_tx *tx,
 CF_MUST enum cf_code store_lock_order(struct cf_ctx *ctx, struct cf_pg_tx *tx, int64_t id,
                                       struct cf_pg_rows **out, struct cf_err *err);
 CF_MUST enum cf_code store_change_order(struct cf_ctx *ctx, struct cf_pg_tx *tx, int64_t id,
-                                        const struct store_order *order, struct cf_pg_rows **out,
-                                        struct cf_err *err);
+                                        const struct store_order_wish *wish,
+                                        struct cf_pg_rows **out, struct cf_err *err);
 
 /* A request that may come again, and is to be done once. */
 struct store_request {

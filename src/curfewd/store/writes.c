@@ -13,6 +13,8 @@
 
 #include <curfew/clock.h>
 
+#include "curfewd/store/order_row.h"
+
 enum {
     KEPT_IS_SAME,
     KEPT_STATUS,
@@ -57,21 +59,22 @@ static const struct cf_pg_stmt keep_answer = {
 static const struct cf_pg_stmt add_order = {
     .name = "add_order",
     .sql = "INSERT INTO orders (user_id, status, total_cents) VALUES ($1, $2, $3)"
-           " RETURNING " STORE_ORDER_COLUMNS,
-    .columns = STORE_ORDER_TYPES,
+           " RETURNING " STORE_ORDER_VERSION_COLUMNS,
+    .columns = STORE_ORDER_VERSION_TYPES,
 };
 
 static const struct cf_pg_stmt lock_order = {
     .name = "lock_order",
-    .sql = "SELECT " STORE_ORDER_COLUMNS " FROM orders WHERE id = $1 FOR UPDATE",
-    .columns = STORE_ORDER_TYPES,
+    .sql = "SELECT " STORE_ORDER_VERSION_COLUMNS " FROM orders WHERE id = $1 FOR UPDATE",
+    .columns = STORE_ORDER_VERSION_TYPES,
 };
 
 static const struct cf_pg_stmt change_order = {
     .name = "change_order",
     .sql = "UPDATE orders SET status = coalesce($2, status),"
-           " total_cents = coalesce($3, total_cents) WHERE id = $1 RETURNING " STORE_ORDER_COLUMNS,
-    .columns = STORE_ORDER_TYPES,
+           " total_cents = coalesce($3, total_cents) WHERE id = $1 "
+           "RETURNING " STORE_ORDER_VERSION_COLUMNS,
+    .columns = STORE_ORDER_VERSION_TYPES,
 };
 
 static struct cf_pg_param seconds(int64_t ns)
@@ -141,15 +144,15 @@ enum cf_code store_keep_answer(struct cf_ctx *ctx, struct cf_pg_tx *tx,
 }
 
 enum cf_code store_add_order(struct cf_ctx *ctx, struct cf_pg_tx *tx,
-                             const struct store_order *order, struct cf_pg_rows **out,
+                             const struct store_order_wish *wish, struct cf_pg_rows **out,
                              struct cf_err *err)
 {
-    struct cf_pg_param params[] = {cf_pg_i64(order->user_id), cf_pg_str(order->status),
-                                   cf_pg_i64(order->total_cents)};
+    struct cf_pg_param params[] = {cf_pg_i64(wish->user_id), cf_pg_str(wish->status),
+                                   cf_pg_i64(wish->total_cents)};
     enum cf_code code = cf_pg_tx_query(ctx, tx, &add_order, params, 3, out, err);
 
     if (code == CF_ECONFLICT && strcmp(err->sqlstate, "23503") == 0) {
-        return cf_err_set(err, CF_ENOTFOUND, "there is no user %" PRId64, order->user_id);
+        return cf_err_set(err, CF_ENOTFOUND, "there is no user %" PRId64, wish->user_id);
     }
     return code == CF_OK ? CF_OK : cf_err_wrap(err, code, "add an order");
 }
@@ -173,14 +176,14 @@ enum cf_code store_lock_order(struct cf_ctx *ctx, struct cf_pg_tx *tx, int64_t i
 }
 
 enum cf_code store_change_order(struct cf_ctx *ctx, struct cf_pg_tx *tx, int64_t id,
-                                const struct store_order *order, struct cf_pg_rows **out,
+                                const struct store_order_wish *wish, struct cf_pg_rows **out,
                                 struct cf_err *err)
 {
-    struct cf_pg_param params[] = {cf_pg_i64(id), cf_pg_str(order->status),
-                                   cf_pg_i64(order->total_cents)};
+    struct cf_pg_param params[] = {cf_pg_i64(id), cf_pg_str(wish->status),
+                                   cf_pg_i64(wish->total_cents)};
     enum cf_code code;
 
-    if (order->total_cents < 0) {
+    if (wish->total_cents < 0) {
         params[2] = (struct cf_pg_param){.type = CF_PG_NULL};
     }
     code = cf_pg_tx_query(ctx, tx, &change_order, params, 3, out, err);
