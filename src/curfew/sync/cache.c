@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Caches: see cache.h for the contract, shard.c for what is behind the locks, sieve.h for what goes,
- * flight.c for how a load is shared.
+/* Caches: see cache.h for the contract, cache_shard.c for what is behind the locks, sieve.h for what
+ * goes, flight.c for how a load is shared.
  *
  * What a load brings is kept by the load itself, before it ends. So a caller who finds neither an
  * entry nor a load that he can join has come too late for the last one, or too early for the next:
@@ -20,9 +20,9 @@
 #include <curfew/clock.h>
 
 #include "curfew/core/err_private.h"
+#include "curfew/sync/cache_shard.h"
 #include "curfew/sync/flight_private.h"
 #include "curfew/sync/hash.h"
-#include "curfew/sync/shard.h"
 
 /* By default a cache has so many shards, if each still gets so much. */
 #define SHARDS 16
@@ -33,7 +33,7 @@ struct cf_cache {
     struct cf_cache_options options; /* With the defaults filled in. Constant after new, as are: */
     struct cf_flight *flight;
     struct cf__hash_seed seed;
-    struct cf__shard *shards; /* options.shards of them. */
+    struct cf__cache_shard *shards; /* options.shards of them. */
 
     /* Atomic: counts, which order nothing (relaxed). */
     _Atomic uint64_t loads;
@@ -45,7 +45,7 @@ struct cf_cache {
 struct place {
     const char *key;
     uint64_t hash;
-    struct cf__shard *shard;
+    struct cf__cache_shard *shard;
 };
 
 /* Internal helpers */
@@ -117,7 +117,7 @@ static void keep(struct cf_cache *cache, struct cf__flight_job *job, const struc
     struct cf__entry *entry = ttl_ns > 0 ? new_entry(cache, place, value, failure, ttl_ns) : NULL;
 
     if (entry != NULL) {
-        cf__shard_store(place->shard, entry, &job->forgotten);
+        cf__cache_shard_store(place->shard, entry, &job->forgotten);
     }
 }
 
@@ -143,12 +143,12 @@ static void keep_failure(struct cf_cache *cache, struct cf__flight_job *job,
         if (options->negative_ttl_ns > 0) {
             keep(cache, job, place, NULL, failure, options->negative_ttl_ns);
         } else {
-            (void)cf__shard_remove(place->shard, place->key, place->hash, &job->forgotten);
+            (void)cf__cache_shard_remove(place->shard, place->key, place->hash, &job->forgotten);
         }
         return;
     }
-    if (!cf__shard_hold(place->shard, place->key, place->hash, now_ns,
-                        cf_deadline_in(now_ns, options->error_ttl_ns)) &&
+    if (!cf__cache_shard_hold(place->shard, place->key, place->hash, now_ns,
+                              cf_deadline_in(now_ns, options->error_ttl_ns)) &&
         !canceled) {
         keep(cache, job, place, NULL, failure, options->error_ttl_ns);
     }
@@ -184,8 +184,8 @@ static enum cf_code run_load(struct cf__flight_job *job, struct cf_ctx *ctx, str
     struct cf__seen seen;
 
     /* The load before this one may have ended after its caller had looked. */
-    switch (cf__shard_look(place.shard, place.key, place.hash, CF__LOOK_ONLY, now(cache), 0, &seen,
-                           err)) {
+    switch (cf__cache_shard_look(place.shard, place.key, place.hash, CF__LOOK_ONLY, now(cache), 0,
+                                 &seen, err)) {
     case CF__SIGHT_FRESH:
         *out = seen.value;
         return CF_OK;
@@ -247,8 +247,8 @@ static enum cf_code load_missing(struct cf_ctx *ctx, struct cf_cache *cache,
 
     if (code != CF_OK && code != CF_ENOTFOUND && cf_ctx_err(ctx) == CF_OK) {
         struct cf__seen seen;
-        enum cf__sight sight = cf__shard_look(place->shard, place->key, place->hash,
-                                              CF__LOOK_FAILED, now(cache), 0, &seen, NULL);
+        enum cf__sight sight = cf__cache_shard_look(place->shard, place->key, place->hash,
+                                                    CF__LOOK_FAILED, now(cache), 0, &seen, NULL);
 
         if (sight == CF__SIGHT_FRESH || sight == CF__SIGHT_STALE) {
             return serve(place, sight, &seen, out, out_info);
@@ -297,10 +297,10 @@ static bool make_shards(struct cf_cache *cache)
 
     cache->shards = calloc(options->shards, sizeof(*cache->shards));
     for (size_t i = 0; cache->shards != NULL && i < options->shards; i++) {
-        if (!cf__shard_init(&cache->shards[i], options->entries_max / options->shards,
-                            options->bytes_max / options->shards)) {
+        if (!cf__cache_shard_init(&cache->shards[i], options->entries_max / options->shards,
+                                  options->bytes_max / options->shards)) {
             while (i > 0) {
-                cf__shard_fini(&cache->shards[--i]);
+                cf__cache_shard_fini(&cache->shards[--i]);
             }
             free(cache->shards);
             cache->shards = NULL;
@@ -351,7 +351,7 @@ void cf_cache_free(struct cf_cache *cache)
     }
     cf_flight_free(cache->flight);
     for (size_t i = 0; i < cache->options.shards; i++) {
-        cf__shard_fini(&cache->shards[i]);
+        cf__cache_shard_fini(&cache->shards[i]);
     }
     free(cache->shards);
     free(cache);
@@ -375,8 +375,9 @@ enum cf_code cf_cache_get(struct cf_ctx *ctx, struct cf_cache *cache, const char
     }
     place = place_of(cache, key);
     now_ns = now(cache);
-    sight = cf__shard_look(place.shard, key, place.hash, CF__LOOK_GET, now_ns,
-                           cf_deadline_in(now_ns, cache->options.load_timeout_ns), &seen, err);
+    sight =
+        cf__cache_shard_look(place.shard, key, place.hash, CF__LOOK_GET, now_ns,
+                             cf_deadline_in(now_ns, cache->options.load_timeout_ns), &seen, err);
     switch (sight) {
     case CF__SIGHT_FRESH:
         return serve(&place, sight, &seen, out, out_info);
@@ -384,7 +385,7 @@ enum cf_code cf_cache_get(struct cf_ctx *ctx, struct cf_cache *cache, const char
         if (seen.refresh) {
             job = job_of(cache, key, load, arg);
             if (cf__flight_start(cache->flight, &job, NULL) != CF_OK) {
-                cf__shard_unclaim(place.shard, key, place.hash);
+                cf__cache_shard_unclaim(place.shard, key, place.hash);
             }
         }
         return serve(&place, sight, &seen, out, out_info);
@@ -423,7 +424,7 @@ static bool try_serve(struct cf_cache *cache, const char *key, enum cf__look why
     struct place place = place_of(cache, key);
     struct cf__seen seen;
     enum cf__sight sight =
-        cf__shard_look(place.shard, key, place.hash, why, now(cache), 0, &seen, NULL);
+        cf__cache_shard_look(place.shard, key, place.hash, why, now(cache), 0, &seen, NULL);
 
     if (sight == CF__SIGHT_FRESH || sight == CF__SIGHT_STALE) {
         (void)serve(&place, sight, &seen, out, out_info);
@@ -455,7 +456,7 @@ enum cf_code cf_cache_put(struct cf_cache *cache, const char *key, struct cf_val
         return cf_err_set(err, CF_ENOMEM, "no memory for an entry of a cache");
     }
     cf_flight_forget(cache->flight, key);
-    cf__shard_store(place.shard, entry, NULL);
+    cf__cache_shard_store(place.shard, entry, NULL);
     return CF_OK;
 }
 
@@ -464,7 +465,7 @@ bool cf_cache_remove(struct cf_cache *cache, const char *key)
     struct place place = place_of(cache, key);
 
     cf_flight_forget(cache->flight, key);
-    return cf__shard_remove(place.shard, key, place.hash, NULL);
+    return cf__cache_shard_remove(place.shard, key, place.hash, NULL);
 }
 
 size_t cf_cache_remove_if(struct cf_cache *cache, bool (*match)(const char *key, void *arg),
@@ -474,7 +475,7 @@ size_t cf_cache_remove_if(struct cf_cache *cache, bool (*match)(const char *key,
 
     cf__flight_forget_if(cache->flight, match, arg);
     for (size_t i = 0; i < cache->options.shards; i++) {
-        removed += cf__shard_remove_if(&cache->shards[i], match, arg);
+        removed += cf__cache_shard_remove_if(&cache->shards[i], match, arg);
     }
     return removed;
 }
@@ -493,7 +494,7 @@ void cf_cache_stats(struct cf_cache *cache, struct cf_cache_stats *out)
         .failures = atomic_load(&cache->failures),
     };
     for (size_t i = 0; i < cache->options.shards; i++) {
-        struct cf__shard *shard = &cache->shards[i];
+        struct cf__cache_shard *shard = &cache->shards[i];
 
         out->hits += atomic_load(&shard->hits);
         out->stale += atomic_load(&shard->stale);

@@ -3,8 +3,8 @@
  *
  * An entry is a value, or a failure that was kept, and until when each use of it is right. It never
  * changes but for its atomic fields: what is new about a key is a new entry. */
-#ifndef CURFEW_SYNC_SHARD_H
-#define CURFEW_SYNC_SHARD_H
+#ifndef CURFEW_SYNC_CACHE_SHARD_H
+#define CURFEW_SYNC_CACHE_SHARD_H
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -35,7 +35,7 @@ struct cf__entry {
     _Alignas(struct cf_err) unsigned char tail[]; /* The failure, if it is one; the key. */
 };
 
-struct cf__shard {
+struct cf__cache_shard {
     pthread_rwlock_t lock;  /* Writers first, lest readers keep them out for ever. */
     struct cf__table table; /* Guarded by lock, as are these. */
     struct cf__sieve sieve;
@@ -79,8 +79,8 @@ struct cf__seen {
 };
 
 /* Make a shard of so many entries and bytes. False: out of memory. */
-bool cf__shard_init(struct cf__shard *shard, size_t entries_max, size_t bytes_max);
-void cf__shard_fini(struct cf__shard *shard);
+bool cf__cache_shard_init(struct cf__cache_shard *shard, size_t entries_max, size_t bytes_max);
+void cf__cache_shard_fini(struct cf__cache_shard *shard);
 
 /* Make an entry of `value` (keeps a reference) or of `failure` (copied): one of them is NULL. Its
  * times are the caller's to set: they are all 0. NULL: out of memory. */
@@ -89,30 +89,30 @@ struct cf__entry *cf__entry_new(const char *key, uint64_t hash, struct cf_value 
 
 /* Look for a key at `now_ns`. Reads only. A failure is written to `err`, which may be NULL. Who is told
  * to refresh has time for it until `refresh_until_ns`: then the next one is. */
-enum cf__sight cf__shard_look(struct cf__shard *shard, const char *key, uint64_t hash,
-                              enum cf__look why, int64_t now_ns, int64_t refresh_until_ns,
-                              struct cf__seen *out, struct cf_err *err);
+enum cf__sight cf__cache_shard_look(struct cf__cache_shard *shard, const char *key, uint64_t hash,
+                                    enum cf__look why, int64_t now_ns, int64_t refresh_until_ns,
+                                    struct cf__seen *out, struct cf_err *err);
 
 /* A refresh could not be started: let the next one try. Reads only. */
-void cf__shard_unclaim(struct cf__shard *shard, const char *key, uint64_t hash);
+void cf__cache_shard_unclaim(struct cf__cache_shard *shard, const char *key, uint64_t hash);
 
 /* A load has failed: let none be tried before `until_ns` if there is a value that can be served
  * instead at `now_ns`. Whether there is. Reads only. */
-bool cf__shard_hold(struct cf__shard *shard, const char *key, uint64_t hash, int64_t now_ns,
-                    int64_t until_ns);
+bool cf__cache_shard_hold(struct cf__cache_shard *shard, const char *key, uint64_t hash,
+                          int64_t now_ns, int64_t until_ns);
 
 /* Put in an entry instead of what its key has, and evict what there is no room for. One that is too
  * large is freed, and what was there too. Nothing is done if *unless (may be NULL) is true. Owns the
  * entry. */
-void cf__shard_store(struct cf__shard *shard, struct cf__entry *own_entry,
-                     const atomic_bool *unless);
+void cf__cache_shard_store(struct cf__cache_shard *shard, struct cf__entry *own_entry,
+                           const atomic_bool *unless);
 
 /* Take out a key, unless *unless. Whether it was there. */
-bool cf__shard_remove(struct cf__shard *shard, const char *key, uint64_t hash,
-                      const atomic_bool *unless);
+bool cf__cache_shard_remove(struct cf__cache_shard *shard, const char *key, uint64_t hash,
+                            const atomic_bool *unless);
 
 /* Take out all that `match` says yes to; NULL: all. How many. */
-size_t cf__shard_remove_if(struct cf__shard *shard, bool (*match)(const char *key, void *arg),
-                           void *arg);
+size_t cf__cache_shard_remove_if(struct cf__cache_shard *shard,
+                                 bool (*match)(const char *key, void *arg), void *arg);
 
 #endif

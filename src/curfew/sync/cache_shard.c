@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Parts of a cache: see shard.h.
+/* Parts of a cache: see cache_shard.h.
  *
  * The lock is held for a look-up or a change, never across a call of the user's: entries that go are
  * collected and freed when it has been let go of, because their values may be dropped by a function
@@ -7,7 +7,7 @@
  *
  * Limits: room is made before a new entry is put in. One that takes the place of another may exceed
  * the bytes until as many are evicted, but nobody can look between. */
-#include "curfew/sync/shard.h"
+#include "curfew/sync/cache_shard.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -35,7 +35,7 @@ static void bury(struct cf__list *dead)
     }
 }
 
-static struct cf__entry *find(const struct cf__shard *shard, const char *key, uint64_t hash)
+static struct cf__entry *find(const struct cf__cache_shard *shard, const char *key, uint64_t hash)
 {
     struct cf__table_node *node = cf__table_find(&shard->table, key, hash);
 
@@ -43,7 +43,7 @@ static struct cf__entry *find(const struct cf__shard *shard, const char *key, ui
 }
 
 /* Account for an entry that has left the queue, and let it be buried. */
-static void discard(struct cf__shard *shard, struct cf__entry *entry, struct cf__list *dead)
+static void discard(struct cf__cache_shard *shard, struct cf__entry *entry, struct cf__list *dead)
 {
     cf__table_remove(&shard->table, &entry->node);
     shard->entries--;
@@ -51,14 +51,15 @@ static void discard(struct cf__shard *shard, struct cf__entry *entry, struct cf_
     cf__list_push(dead, &entry->sieve.node);
 }
 
-static void take_out(struct cf__shard *shard, struct cf__entry *entry, struct cf__list *dead)
+static void take_out(struct cf__cache_shard *shard, struct cf__entry *entry, struct cf__list *dead)
 {
     cf__sieve_remove(&shard->sieve, &entry->sieve);
     discard(shard, entry, dead);
 }
 
 /* Evict until `entries` and `bytes` more fit. Neither alone is more than the limit. */
-static void make_room(struct cf__shard *shard, size_t entries, size_t bytes, struct cf__list *dead)
+static void make_room(struct cf__cache_shard *shard, size_t entries, size_t bytes,
+                      struct cf__list *dead)
 {
     while (shard->entries + entries > shard->entries_max ||
            shard->bytes + bytes > shard->bytes_max) {
@@ -69,7 +70,7 @@ static void make_room(struct cf__shard *shard, size_t entries, size_t bytes, str
     }
 }
 
-static void put_in(struct cf__shard *shard, struct cf__entry *entry, struct cf__list *dead)
+static void put_in(struct cf__cache_shard *shard, struct cf__entry *entry, struct cf__list *dead)
 {
     make_room(shard, 1, entry->size, dead);
     cf__table_insert(&shard->table, &entry->node);
@@ -79,7 +80,7 @@ static void put_in(struct cf__shard *shard, struct cf__entry *entry, struct cf__
 }
 
 /* What was refreshed keeps its place in the queue: it is no newcomer. */
-static void swap(struct cf__shard *shard, struct cf__entry *old, struct cf__entry *entry,
+static void swap(struct cf__cache_shard *shard, struct cf__entry *old, struct cf__entry *entry,
                  struct cf__list *dead)
 {
     cf__sieve_replace(&shard->sieve, &old->sieve, &entry->sieve);
@@ -118,7 +119,7 @@ static bool claim_refresh(struct cf__entry *entry, int64_t now_ns, int64_t until
 
 /* Life cycle */
 
-bool cf__shard_init(struct cf__shard *shard, size_t entries_max, size_t bytes_max)
+bool cf__cache_shard_init(struct cf__cache_shard *shard, size_t entries_max, size_t bytes_max)
 {
     pthread_rwlockattr_t attr;
 
@@ -136,7 +137,7 @@ bool cf__shard_init(struct cf__shard *shard, size_t entries_max, size_t bytes_ma
     return true;
 }
 
-void cf__shard_fini(struct cf__shard *shard)
+void cf__cache_shard_fini(struct cf__cache_shard *shard)
 {
     bury(&shard->sieve.queue);
     cf__table_fini(&shard->table);
@@ -174,9 +175,9 @@ struct cf__entry *cf__entry_new(const char *key, uint64_t hash, struct cf_value 
 
 /* Operations */
 
-enum cf__sight cf__shard_look(struct cf__shard *shard, const char *key, uint64_t hash,
-                              enum cf__look why, int64_t now_ns, int64_t refresh_until_ns,
-                              struct cf__seen *out, struct cf_err *err)
+enum cf__sight cf__cache_shard_look(struct cf__cache_shard *shard, const char *key, uint64_t hash,
+                                    enum cf__look why, int64_t now_ns, int64_t refresh_until_ns,
+                                    struct cf__seen *out, struct cf_err *err)
 {
     enum cf__sight sight = CF__SIGHT_NONE;
     struct cf__entry *entry;
@@ -205,7 +206,7 @@ enum cf__sight cf__shard_look(struct cf__shard *shard, const char *key, uint64_t
     return sight;
 }
 
-void cf__shard_unclaim(struct cf__shard *shard, const char *key, uint64_t hash)
+void cf__cache_shard_unclaim(struct cf__cache_shard *shard, const char *key, uint64_t hash)
 {
     struct cf__entry *entry;
 
@@ -217,8 +218,8 @@ void cf__shard_unclaim(struct cf__shard *shard, const char *key, uint64_t hash)
     (void)pthread_rwlock_unlock(&shard->lock);
 }
 
-bool cf__shard_hold(struct cf__shard *shard, const char *key, uint64_t hash, int64_t now_ns,
-                    int64_t until_ns)
+bool cf__cache_shard_hold(struct cf__cache_shard *shard, const char *key, uint64_t hash,
+                          int64_t now_ns, int64_t until_ns)
 {
     struct cf__entry *entry;
     bool usable;
@@ -234,8 +235,8 @@ bool cf__shard_hold(struct cf__shard *shard, const char *key, uint64_t hash, int
     return usable;
 }
 
-void cf__shard_store(struct cf__shard *shard, struct cf__entry *own_entry,
-                     const atomic_bool *unless)
+void cf__cache_shard_store(struct cf__cache_shard *shard, struct cf__entry *own_entry,
+                           const atomic_bool *unless)
 {
     struct cf__entry *old;
     struct cf__list dead;
@@ -260,8 +261,8 @@ void cf__shard_store(struct cf__shard *shard, struct cf__entry *own_entry,
     bury(&dead);
 }
 
-bool cf__shard_remove(struct cf__shard *shard, const char *key, uint64_t hash,
-                      const atomic_bool *unless)
+bool cf__cache_shard_remove(struct cf__cache_shard *shard, const char *key, uint64_t hash,
+                            const atomic_bool *unless)
 {
     struct cf__entry *entry = NULL;
     struct cf__list dead;
@@ -279,8 +280,8 @@ bool cf__shard_remove(struct cf__shard *shard, const char *key, uint64_t hash,
     return entry != NULL;
 }
 
-size_t cf__shard_remove_if(struct cf__shard *shard, bool (*match)(const char *key, void *arg),
-                           void *arg)
+size_t cf__cache_shard_remove_if(struct cf__cache_shard *shard,
+                                 bool (*match)(const char *key, void *arg), void *arg)
 {
     struct cf__list *node;
     struct cf__list *next;
