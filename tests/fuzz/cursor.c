@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The cursor of a list. Input: the value of ?limit=, a newline, and that of ?after=. */
-#include "curfewd/routes/page.h"
+#include "curfewd/routes/paging.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -22,7 +22,7 @@ static bool is_integer(const char *text, int64_t min, int64_t max)
     return end > digits && *end == '\0' && value >= min && value <= max;
 }
 
-static enum cf_code read_page(const char *limit, const char *after, struct page *page,
+static enum cf_code read_page(const char *limit, const char *after, struct paging *paging,
                               struct cf_err *err)
 {
     static struct cf_http http; /* Nothing of it but the target is looked at. */
@@ -30,7 +30,7 @@ static enum cf_code read_page(const char *limit, const char *after, struct page 
 
     http.target.args = args;
     http.target.n_args = sizeof(args) / sizeof(args[0]);
-    return page_read(&http, page, err);
+    return paging_read(&http, paging, err);
 }
 
 FUZZ_TARGET(cursor)
@@ -38,8 +38,8 @@ FUZZ_TARGET(cursor)
     char *text = fuzz_string(data, size);
     char *after = text + strcspn(text, "\n");
     struct cf_err err = {.code = CF_OK};
-    struct page page = {.limit = -1, .after = -1};
-    struct page again;
+    struct paging paging = {.limit = -1, .after = -1};
+    struct paging again;
     char number[32];
     bool good;
 
@@ -47,16 +47,16 @@ FUZZ_TARGET(cursor)
         *after++ = '\0';
     }
     good = is_integer(text, PAGE_MIN, PAGE_MAX) && is_integer(after, 1, INT64_MAX);
-    FUZZ_CHECK((read_page(text, after, &page, &err) == CF_OK) == good);
+    FUZZ_CHECK((read_page(text, after, &paging, &err) == CF_OK) == good);
     if (good) {
-        FUZZ_CHECK(page.limit >= PAGE_MIN && page.limit <= PAGE_MAX && page.after >= 1);
-        (void)snprintf(number, sizeof(number), "%" PRId64, page.after); /* As a page's "next". */
+        FUZZ_CHECK(paging.limit >= PAGE_MIN && paging.limit <= PAGE_MAX && paging.after >= 1);
+        (void)snprintf(number, sizeof(number), "%" PRId64, paging.after); /* As a page's "next". */
         FUZZ_CHECK(read_page(text, number, &again, &err) == CF_OK);
-        FUZZ_CHECK(again.after == page.after && again.limit == page.limit);
+        FUZZ_CHECK(again.after == paging.after && again.limit == paging.limit);
     } else {
         FUZZ_CHECK(err.code == CF_EINVAL && err.msg[0] != '\0');
         FUZZ_CHECK(!fuzz_has_control(err.msg, strlen(err.msg)));
-        FUZZ_CHECK(page.limit == -1 && page.after == -1);
+        FUZZ_CHECK(paging.limit == -1 && paging.after == -1);
     }
     free(text);
     return 0;

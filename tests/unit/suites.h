@@ -53,7 +53,7 @@
     X(corpus)                                                                                      \
     X(log)                                                                                         \
     X(cpus)                                                                                        \
-    X(page)                                                                                        \
+    X(paging)                                                                                      \
     X(csv)                                                                                         \
     X(images)                                                                                      \
     X(routes)                                                                                      \

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* GET /v1/users/{id} and GET /v1/users?limit=&after=. */
-#include "curfewd/routes/page.h"
+#include "curfewd/routes/paging.h"
 #include "curfewd/routes/routes.h"
 #include "curfewd/store/store.h"
 
@@ -27,17 +27,17 @@ enum cf_code users_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *
 {
     struct cf_pg_rows *rows;
     enum cf_code code;
-    struct page page;
+    struct paging paging;
 
-    code = page_read(http, &page, err);
+    code = paging_read(http, &paging, err);
     if (code != CF_OK) {
         return code;
     }
-    code = store_users(ctx, route_pg(http), page.after, page.limit + 1, &rows, err);
+    code = store_users(ctx, route_pg(http), paging.after, paging.limit + 1, &rows, err);
     if (code != CF_OK) {
         return code;
     }
-    page_write(http, &page, rows, store_write_user);
+    paging_write(http, &paging, rows, store_write_user);
     cf_pg_rows_free(rows);
     return CF_OK;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Pages: what may be asked for, and where the next one begins. */
-#include "curfewd/routes/page.h"
+#include "curfewd/routes/paging.h"
 
 #include <check.h>
 #include <string.h>
@@ -14,7 +14,7 @@
 
 static struct cf_http *http;
 static struct cf_err err;
-static struct page page;
+static struct paging paging;
 
 static void teardown(void)
 {
@@ -43,9 +43,9 @@ static const struct {
 START_TEST(read_takes_good_page)
 {
     http = request_new(NULL, good[_i].target);
-    ck_assert_msg(page_read(http, &page, &err) == CF_OK, "%s", err.msg);
-    ck_assert_int_eq(page.limit, good[_i].limit);
-    ck_assert_int_eq(page.after, good[_i].after);
+    ck_assert_msg(paging_read(http, &paging, &err) == CF_OK, "%s", err.msg);
+    ck_assert_int_eq(paging.limit, good[_i].limit);
+    ck_assert_int_eq(paging.after, good[_i].after);
 }
 END_TEST
 
@@ -81,12 +81,12 @@ static const struct {
 
 START_TEST(read_refuses_bad_page)
 {
-    page = (struct page){.limit = -7, .after = -8};
+    paging = (struct paging){.limit = -7, .after = -8};
     http = request_new(NULL, bad[_i].target);
-    ck_assert_int_eq(page_read(http, &page, &err), CF_EINVAL);
+    ck_assert_int_eq(paging_read(http, &paging, &err), CF_EINVAL);
     ck_assert_str_eq(err.msg, *bad[_i].said);
-    ck_assert_int_eq(page.limit, -7); /* Untouched. */
-    ck_assert_int_eq(page.after, -8);
+    ck_assert_int_eq(paging.limit, -7); /* Untouched. */
+    ck_assert_int_eq(paging.after, -8);
 }
 END_TEST
 
@@ -114,12 +114,12 @@ START_TEST(write_shows_limit_and_says_what_is_next)
     const json_t *next;
     json_t *body;
 
-    page = (struct page){.limit = pages[_i].limit};
+    paging = (struct paging){.limit = pages[_i].limit};
     for (int64_t i = 0; i < pages[_i].rows; i++) {
         rows_add(rows, 1000 - i);
     }
     http = request_new(NULL, "/v1/orders");
-    page_write(http, &page, rows, write_id);
+    paging_write(http, &paging, rows, write_id);
     ck_assert_int_eq(request_status(http), 200);
     body = request_body(http);
     ck_assert_uint_eq(json_object_size(body), 2);
@@ -156,11 +156,11 @@ START_TEST(write_links_to_the_next_page_that_there_is)
     struct cf_pg_rows *rows = rows_new("i");
 
     http = request_new(NULL, links[_i].target);
-    ck_assert_int_eq(page_read(http, &page, &err), CF_OK);
-    page.limit = page.limit == PAGE_DEFAULT ? 1 : page.limit;
+    ck_assert_int_eq(paging_read(http, &paging, &err), CF_OK);
+    paging.limit = paging.limit == PAGE_DEFAULT ? 1 : paging.limit;
     rows_add(rows, INT64_C(1000));
     rows_add(rows, INT64_C(999));
-    page_write(http, &page, rows, write_id);
+    paging_write(http, &paging, rows, write_id);
     if (links[_i].link != NULL) {
         ck_assert_str_eq(request_header(http, "Link"), links[_i].link);
     } else {
@@ -174,20 +174,20 @@ END_TEST
 START_TEST(keep_has_room_for_all)
 {
     http = request_new(NULL, "/v1/users?limit=200&timeout=9999999999.9999999999ms");
-    ck_assert_int_eq(page_read(http, &page, &err), CF_OK);
-    page_keep_i64(&page, "user_id", INT64_MAX);
-    page_keep(&page, "status", "cancelled");
-    page_keep_i64(&page, "none", 0);
-    page_keep(&page, "none", NULL);
-    ck_assert_str_eq(page.kept, "limit=200&timeout=9999999999.9999999999ms&"
-                                "user_id=9223372036854775807&status=cancelled&");
-    ck_assert_uint_eq(page.kept_size, strlen(page.kept));
+    ck_assert_int_eq(paging_read(http, &paging, &err), CF_OK);
+    paging_keep_i64(&paging, "user_id", INT64_MAX);
+    paging_keep(&paging, "status", "cancelled");
+    paging_keep_i64(&paging, "none", 0);
+    paging_keep(&paging, "none", NULL);
+    ck_assert_str_eq(paging.kept, "limit=200&timeout=9999999999.9999999999ms&"
+                                  "user_id=9223372036854775807&status=cancelled&");
+    ck_assert_uint_eq(paging.kept_size, strlen(paging.kept));
 }
 END_TEST
 
-Suite *suite_page(void)
+Suite *suite_paging(void)
 {
-    Suite *suite = suite_create("page");
+    Suite *suite = suite_create("paging");
     TCase *read = tcase_create("read");
     TCase *write = tcase_create("write");
 
