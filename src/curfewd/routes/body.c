@@ -9,6 +9,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "curfewd/routes/choices.h"
+
 /* How much of a name that nobody knows is repeated. */
 #define NAME_SHOWN 64
 
@@ -73,18 +75,6 @@ static enum cf_code check_members(struct cf_http *http, json_t *body, const char
     return CF_OK;
 }
 
-/* "pending, paid or shipped" */
-static void list_choices(const char *const *choices, size_t n, char *out, size_t size)
-{
-    size_t at = 0;
-
-    for (size_t i = 0; i < n && at < size; i++) {
-        const char *between = i == 0 ? "" : i + 1 < n ? ", " : " or ";
-
-        at += (size_t)snprintf(out + at, size - at, "%s%s", between, choices[i]);
-    }
-}
-
 /* Operations */
 
 enum cf_code body_refuse(struct cf_http *http, struct cf_err *err, const char *format, ...)
@@ -143,7 +133,7 @@ enum cf_code body_choice(struct cf_http *http, const struct json_t *body, const 
                          struct cf_err *err)
 {
     const json_t *value = json_object_get(body, name);
-    char right[128] = "";
+    char right[CHOICES_SIZE];
 
     for (size_t i = 0; i < n_choices && json_is_string(value); i++) {
         /* By its length too: what is behind a zero byte would not be seen. */
@@ -153,6 +143,6 @@ enum cf_code body_choice(struct cf_http *http, const struct json_t *body, const 
             return CF_OK;
         }
     }
-    list_choices(choices, n_choices, right, sizeof(right));
+    choices_list(choices, n_choices, right);
     return body_refuse(http, err, "%s must be %s", name, right);
 }

@@ -2,8 +2,6 @@
 /* The tables of routes: see routes.h. */
 #include "curfewd/routes/routes.h"
 
-#include "curfewd/store/status.h"
-
 /* The demo's routes stand last: without it the tables end before them. */
 #define DEMO_ROUTES 1
 
@@ -62,15 +60,4 @@ const struct cf_http_route *routes_admin(bool demo, size_t *out_count)
 {
     *out_count = sizeof(admin) / sizeof(admin[0]) - (demo ? 0 : DEMO_ROUTES);
     return admin;
-}
-
-enum cf_code route_status(const struct cf_http *http, const char **out, struct cf_err *err)
-{
-    const char *text = cf_http_query(http, "status");
-
-    if (text != NULL && !store_is_status(text)) {
-        return cf_err_set(err, CF_EINVAL, "status must be pending, paid, shipped or cancelled");
-    }
-    *out = text;
-    return CF_OK;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Figures, and the statement that only takes time: see store.h. */
+/* Figures: see store.h. */
 #include "curfewd/store/store.h"
 
 #include <inttypes.h>
@@ -31,11 +31,6 @@ static const struct cf_pg_stmt user_metrics = {
     .name = "user_metrics",
     .sql = "SELECT count(*), coalesce(sum(total_cents), 0)::bigint FROM orders WHERE user_id = $1",
     .columns = "ii",
-};
-
-static const struct cf_pg_stmt sleep_for = {
-    .name = "sleep_for",
-    .sql = "SELECT pg_sleep($1)",
 };
 
 enum cf_code store_metrics(struct cf_ctx *ctx, struct cf_pg *pg, struct cf_pg_rows **out,
@@ -89,26 +84,5 @@ void store_write_user_metrics(struct cf_json *json, const struct cf_pg_rows *row
     cf_json_i64(json, cf_pg_get_i64(rows, 0, USER_METRICS_ORDERS));
     cf_json_key(json, "total_cents");
     cf_json_i64(json, cf_pg_get_i64(rows, 0, USER_METRICS_CENTS));
-    cf_json_end(json);
-}
-
-enum cf_code store_sleep(struct cf_ctx *ctx, struct cf_pg *pg, double seconds, struct cf_err *err)
-{
-    struct cf_pg_param params[] = {cf_pg_f64(seconds)};
-    struct cf_pg_rows *rows = NULL;
-    enum cf_code code = cf_pg_query(ctx, pg, &sleep_for, params, 1, &rows, err);
-
-    cf_pg_rows_free(rows);
-    return code == CF_OK ? CF_OK : cf_err_wrap(err, code, "sleep");
-}
-
-void store_write_rows(struct cf_json *json, const struct cf_pg_rows *rows,
-                      void (*write)(struct cf_json *json, const struct cf_pg_rows *rows,
-                                    size_t row))
-{
-    cf_json_array(json);
-    for (size_t row = 0; row < cf_pg_rows_count(rows); row++) {
-        write(json, rows, row);
-    }
     cf_json_end(json);
 }
