@@ -269,7 +269,7 @@ static void on_hook(struct cf__hook *hook)
         step(probe->trail, probe->value);
     }
     if (probe->once) {
-        cf__loop_hook_remove(loop, hook);
+        cf__loop_hook_remove(hook);
     }
     if (probe->fibers_to_start > 0 && cf_loop_spawn(loop, do_nothing, NULL, NULL) == CF_OK) {
         probe->fibers_to_start--;
@@ -284,7 +284,7 @@ static void add_hook(void *arg)
 
 static void remove_hook(void *arg)
 {
-    cf__loop_hook_remove(loop, &((struct probe *)arg)->hook);
+    cf__loop_hook_remove(&((struct probe *)arg)->hook);
 }
 
 START_TEST(hook_runs_after_each_turn_in_which_something_happened)

@@ -260,7 +260,7 @@ static void close_shard(struct cf__message *message)
 {
     struct cf__shard *shard = CF__CONTAINER(message, struct cf__shard, close_message);
 
-    cf__loop_hook_remove(shard->loop, &shard->hook);
+    cf__loop_hook_remove(&shard->hook);
     release(shard);
     CF_ASSERT(cf__list_empty(&shard->open));
     shard->open_handles = 2;

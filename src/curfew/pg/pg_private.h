@@ -214,7 +214,6 @@ struct cf__pg_pool {
     struct cf_ctx *ctx;       /* Ends when the pool closes. */
     struct cf__fiber *closer; /* What closing runs on; NULL once it does. */
     struct cf__pg_slot *slots;
-    size_t n_slots;
     size_t n_kept; /* Of them, open also when idle: at least one. */
     struct cf__list empty;
     struct cf__list idle;

@@ -327,7 +327,6 @@ enum cf_code cf__pg_pool_init(struct cf__pg_pool *pool, struct cf_pg *pg, struct
     if (code != CF_OK) {
         return code;
     }
-    pool->n_slots = n_slots;
     pool->n_kept = n_kept > 0 ? n_kept : 1;
     for (size_t i = 0; i < n_slots; i++) {
         pool->slots[i].pool = pool;

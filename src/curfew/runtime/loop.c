@@ -569,9 +569,8 @@ void cf__loop_hook_add(struct cf_loop *loop, struct cf__hook *hook)
     cf__list_push(&loop->hooks, &hook->node);
 }
 
-void cf__loop_hook_remove(struct cf_loop *loop, struct cf__hook *hook)
+void cf__loop_hook_remove(struct cf__hook *hook)
 {
-    (void)loop;
     cf__list_unlink(&hook->node);
 }
 

@@ -35,7 +35,7 @@ struct cf__hook {
 };
 
 void cf__loop_hook_add(struct cf_loop *loop, struct cf__hook *hook);
-void cf__loop_hook_remove(struct cf_loop *loop, struct cf__hook *hook);
+void cf__loop_hook_remove(struct cf__hook *hook);
 
 /* A message: a function that another thread has run on the loop. Embedded in what it is about,
  * which must live until `run` was called. */

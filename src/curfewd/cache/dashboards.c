@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <curfew/cache.h>
 #include <curfew/clock.h>
 #include <curfew/group.h>
 #include <curfew/wait.h>
@@ -566,12 +567,4 @@ bool dashboards_is_on(const struct dashboards *d)
 const char *dashboards_cache_control(const struct dashboards *d)
 {
     return d->cache_control;
-}
-
-void dashboards_stats(struct dashboards *d, struct cf_cache_stats *out)
-{
-    *out = (struct cf_cache_stats){0};
-    if (d->sections != NULL) {
-        cf_cache_stats(d->sections, out);
-    }
 }

@@ -29,8 +29,9 @@
 #ifndef CURFEWD_CACHE_DASHBOARDS_H
 #define CURFEWD_CACHE_DASHBOARDS_H
 
-#include <curfew/cache.h>
+#include <curfew/ctx.h>
 #include <curfew/json.h>
+#include <curfew/value.h>
 
 struct dashboards;
 
@@ -157,9 +158,6 @@ bool dashboards_is_on(const struct dashboards *d);
 
 /* What Cache-Control says of a whole dashboard: by the same times. Constant. */
 const char *dashboards_cache_control(const struct dashboards *d);
-
-/* What is kept, and how it was asked for: of sections, three to a dashboard. Zeros if nothing is. */
-void dashboards_stats(struct dashboards *d, struct cf_cache_stats *out);
 
 /* The page of a whole dashboard, borrowed from it; and its gzip, where there is one. */
 struct dashboard_page dashboard_page(const struct dashboard *dashboard);
