@@ -65,6 +65,8 @@ struct service {
     size_t n_loops;
     struct cf_pg_listener *listener; /* NULL: none is wanted. */
     struct cf_http_server *admin;
+    struct cf_http_route admin_routes[ROUTES_MAX]; /* Borrowed by the servers, as the next are. */
+    struct cf_http_route api_routes[ROUTES_MAX];
 
     pthread_mutex_t mu; /* Guards the pointer below, for the thread of the second signal. */
     struct cf_http_server *api;
@@ -310,21 +312,25 @@ static enum cf_code start_listener(struct service *service, const struct listene
 static enum cf_code start(struct service *service, struct cf_err *err)
 {
     const struct config *config = &service->config;
+    struct routes_options routes = {.demo = config->demo,
+                                    .export_timeout_ns = config->export_timeout_ns,
+                                    .image_size_max = (size_t)config->image_size};
     struct listener admin = {.flag = "--admin",
                              .address = config->admin,
+                             .routes = service->admin_routes,
+                             .n_routes = routes_admin(&routes, service->admin_routes),
                              .n_loops = 1,
                              .connections_max = ADMIN_CONNECTIONS_MAX,
                              .hosts = config->admin_hosts};
     struct listener api = {.flag = "--listen",
                            .address = config->listen,
+                           .routes = service->api_routes,
+                           .n_routes = routes_api(&routes, service->api_routes),
                            .connections_max = config->connections,
                            .connections_per_address_max = config->connections_per_address};
     enum cf_code code = start_loops(service, err);
 
     service->app.idempotency_ttl_ns = config->idempotency_ttl_ns;
-    admin.routes = routes_admin(config->demo, &admin.n_routes);
-    routes_configure(config->export_timeout_ns, (size_t)config->image_size);
-    api.routes = routes_api(config->demo, &api.n_routes);
     api.n_loops = service->n_loops;
     if (code == CF_OK) {
         code = start_database(service, err);

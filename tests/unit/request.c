@@ -19,13 +19,13 @@ struct request {
     struct cf_http_server server;
     struct cf__shard shard;
     struct cf__connection connection;
+    struct cf_http_route routes[ROUTES_MAX];
 };
 
 struct cf_http *request_new(struct app *app, const char *target)
 {
     struct request *request = aligned_alloc(alignof(struct request), sizeof(*request));
     struct cf_http *http = &request->http;
-    const struct cf_http_route *routes;
     struct cf_err err = {.code = CF_OK};
     unsigned allowed;
     size_t count;
@@ -40,8 +40,8 @@ struct cf_http *request_new(struct app *app, const char *target)
     cf_json_init(&http->json);
     cf__arena_init(&http->arena, http->first, sizeof(http->first));
 
-    routes = routes_api(true, &count);
-    ck_assert_int_eq(cf__router_new(routes, count, &request->server.router, &err), CF_OK);
+    count = routes_api(&(struct routes_options){.demo = true}, request->routes);
+    ck_assert_int_eq(cf__router_new(request->routes, count, &request->server.router, &err), CF_OK);
     ck_assert_msg(cf__target_decode(target, &http->arena, &http->target, &err) == CF_OK, "%s",
                   err.msg);
     http->route = cf__router_find(request->server.router, CF__GET, &http->target, &allowed);

@@ -24,7 +24,7 @@
 /* Fixture */
 
 static json_t *document;
-static const struct cf_http_route *routes;
+static struct cf_http_route routes[ROUTES_MAX];
 static size_t n_routes;
 
 static void setup(void)
@@ -32,7 +32,7 @@ static void setup(void)
     document = json_loadb(openapi_text, (size_t)(openapi_end - openapi_text),
                           JSON_REJECT_DUPLICATES, NULL);
     ck_assert_ptr_nonnull(document);
-    routes = routes_api(true, &n_routes);
+    n_routes = routes_api(&(struct routes_options){.demo = true}, routes);
 }
 
 static void teardown(void)

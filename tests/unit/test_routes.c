@@ -79,10 +79,11 @@ static const struct {
 START_TEST(tables_have_demo_routes_with_demo_only)
 {
     bool demo = _i == 1;
-    size_t n_api;
-    size_t n_admin;
-    const struct cf_http_route *api = routes_api(demo, &n_api);
-    const struct cf_http_route *admin = routes_admin(demo, &n_admin);
+    struct routes_options options = {.demo = demo};
+    struct cf_http_route api[ROUTES_MAX];
+    struct cf_http_route admin[ROUTES_MAX];
+    size_t n_api = routes_api(&options, api);
+    size_t n_admin = routes_admin(&options, admin);
     size_t expected_api = 0;
     size_t expected_admin = 0;
 

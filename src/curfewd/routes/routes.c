@@ -2,6 +2,10 @@
 /* The tables of routes: see routes.h. */
 #include "curfewd/routes/routes.h"
 
+#include <string.h>
+
+/* Constants */
+
 /* The demo's routes stand last: without it the tables end before them. */
 #define DEMO_ROUTES 1
 
@@ -15,7 +19,7 @@
 #define NDJSON "application/x-ndjson"
 #define PICTURE "image/jpeg, image/png"
 
-static struct cf_http_route api[] = {
+static const struct cf_http_route api[] = {
     [EXPORT_ROUTE] = {"GET", "/v1/orders/export", export_get},
     [UPLOAD_ROUTE] = {"POST", "/v1/images", images_post, 0, JSON},
     {"GET", "/v1/dashboard", dashboard_get, 0, JSON},
@@ -44,20 +48,33 @@ static const struct cf_http_route admin[] = {
     {"GET", "/v1/sleep", sleep_get, 0, JSON},
 };
 
-void routes_configure(int64_t export_timeout_ns, size_t image_size_max)
+#define LENGTH(table) (sizeof(table) / sizeof((table)[0]))
+
+_Static_assert(LENGTH(api) <= ROUTES_MAX, "routes.h has room for every route");
+_Static_assert(LENGTH(admin) <= ROUTES_MAX, "routes.h has room for every route");
+
+/* Internal helpers */
+
+static size_t copy(const struct cf_http_route *table, size_t n_routes, bool demo,
+                   struct cf_http_route out[ROUTES_MAX])
 {
-    api[EXPORT_ROUTE].timeout_max_ns = export_timeout_ns;
-    api[UPLOAD_ROUTE].body_size_max = image_size_max;
+    n_routes -= demo ? 0 : DEMO_ROUTES;
+    memcpy(out, table, n_routes * sizeof(*table));
+    return n_routes;
 }
 
-const struct cf_http_route *routes_api(bool demo, size_t *out_count)
+/* Operations */
+
+size_t routes_api(const struct routes_options *options, struct cf_http_route out[ROUTES_MAX])
 {
-    *out_count = sizeof(api) / sizeof(api[0]) - (demo ? 0 : DEMO_ROUTES);
-    return api;
+    size_t n_routes = copy(api, LENGTH(api), options->demo, out);
+
+    out[EXPORT_ROUTE].timeout_max_ns = options->export_timeout_ns;
+    out[UPLOAD_ROUTE].body_size_max = options->image_size_max;
+    return n_routes;
 }
 
-const struct cf_http_route *routes_admin(bool demo, size_t *out_count)
+size_t routes_admin(const struct routes_options *options, struct cf_http_route out[ROUTES_MAX])
 {
-    *out_count = sizeof(admin) / sizeof(admin[0]) - (demo ? 0 : DEMO_ROUTES);
-    return admin;
+    return copy(admin, LENGTH(admin), options->demo, out);
 }

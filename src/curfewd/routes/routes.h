@@ -37,12 +37,19 @@
 #define THUMBNAILS_MAX 100
 #define THUMBNAIL_WIDTH_DEFAULT 320
 
-/* Give the tables what is configured: once, before they are handed out. */
-void routes_configure(int64_t export_timeout_ns, size_t image_size_max);
+/* What of the tables is configured. */
+struct routes_options {
+    bool demo;                 /* Also the routes that show cancellation at work. */
+    int64_t export_timeout_ns; /* The cap of an export. 0: the server's, as of the next. */
+    size_t image_size_max;     /* Bytes of an image that is uploaded. */
+};
 
-/* The tables. `demo` adds the routes that show cancellation at work. */
-const struct cf_http_route *routes_api(bool demo, size_t *out_count);
-const struct cf_http_route *routes_admin(bool demo, size_t *out_count);
+/* Room for either table. */
+#define ROUTES_MAX 32
+
+/* Fill in a table. Returns how many routes it has. */
+size_t routes_api(const struct routes_options *options, struct cf_http_route out[ROUTES_MAX]);
+size_t routes_admin(const struct routes_options *options, struct cf_http_route out[ROUTES_MAX]);
 
 /* Handlers. */
 enum cf_code dashboard_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
