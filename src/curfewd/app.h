@@ -10,7 +10,7 @@
 #include <curfew/sem.h>
 
 #include "curfewd/cache/dashboards.h"
-#include "curfewd/images/thumbnails.h"
+#include "curfewd/thumbnails/thumbnails.h"
 
 struct app {
     struct cf_pg *pg; /* Constant while serving, as are these. */

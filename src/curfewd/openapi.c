@@ -4,12 +4,7 @@
  * to what the service answers. */
 #include "curfewd/openapi.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
-
-#define XXH_INLINE_ALL
-#include <xxhash.h>
 
 #include <curfew/http.h>
 
@@ -29,13 +24,14 @@ enum cf_code openapi_new(struct openapi **out, struct cf_err *err)
 {
     struct openapi *openapi = calloc(1, sizeof(*openapi));
     size_t size = (size_t)(openapi_end - openapi_text);
+    char bare[ETAG_BARE_SIZE];
     enum cf_code code;
 
     if (openapi == NULL) {
         return cf_err_set(err, CF_ENOMEM, "no memory for the description of the interface");
     }
-    (void)snprintf(openapi->etag, sizeof(openapi->etag), "\"%016" PRIx64 "\"",
-                   (uint64_t)XXH3_64bits(openapi_text, size));
+    etag_make(openapi_text, size, bare);
+    etag_quote(bare, openapi->etag);
     code = cf_value_new(openapi_text, size, &openapi->plain, err);
     if (code == CF_OK) {
         code = cf_http_gzip(openapi_text, size, &openapi->gzip, err);

@@ -7,6 +7,8 @@
 
 #include <curfew/value.h>
 
+#include "curfewd/etag.h"
+
 /* The document as it stands in the binary: not terminated. */
 extern const char openapi_text[];
 extern const char openapi_end[];
@@ -14,7 +16,7 @@ extern const char openapi_end[];
 struct openapi {
     struct cf_value *plain;
     struct cf_value *gzip;
-    char etag[24];
+    char etag[ETAG_SIZE];
 };
 
 /* Make it ready to be sent. Fails with CF_ENOMEM. Ownership: the caller owns *out. */

@@ -12,10 +12,10 @@
 
 #include "asked.h"
 #include "curfew/http/server_private.h"
-#include "curfewd/images/thumbnails.h"
 #include "curfewd/routes/routes.h"
 #include "curfewd/store/status.h"
 #include "curfewd/store/store.h"
+#include "curfewd/thumbnails/thumbnails.h"
 #include "request.h"
 #include "schema.h"
 

@@ -5,19 +5,14 @@
  * sections: none of them can be freed and another be made in its place. */
 #include "curfewd/cache/page.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <curfew/http.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
+#include "curfewd/etag.h"
 
 /* Constants and types */
-
-#define ETAG_SIZE sizeof("\"0123456789abcdef0123456789abcdef\"")
 
 /* Constant after new. */
 struct page {
@@ -42,16 +37,6 @@ static void drop_page(void *data)
         cf_value_unref(page->sections[i]);
     }
     free(page);
-}
-
-/* By what is sent and nothing else: every instance says the same of the same, and a dashboard that
- * was loaded again and has not changed is what the client has already. */
-static void write_etag(char out[ETAG_SIZE], const char *body, size_t size)
-{
-    XXH128_hash_t hash = XXH3_128bits(body, size);
-
-    (void)snprintf(out, ETAG_SIZE, "\"%016" PRIx64 "%016" PRIx64 "\"", (uint64_t)hash.high64,
-                   (uint64_t)hash.low64);
 }
 
 /* One without its sections. NULL: out of memory. */
@@ -121,6 +106,7 @@ enum cf_code section_new(uint64_t ticket, struct cf_json *json, struct cf_value 
 enum cf_code page_new(const struct dashboard *dashboard, struct cf_value **out, struct cf_err *err)
 {
     struct page *page = NULL;
+    char bare[ETAG_BARE_SIZE];
     struct cf_json json;
     const char *text;
     size_t size;
@@ -143,7 +129,8 @@ enum cf_code page_new(const struct dashboard *dashboard, struct cf_value **out, 
     for (size_t i = 0; i < DASHBOARD_SECTION_COUNT; i++) {
         page->sections[i] = cf_value_ref(dashboard->parts[i].text);
     }
-    write_etag(page->etag, page->body, page->size);
+    etag_make(page->body, page->size, bare);
+    etag_quote(bare, page->etag);
     return cf_value_wrap(page, sizeof(*page) + page->size, drop_page, out, err);
 }
 

@@ -7,10 +7,10 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "curfewd/images/thumbnails.h"
 #include "curfewd/members.h"
 #include "curfewd/routes/routes.h"
 #include "curfewd/store/images.h"
+#include "curfewd/thumbnails/thumbnails.h"
 
 #define LOCATION_SIZE 40
 

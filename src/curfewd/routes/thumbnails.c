@@ -13,10 +13,11 @@
 
 #include <curfew/group.h>
 
-#include "curfewd/images/thumbnails.h"
+#include "curfewd/etag.h"
 #include "curfewd/members.h"
 #include "curfewd/routes/body.h"
 #include "curfewd/routes/routes.h"
+#include "curfewd/thumbnails/thumbnails.h"
 
 /* Constants and types */
 
@@ -189,7 +190,7 @@ enum cf_code thumbnail_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_e
     const struct app *app = cf_http_app(http);
     const struct thumbnail *thumbnail;
     struct cf_value *value;
-    char etag[40];
+    char etag[ETAG_SIZE];
     int64_t width;
     int64_t id;
     enum cf_code code = cf_http_param_i64(http, "id", 1, INT64_MAX, &id, err);
@@ -206,7 +207,7 @@ enum cf_code thumbnail_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_e
         return code == CF_EINVAL ? cf_http_fail_as(http, 422, code) : code;
     }
     thumbnail = cf_value_data(value);
-    (void)snprintf(etag, sizeof(etag), "\"%s\"", thumbnail->etag);
+    etag_quote(thumbnail->etag, etag);
     cf_http_reply_shared(http, cf_http_has_etag(http, etag) ? 304 : 200,
                          image_media_type(thumbnail->type), thumbnail->data, thumbnail->size,
                          value);

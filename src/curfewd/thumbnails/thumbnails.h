@@ -10,8 +10,8 @@
  * than `memory_max` bytes are taken by images and what is made of them.
  *
  * Thread safety: any fiber of the database's loops; life cycle on a plain thread. */
-#ifndef CURFEWD_IMAGES_THUMBNAILS_H
-#define CURFEWD_IMAGES_THUMBNAILS_H
+#ifndef CURFEWD_THUMBNAILS_THUMBNAILS_H
+#define CURFEWD_THUMBNAILS_THUMBNAILS_H
 
 #include <curfew/ctx.h>
 #include <curfew/err.h>

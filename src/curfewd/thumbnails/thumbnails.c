@@ -5,7 +5,7 @@
  * included: when its caller leaves, the thread goes on with it to its next look at the context, then
  * frees it and gives its memory back to the semaphore. That comes last, so that whoever has all of
  * the semaphore knows that no job is left. */
-#include "curfewd/images/thumbnails.h"
+#include "curfewd/thumbnails/thumbnails.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -16,9 +16,7 @@
 #include <curfew/lane.h>
 #include <curfew/sem.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
+#include "curfewd/etag.h"
 #include "curfewd/store/images.h"
 
 /* Constants and types */
@@ -30,7 +28,6 @@
 /* Every job takes as much, so there are never more than the memory has of these. */
 #define JOB_MEMORY_MIN ((size_t)1024 * 1024)
 
-#define ETAG_SIZE 33
 #define KEY_SIZE 48
 
 struct thumbnails {
@@ -46,7 +43,7 @@ struct kept {
     struct thumbnail thumbnail; /* First: what others see of it. */
     struct cf_pg_rows *rows;    /* Owned; NULL: it was made. */
     void *data;                 /* Owned; NULL: it was found. */
-    char etag[ETAG_SIZE];
+    char etag[ETAG_BARE_SIZE];
 };
 
 /* The making of one. */
@@ -60,7 +57,7 @@ struct job {
     enum cf_code code; /* The outcome. */
     struct cf_err err;
     struct image_thumbnail made; /* Owned. */
-    char etag[ETAG_SIZE];
+    char etag[ETAG_BARE_SIZE];
 };
 
 /* The reading of a head. */
@@ -88,14 +85,6 @@ static void inspect(void *arg)
         image_read_head(inspection->data, inspection->size, &inspection->head, &inspection->err);
 }
 
-static void write_etag(const void *data, size_t size, char out[ETAG_SIZE])
-{
-    XXH128_hash_t hash = XXH3_128bits(data, size);
-
-    (void)snprintf(out, ETAG_SIZE, "%016" PRIx64 "%016" PRIx64, (uint64_t)hash.high64,
-                   (uint64_t)hash.low64);
-}
-
 static void make(void *arg)
 {
     struct job *job = arg;
@@ -103,7 +92,7 @@ static void make(void *arg)
     job->code =
         image_make_thumbnail(job->ctx, job->data, job->size, &job->plan, &job->made, &job->err);
     if (job->code == CF_OK) {
-        write_etag(job->made.data, job->made.size, job->etag);
+        etag_make(job->made.data, job->made.size, job->etag);
     }
 }
 
