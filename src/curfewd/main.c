@@ -26,6 +26,7 @@
 #include "curfewd/cache/changes.h"
 #include "curfewd/config.h"
 #include "curfewd/cpus.h"
+#include "curfewd/members.h"
 #include "curfewd/observe/events.h"
 #include "curfewd/observe/log.h"
 #include "curfewd/openapi.h"
@@ -367,22 +368,14 @@ static void log_started(const struct service *service)
     struct cf_json json;
 
     log_begin(&json, LOG_INFO, "listening");
-    cf_json_key(&json, "api");
-    cf_json_str(&json, service->config.listen);
-    cf_json_key(&json, "api_port");
-    cf_json_u64(&json, cf_http_server_port(service->api));
-    cf_json_key(&json, "admin");
-    cf_json_str(&json, service->config.admin);
-    cf_json_key(&json, "admin_port");
-    cf_json_u64(&json, cf_http_server_port(service->admin));
-    cf_json_key(&json, "loops");
-    cf_json_u64(&json, service->n_loops);
-    cf_json_key(&json, "pool");
-    cf_json_i64(&json, service->config.pool);
-    cf_json_key(&json, "connections");
-    cf_json_i64(&json, service->config.connections);
-    cf_json_key(&json, "version");
-    cf_json_str(&json, CF_VERSION);
+    member_str(&json, "api", service->config.listen);
+    member_u64(&json, "api_port", cf_http_server_port(service->api));
+    member_str(&json, "admin", service->config.admin);
+    member_u64(&json, "admin_port", cf_http_server_port(service->admin));
+    member_u64(&json, "loops", service->n_loops);
+    member_i64(&json, "pool", service->config.pool);
+    member_i64(&json, "connections", service->config.connections);
+    member_str(&json, "version", CF_VERSION);
     log_end(&json, LOG_INFO);
 }
 
@@ -429,8 +422,7 @@ static void wait_for_signal(const sigset_t *stop)
     while (sigwait(stop, &number) != 0) {
     }
     log_begin(&json, LOG_INFO, "stopping");
-    cf_json_key(&json, "signal");
-    cf_json_str(&json, sigabbrev_np(number));
+    member_str(&json, "signal", sigabbrev_np(number));
     log_end(&json, LOG_INFO);
 }
 

@@ -11,6 +11,7 @@
 #include <curfew/http.h>
 
 #include "curfewd/etag.h"
+#include "curfewd/members.h"
 
 /* Constants and types */
 
@@ -68,14 +69,11 @@ static void write_parts(const struct dashboard *dashboard, struct cf_json *json)
 static void write_part_state(const struct dashboard_part *part, struct cf_json *json)
 {
     cf_json_object(json);
-    cf_json_key(json, "state");
-    cf_json_str(json, dashboard_state_name(part->state));
+    member_str(json, "state", dashboard_state_name(part->state));
     if (part->text != NULL) {
-        cf_json_key(json, "age_ms");
-        cf_json_i64(json, part->age_ns / CF_MS);
+        member_i64(json, "age_ms", part->age_ns / CF_MS);
     } else {
-        cf_json_key(json, "error");
-        cf_json_str(json, cf_code_name(part->code));
+        member_str(json, "error", cf_code_name(part->code));
     }
     cf_json_end(json);
 }
@@ -115,8 +113,7 @@ enum cf_code page_new(const struct dashboard *dashboard, struct cf_value **out, 
     cf_json_init(&json);
     cf_json_object(&json);
     write_parts(dashboard, &json);
-    cf_json_key(&json, "partial");
-    cf_json_bool(&json, false);
+    member_bool(&json, "partial", false);
     cf_json_end(&json);
     code = cf_json_finish(&json, &text, &size, err);
     if (code == CF_OK) {
@@ -162,8 +159,7 @@ void dashboard_write_partial(const struct dashboard *dashboard, struct cf_json *
 {
     cf_json_object(json);
     write_parts(dashboard, json);
-    cf_json_key(json, "partial");
-    cf_json_bool(json, true);
+    member_bool(json, "partial", true);
     cf_json_key(json, "sections");
     cf_json_object(json);
     for (size_t i = 0; i < DASHBOARD_SECTION_COUNT; i++) {

@@ -29,17 +29,6 @@ static struct failure of_listener = {.mu = PTHREAD_MUTEX_INITIALIZER};
 
 /* Internal helpers */
 
-static double ms(int64_t ns)
-{
-    return (double)ns / (double)CF_MS;
-}
-
-static void add_ms(struct cf_json *json, const char *key, int64_t ns)
-{
-    cf_json_key(json, key);
-    cf_json_f64(json, ms(ns), 3);
-}
-
 static void add_err(struct cf_json *json, const struct cf_err *err)
 {
     member_str(json, "code", cf_code_name(err->code));
@@ -112,13 +101,12 @@ void events_log_request(void *arg, const struct cf_http_record *record)
     member_i64(&json, "http.response.status_code", record->status);
     member_u64(&json, "http.response.body.size", record->body_size);
     if (record->is_broken) {
-        cf_json_key(&json, "broken");
-        cf_json_bool(&json, true);
+        member_bool(&json, "broken", true);
     }
     member_str(&json, "client.address", record->client);
-    add_ms(&json, "duration_ms", record->duration_ns);
+    member_ms(&json, "duration_ms", record->duration_ns);
     if (record->timeout_ns != CF_NEVER) { /* Else it was refused before it had one. */
-        add_ms(&json, "deadline_ms", record->timeout_ns);
+        member_ms(&json, "deadline_ms", record->timeout_ns);
         member_str(&json, "deadline_source", record->timeout_source);
     }
     if (record->cause.reason != CF_REASON_NONE) {
@@ -158,10 +146,10 @@ void events_log_pg(void *arg, const struct cf_pg_event *event)
     }
     if (event->kind == CF_PG_EVENT_CANCELED) {
         member_str(&json, "outcome", cf_pg_outcome_name(event->outcome));
-        add_ms(&json, "took_ms", event->took_ns);
+        member_ms(&json, "took_ms", event->took_ns);
     }
     if (failed) {
-        add_ms(&json, "retry_ms", event->retry_ns);
+        member_ms(&json, "retry_ms", event->retry_ns);
         member_u64(&json, "unsaid", unsaid);
     }
     log_end(&json, level);

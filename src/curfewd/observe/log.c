@@ -17,6 +17,8 @@
 
 #include <curfew/clock.h>
 
+#include "curfewd/members.h"
+
 static struct {
     int fd; /* Constant after start, as are these. */
     pthread_t thread;
@@ -87,8 +89,7 @@ static bool put_dropped(uint64_t count)
     bool said = false;
 
     log_begin(&json, LOG_WARN, "log lines dropped");
-    cf_json_key(&json, "count");
-    cf_json_u64(&json, count);
+    member_u64(&json, "count", count);
     cf_json_end(&json);
     if (cf_json_finish(&json, &data, &size, NULL) == CF_OK && size < sizeof(line)) {
         memcpy(line, data, size);
@@ -264,12 +265,9 @@ void log_begin(struct cf_json *json, enum log_level level, const char *msg)
     (void)clock_gettime(CLOCK_REALTIME, &now);
     cf_json_init(json);
     cf_json_object(json);
-    cf_json_key(json, "ts");
-    cf_json_time_us(json, (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000);
-    cf_json_key(json, "level");
-    cf_json_str(json, level_name(level));
-    cf_json_key(json, "msg");
-    cf_json_str(json, msg);
+    member_time_us(json, "ts", (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000);
+    member_str(json, "level", level_name(level));
+    member_str(json, "msg", msg);
 }
 
 void log_end(struct cf_json *json, enum log_level level)
@@ -294,10 +292,8 @@ void log_line(enum log_level level, const char *msg, const struct cf_err *err)
 
     log_begin(&json, level, msg);
     if (err != NULL) {
-        cf_json_key(&json, "code");
-        cf_json_str(&json, cf_code_name(err->code));
-        cf_json_key(&json, "error");
-        cf_json_str(&json, err->msg);
+        member_str(&json, "code", cf_code_name(err->code));
+        member_str(&json, "error", err->msg);
     }
     log_end(&json, level);
 }

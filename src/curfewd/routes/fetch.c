@@ -100,12 +100,6 @@ static enum cf_code read_body(struct fetch *f, struct cf_err *err)
 
 /* The lines */
 
-static void add_ms(struct cf_json *json, const char *key, int64_t ns)
-{
-    cf_json_key(json, key);
-    cf_json_f64(json, (double)ns / (double)CF_MS, 3);
-}
-
 /* End the line's object and write it; frees it in any case. */
 static enum cf_code write_line(struct cf_ctx *ctx, struct fetch *f, struct cf_json *own_json,
                                struct cf_err *err)
@@ -146,7 +140,7 @@ static enum cf_code write_answer(struct cf_ctx *ctx, struct fetch *f, size_t ind
     }
     member_u64(&json, "status", (uint64_t)own_reply->status);
     member_u64(&json, "bytes", own_reply->body_size);
-    add_ms(&json, "duration_ms", own_reply->took_ns);
+    member_ms(&json, "duration_ms", own_reply->took_ns);
     cf_client_reply_free(own_reply);
     return write_line(ctx, f, &json, err);
 }
@@ -166,7 +160,7 @@ static enum cf_code write_failure(struct cf_ctx *ctx, struct fetch *f, size_t in
     member_str(&json, "code", cf_code_name(failure->code));
     member_str(&json, "detail", failure->msg);
     cf_json_end(&json);
-    add_ms(&json, "duration_ms", took_ns);
+    member_ms(&json, "duration_ms", took_ns);
     return write_line(ctx, f, &json, err);
 }
 
@@ -176,13 +170,12 @@ static enum cf_code write_totals(struct cf_ctx *ctx, struct fetch *f, struct cf_
 
     cf_json_init(&json);
     cf_json_object(&json);
-    cf_json_key(&json, "_end");
-    cf_json_bool(&json, true);
+    member_bool(&json, "_end", true);
     member_u64(&json, "urls", json_array_size(f->urls));
     member_u64(&json, "fetched", f->fetched);
     member_u64(&json, "failed", f->failed);
     member_u64(&json, "bytes", f->bytes);
-    add_ms(&json, "duration_ms", cf_now_ns() - f->since_ns);
+    member_ms(&json, "duration_ms", cf_now_ns() - f->since_ns);
     return write_line(ctx, f, &json, err);
 }
 

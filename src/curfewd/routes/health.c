@@ -5,6 +5,7 @@
  * reason to restart this process. /readyz asks whether a request would be served now. */
 #include <curfew/pg.h>
 
+#include "curfewd/members.h"
 #include "curfewd/routes/routes.h"
 #include "curfewd/versions.h"
 
@@ -16,11 +17,9 @@ static void reply_status(struct cf_http *http, int status, const char *word, con
 
     cf_http_reply_header(http, "Cache-Control", "no-store");
     cf_json_object(json);
-    cf_json_key(json, "status");
-    cf_json_str(json, word);
+    member_str(json, "status", word);
     if (why != NULL) {
-        cf_json_key(json, "reason");
-        cf_json_str(json, why);
+        member_str(json, "reason", why);
     }
     cf_json_end(json);
 }
@@ -63,8 +62,7 @@ enum cf_code version_get(struct cf_ctx *ctx, struct cf_http *http, struct cf_err
     (void)err;
     cf_json_object(json);
     for (size_t i = 0; i < count; i++) {
-        cf_json_key(json, list[i].name);
-        cf_json_str(json, list[i].version);
+        member_str(json, list[i].name, list[i].version);
     }
     cf_json_end(json);
     return CF_OK;

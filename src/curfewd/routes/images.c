@@ -22,8 +22,7 @@ static void write_image(struct cf_json *json, const struct store_image *image)
     member_u64(json, "width", image->head.width);
     member_u64(json, "height", image->head.height);
     member_u64(json, "bytes", image->size);
-    cf_json_key(json, "created_at");
-    cf_json_time_us(json, image->created_at_us);
+    member_time_us(json, "created_at", image->created_at_us);
     cf_json_end(json);
 }
 

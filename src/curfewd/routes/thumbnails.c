@@ -143,8 +143,7 @@ static void write_result(struct cf_json *json, const struct batch *batch,
         member_u64(json, "width", thumbnail->width);
         member_u64(json, "height", thumbnail->height);
         member_u64(json, "bytes", thumbnail->size);
-        cf_json_key(json, "made");
-        cf_json_bool(json, thumbnail->is_made);
+        member_bool(json, "made", thumbnail->is_made);
     }
     cf_json_end(json);
 }

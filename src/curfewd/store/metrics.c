@@ -4,6 +4,8 @@
 
 #include <inttypes.h>
 
+#include "curfewd/members.h"
+
 /* One row a status, and a last one without, which holds the number of users: it is there even when
  * there are no orders. */
 enum {
@@ -52,17 +54,14 @@ void store_write_metrics(struct cf_json *json, const struct cf_pg_rows *rows)
         cents += cf_pg_get_i64(rows, row, METRICS_CENTS);
     }
     cf_json_object(json);
-    cf_json_key(json, "user_count");
-    cf_json_i64(json, cf_pg_get_i64(rows, last, METRICS_USERS));
-    cf_json_key(json, "order_count");
-    cf_json_i64(json, orders);
-    cf_json_key(json, "total_cents");
-    cf_json_i64(json, cents);
+    member_i64(json, "user_count", cf_pg_get_i64(rows, last, METRICS_USERS));
+    member_i64(json, "order_count", orders);
+    member_i64(json, "total_cents", cents);
     cf_json_key(json, "by_status");
     cf_json_object(json);
     for (size_t row = 0; row < last; row++) {
-        cf_json_key(json, cf_pg_get_text(rows, row, METRICS_STATUS));
-        cf_json_i64(json, cf_pg_get_i64(rows, row, METRICS_ORDERS));
+        member_i64(json, cf_pg_get_text(rows, row, METRICS_STATUS),
+                   cf_pg_get_i64(rows, row, METRICS_ORDERS));
     }
     cf_json_end(json);
     cf_json_end(json);
@@ -80,9 +79,7 @@ enum cf_code store_user_metrics(struct cf_ctx *ctx, struct cf_pg *pg, int64_t us
 void store_write_user_metrics(struct cf_json *json, const struct cf_pg_rows *rows)
 {
     cf_json_object(json);
-    cf_json_key(json, "order_count");
-    cf_json_i64(json, cf_pg_get_i64(rows, 0, USER_METRICS_ORDERS));
-    cf_json_key(json, "total_cents");
-    cf_json_i64(json, cf_pg_get_i64(rows, 0, USER_METRICS_CENTS));
+    member_i64(json, "order_count", cf_pg_get_i64(rows, 0, USER_METRICS_ORDERS));
+    member_i64(json, "total_cents", cf_pg_get_i64(rows, 0, USER_METRICS_CENTS));
     cf_json_end(json);
 }

@@ -22,7 +22,6 @@ void store_write_order_row(struct cf_json *json, const struct store_order_row *o
     member_i64(json, "user_id", order->user_id);
     member_str(json, "status", order->status);
     member_i64(json, "total_cents", order->total_cents);
-    cf_json_key(json, "created_at");
-    cf_json_time_us(json, order->created_at_us);
+    member_time_us(json, "created_at", order->created_at_us);
     cf_json_end(json);
 }

@@ -4,6 +4,8 @@
 
 #include <inttypes.h>
 
+#include "curfewd/members.h"
+
 enum {
     USER_ID,
     USER_EMAIL,
@@ -72,13 +74,9 @@ enum cf_code store_users(struct cf_ctx *ctx, struct cf_pg *pg, int64_t after, in
 void store_write_user(struct cf_json *json, const struct cf_pg_rows *rows, size_t row)
 {
     cf_json_object(json);
-    cf_json_key(json, "id");
-    cf_json_i64(json, cf_pg_get_i64(rows, row, USER_ID));
-    cf_json_key(json, "email");
-    cf_json_str(json, cf_pg_get_text(rows, row, USER_EMAIL));
-    cf_json_key(json, "name");
-    cf_json_str(json, cf_pg_get_text(rows, row, USER_NAME));
-    cf_json_key(json, "created_at");
-    cf_json_time_us(json, cf_pg_get_time_us(rows, row, USER_CREATED_AT));
+    member_i64(json, "id", cf_pg_get_i64(rows, row, USER_ID));
+    member_str(json, "email", cf_pg_get_text(rows, row, USER_EMAIL));
+    member_str(json, "name", cf_pg_get_text(rows, row, USER_NAME));
+    member_time_us(json, "created_at", cf_pg_get_time_us(rows, row, USER_CREATED_AT));
     cf_json_end(json);
 }
