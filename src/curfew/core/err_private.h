@@ -13,4 +13,13 @@ static inline void cf__err_settle(struct cf_err *err, enum cf_code code)
     }
 }
 
+/* Hand out `from`, a failure, by `err`, which may be NULL. Returns its code. */
+static inline enum cf_code cf__err_give(struct cf_err *err, const struct cf_err *from)
+{
+    if (err != NULL) {
+        *err = *from;
+    }
+    return from->code;
+}
+
 #endif

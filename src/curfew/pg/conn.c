@@ -20,6 +20,8 @@
 #include <curfew/clock.h>
 #include <curfew/wait.h>
 
+#include "curfew/core/err_private.h"
+
 /* Internal helpers: sending */
 
 /* Give the transaction that the next Sync ends a statement_timeout of its own. */
@@ -280,10 +282,7 @@ enum cf_code cf__pg_conn_result(struct cf__pg_conn *conn, PGresult **out, struct
     struct cf__pg_section *section = &conn->section;
 
     if (section->err.code != CF_OK) {
-        if (err != NULL) {
-            *err = section->err;
-        }
-        return section->err.code;
+        return cf__err_give(err, &section->err);
     }
     if (section->pending || section->rows == NULL) {
         return cf__pg_err_from_conn(conn->pq, "query", err);

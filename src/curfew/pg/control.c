@@ -21,6 +21,8 @@
 #include <curfew/clock.h>
 #include <curfew/wait.h>
 
+#include "curfew/core/err_private.h"
+
 /* Constants and types */
 
 #define BATCH_MAX 64
@@ -450,8 +452,8 @@ enum cf_code cf__pg_control_cancel(struct cf_ctx *ctx, struct cf__pg_control *co
     (void)pthread_mutex_lock(&request->mu);
     request->wait = NULL;
     code = request->err.code;
-    if (outcome == CF__WAIT_READY && code != CF_OK && err != NULL) {
-        *err = request->err;
+    if (outcome == CF__WAIT_READY && code != CF_OK) {
+        (void)cf__err_give(err, &request->err);
     }
     (void)pthread_mutex_unlock(&request->mu);
     request_unref(request);

@@ -20,6 +20,8 @@
 #include <curfew/clock.h>
 #include <curfew/wait.h>
 
+#include "curfew/core/err_private.h"
+
 /* Constants and types */
 
 /* A new connection costs some 15 ms of processor, most of it the server's, which forks and proves a
@@ -432,10 +434,8 @@ enum cf_code cf__pg_pool_acquire(struct cf_ctx *ctx, struct cf__pg_pool *pool,
         on_idle_input(slot);
     }
     if (n_open(pool) == 0 && pool->failures > 0 && cf_now_ns() < pool->open_at_ns) {
-        if (err != NULL) {
-            *err = pool->last_err;
-            (void)cf_err_recode(err, CF_EUNAVAIL);
-        }
+        (void)cf__err_give(err, &pool->last_err);
+        (void)cf_err_recode(err, CF_EUNAVAIL);
         return cf_err_phase(err, CF_EUNAVAIL, "connect");
     }
     if (pool->n_waiters >= pool->pg->options.waiters_max) {
@@ -456,10 +456,7 @@ enum cf_code cf__pg_pool_acquire(struct cf_ctx *ctx, struct cf__pg_pool *pool,
         *out = waiter.slot;
         return CF_OK;
     case CF__WAIT_CLOSED:
-        if (err != NULL) {
-            *err = waiter.err;
-        }
-        return cf_err_phase(err, waiter.err.code, "connect");
+        return cf_err_phase(err, cf__err_give(err, &waiter.err), "connect");
     case CF__WAIT_CTX_DONE:
     case CF__WAIT_PENDING:
         break;

@@ -12,6 +12,8 @@
 #include <curfew/clock.h>
 #include <curfew/wait.h>
 
+#include "curfew/core/err_private.h"
+
 /* Constants */
 
 /* A session that its client left in a transaction is ended by the server. */
@@ -145,8 +147,8 @@ static enum cf_code setup(struct cf_ctx *ctx, struct cf__pg_conn *conn, const st
             struct cf_err failure;
 
             first = take_setup(conn, result, &failure);
-            if (first != CF_OK && err != NULL) {
-                *err = failure;
+            if (first != CF_OK) {
+                (void)cf__err_give(err, &failure);
             }
         }
         PQclear(result);

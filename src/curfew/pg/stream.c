@@ -15,6 +15,7 @@
 #include <curfew/clock.h>
 #include <curfew/wait.h>
 
+#include "curfew/core/err_private.h"
 #include "curfew/pg/pg_private.h"
 
 struct cf_pg_stream {
@@ -135,7 +136,7 @@ enum cf_code cf_pg_stream_next(struct cf_ctx *ctx, struct cf_pg_stream *stream,
 {
     struct cf_err failure;
     PGresult *result = NULL;
-    enum cf_code code = stream->end.code;
+    enum cf_code code;
 
     if (stream->slot != NULL) {
         code = take_batch(ctx, stream, &result, &failure);
@@ -148,8 +149,5 @@ enum cf_code cf_pg_stream_next(struct cf_ctx *ctx, struct cf_pg_stream *stream,
             (void)cf_err_phase(&stream->end, code, "query");
         }
     }
-    if (err != NULL) {
-        *err = stream->end;
-    }
-    return code;
+    return cf__err_give(err, &stream->end);
 }

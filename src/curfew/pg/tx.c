@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "curfew/core/err_private.h"
 #include "curfew/pg/pg_private.h"
 
 struct cf_pg_tx {
@@ -174,8 +175,7 @@ enum cf_code cf_pg_tx_query(struct cf_ctx *ctx, struct cf_pg_tx *tx, const struc
 
     err = err != NULL ? err : &ignored;
     if (tx->failure.code != CF_OK) {
-        *err = tx->failure;
-        return err->code;
+        return cf__err_give(err, &tx->failure);
     }
     code = cf_ctx_check(ctx, err);
     if (code == CF_OK) {
@@ -195,8 +195,7 @@ enum cf_code cf_pg_commit(struct cf_ctx *ctx, struct cf_pg_tx *own_tx, struct cf
 
     err = err != NULL ? err : &ignored;
     if (own_tx->failure.code != CF_OK) {
-        *err = own_tx->failure;
-        code = err->code;
+        code = cf__err_give(err, &own_tx->failure);
     } else {
         code = cf_ctx_check(ctx, err);
     }

@@ -8,6 +8,7 @@
 
 #include <curfew/clock.h>
 
+#include "curfew/core/err_private.h"
 #include "curfew/runtime/fiber_park.h"
 #include "curfew/runtime/loop_private.h"
 #include "curfew/runtime/waiting.h"
@@ -85,9 +86,7 @@ static enum cf_code wait_fd_on_thread(struct cf_ctx *ctx, int fd, int events, in
     /* CF_EINVAL: the context never ends, and the second of `fds` stays empty. */
     code = cf_ctx_done_fd(ctx, &fds[1].fd, &why);
     if (code != CF_OK && code != CF_EINVAL) {
-        if (err != NULL) {
-            *err = why;
-        }
+        (void)cf__err_give(err, &why);
         return cf_err_wrap(err, code, "wait for descriptor %d", fd);
     }
     do {

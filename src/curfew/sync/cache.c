@@ -256,10 +256,7 @@ static enum cf_code load_missing(struct cf_ctx *ctx, struct cf_cache *cache,
     }
     count(&place->shard->misses);
     tell(out_info, CF_CACHE_MISS, NULL);
-    if (code != CF_OK && err != NULL) {
-        *err = failure;
-    }
-    return code;
+    return code == CF_OK ? CF_OK : cf__err_give(err, &failure);
 }
 
 /* Life cycle */

@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "curfew/core/err_private.h"
+
 /* Internal helpers */
 
 static struct cf__entry *entry_of(struct cf__list *node)
@@ -193,10 +195,7 @@ enum cf__sight cf__cache_shard_look(struct cf__cache_shard *shard, const char *k
         out->fresh_ns = entry->fresh_until_ns - now_ns;
     }
     if (sight == CF__SIGHT_FAILURE) {
-        out->code = entry->failure->code;
-        if (err != NULL) {
-            *err = *entry->failure;
-        }
+        out->code = cf__err_give(err, entry->failure);
     } else if (sight != CF__SIGHT_NONE) {
         out->value = cf_value_ref(entry->value);
         out->refresh = sight == CF__SIGHT_STALE && why == CF__LOOK_GET &&

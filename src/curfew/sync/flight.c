@@ -382,10 +382,7 @@ static enum cf_code take_result(struct call *call, struct cf_value **out, bool *
                                 struct cf_err *err)
 {
     if (call->code != CF_OK) {
-        if (err != NULL) {
-            *err = call->err;
-        }
-        return call->code;
+        return cf__err_give(err, &call->err);
     }
     *out = cf_value_ref(call->value);
     if (out_shared != NULL) {

@@ -264,10 +264,7 @@ enum cf_code cf_group_wait(struct cf_group *group, struct cf_err *err)
     if (!group->failed) { /* No task is left to write it. */
         return CF_OK;
     }
-    if (err != NULL) {
-        *err = group->first;
-    }
-    return group->first.code;
+    return cf__err_give(err, &group->first);
 }
 
 /* Queries */

@@ -63,10 +63,7 @@ static enum state look(struct cf_once *once)
 /* The failure that was remembered: constant once the state says so. */
 static enum cf_code recall(const struct cf_once *once, struct cf_err *err)
 {
-    if (err != NULL) {
-        *err = once->failure;
-    }
-    return once->failure.code;
+    return cf__err_give(err, &once->failure);
 }
 
 /* Take the turn to run if nobody has it, or queue behind who does. Returns the state that it found. */

@@ -120,10 +120,7 @@ static enum cf_code check_failure(struct cf_pipeline *pipeline, struct cf_err *e
 
     (void)pthread_mutex_lock(&pipeline->mu);
     if (pipeline->failed) {
-        code = pipeline->first.code;
-        if (err != NULL) {
-            *err = pipeline->first;
-        }
+        code = cf__err_give(err, &pipeline->first);
     }
     (void)pthread_mutex_unlock(&pipeline->mu);
     return code;

@@ -258,7 +258,7 @@ static enum cf_code run_task(struct cf_ctx *ctx, void *arg, struct cf_err *err)
     if (!is_required(task->visit->wish, task->section)) {
         return CF_OK;
     }
-    *err = task->failure;
+    *err = task->failure; /* A task's: not NULL. */
     return code;
 }
 
@@ -295,7 +295,9 @@ static enum cf_code nothing_came(struct cf_ctx *ctx, const struct task *first, s
     if (code == CF_EDEADLINE && cf_wait_done(ctx, ctx, err) == CF_ECANCELED) {
         return CF_ECANCELED;
     }
-    *err = first->failure;
+    if (err != NULL) {
+        *err = first->failure;
+    }
     return code;
 }
 

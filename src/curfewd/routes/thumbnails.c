@@ -97,7 +97,7 @@ static enum cf_code make_next(struct cf_ctx *ctx, void *arg, struct cf_err *err)
     if (code == CF_OK || code == CF_ENOTFOUND || code == CF_EINVAL) {
         return CF_OK;
     }
-    *err = result->failure;
+    *err = result->failure; /* A task's: not NULL. */
     return code;
 }
 

@@ -217,7 +217,7 @@ static enum cf_code take(struct job *job, struct kept **out, struct store_thumbn
     struct kept *kept = NULL;
 
     if (job->code != CF_OK) {
-        *err = job->err;
+        *err = job->err; /* A load's: not NULL. */
         return job->code;
     }
     kept = calloc(1, sizeof(*kept));
@@ -369,7 +369,7 @@ enum cf_code thumbnails_read_head(struct cf_ctx *ctx, struct thumbnails *thumbna
     }
     code = inspection->code;
     head = inspection->head;
-    if (code != CF_OK) {
+    if (code != CF_OK && err != NULL) {
         *err = inspection->err;
     }
     free(inspection);
