@@ -21,6 +21,7 @@
 #include <curfew/wait.h>
 
 #include "curfew/core/err_private.h"
+#include "curfew/pg/sqlstate.h"
 
 /* Internal helpers: sending */
 
@@ -120,13 +121,13 @@ static void keep_rows(struct cf__pg_section *section, PGresult *rows)
 }
 
 /* Whether the server will not run a statement any more that it had prepared: because a table has
- * other columns now (0A000, told from others by who says it), or because it is gone (26000). */
+ * other columns now (told from others by who says it), or because it is gone. */
 static bool says_stale(const PGresult *result, const struct cf_err *err)
 {
     const char *function = PQresultErrorField(result, PG_DIAG_SOURCE_FUNCTION);
 
-    return strcmp(err->sqlstate, "26000") == 0 ||
-           (strcmp(err->sqlstate, "0A000") == 0 && function != NULL &&
+    return strcmp(err->sqlstate, CF__SQLSTATE_INVALID_SQL_STATEMENT_NAME) == 0 ||
+           (strcmp(err->sqlstate, CF__SQLSTATE_FEATURE_NOT_SUPPORTED) == 0 && function != NULL &&
             strcmp(function, "RevalidateCachedQuery") == 0);
 }
 
@@ -139,13 +140,14 @@ static void keep_first(struct cf__pg_conn *conn, const PGresult *result)
     if (section->prepared < conn->n_prepared && says_stale(result, &err)) {
         conn->prepared[section->prepared].is_stale = true; /* The next use prepares it anew. */
     }
-    /* 42P05: the server has a statement that we know nothing of. Without a state it is libpq that
-     * speaks, which had no memory for an answer: what the server did, and has, is not known. */
-    if (cf__pg_is_last_word(result) || strcmp(err.sqlstate, "42P05") == 0 ||
+    /* A duplicate: the server has a statement that we know nothing of. Without a state it is libpq
+     * that speaks, which had no memory for an answer: what the server did, and has, is not known. */
+    if (cf__pg_is_last_word(result) ||
+        strcmp(err.sqlstate, CF__SQLSTATE_DUPLICATE_PREPARED_STATEMENT) == 0 ||
         err.sqlstate[0] == '\0') {
         conn->broken = true;
     }
-    section->canceled = section->canceled || strcmp(err.sqlstate, "57014") == 0;
+    section->canceled = section->canceled || strcmp(err.sqlstate, CF__SQLSTATE_QUERY_CANCELED) == 0;
     PQclear(section->rows); /* A constraint that is looked at last of all takes them back. */
     section->rows = NULL;
     if (section->err.code == CF_OK) {

@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+#include "curfew/pg/sqlstate.h"
+
 /* Internal helpers */
 
 static bool in_class(const char *sqlstate, const char *class)
@@ -20,7 +22,8 @@ static enum cf_code code_of(const char *sqlstate)
         const char *class;
         enum cf_code code;
     } map[] = {
-        {"57014", CF_EDEADLINE}, /* Nobody here asked: the server's own timeout. */
+        {CF__SQLSTATE_QUERY_CANCELED,
+         CF_EDEADLINE}, /* Nobody here asked: the server's own timeout. */
         {"08P01",
          CF_EINTERNAL}, /* A message that the server cannot take, such as too few parameters. */
         {"08", CF_EUNAVAIL},     /* Connection. */

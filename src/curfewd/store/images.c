@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "curfewd/store/outcome.h"
+
 /* Bytes of an image that are read at once. */
 #define PIECE_SIZE ((size_t)512 * 1024)
 
@@ -121,15 +123,12 @@ enum cf_code store_image(struct cf_ctx *ctx, struct cf_pg *pg, int64_t id, struc
 {
     struct cf_pg_param params[] = {cf_pg_i64(id)};
     struct store_image image = {.id = id};
-    struct cf_pg_rows *rows;
+    struct cf_pg_rows *rows = NULL;
     enum cf_code code = cf_pg_query(ctx, pg, &find_image, params, 1, &rows, err);
 
+    code = store_one(code, rows, "image", id, &rows, err);
     if (code != CF_OK) {
-        return cf_err_wrap(err, code, "image %" PRId64, id);
-    }
-    if (cf_pg_rows_count(rows) == 0) {
-        cf_pg_rows_free(rows);
-        return no_image(id, err);
+        return code;
     }
     if (!image_type_of(cf_pg_get_text(rows, 0, IMAGE_MEDIA_TYPE), &image.head.type)) {
         code = cf_err_set(err, CF_EINTERNAL, "image %" PRId64 " is of no known type", id);
@@ -174,15 +173,12 @@ enum cf_code store_thumbnail(struct cf_ctx *ctx, struct cf_pg *pg, int64_t image
                              struct cf_err *err)
 {
     struct cf_pg_param params[] = {cf_pg_i64(image_id), cf_pg_i64(width)};
-    struct cf_pg_rows *rows;
+    struct cf_pg_rows *rows = NULL;
     enum cf_code code = cf_pg_query(ctx, pg, &find_thumbnail, params, 2, &rows, err);
 
+    code = store_one(code, rows, "thumbnail of image", image_id, &rows, err);
     if (code != CF_OK) {
-        return cf_err_wrap(err, code, "thumbnail of image %" PRId64, image_id);
-    }
-    if (cf_pg_rows_count(rows) == 0) {
-        cf_pg_rows_free(rows);
-        return cf_err_set(err, CF_ENOTFOUND, "there is no thumbnail of image %" PRId64, image_id);
+        return code;
     }
     out->media_type = cf_pg_get_text(rows, 0, THUMBNAIL_MEDIA_TYPE);
     out->etag = cf_pg_get_text(rows, 0, THUMBNAIL_ETAG);
@@ -204,7 +200,7 @@ enum cf_code store_keep_thumbnail(struct cf_ctx *ctx, struct cf_pg *pg, int64_t 
     enum cf_code code = cf_pg_query(ctx, pg, &keep_thumbnail, params, 6, &rows, err);
 
     cf_pg_rows_free(rows);
-    if (code == CF_ECONFLICT && strcmp(err->sqlstate, "23503") == 0) {
+    if (store_refers_to_none(code, err)) {
         return no_image(image_id, err);
     }
     return code == CF_OK ? CF_OK

@@ -5,9 +5,8 @@
  * that orders of the same instant are neither skipped nor repeated. */
 #include "curfewd/store/store.h"
 
-#include <inttypes.h>
-
 #include "curfewd/store/order_row.h"
+#include "curfewd/store/outcome.h"
 
 static const struct cf_pg_stmt find_order = {
     .name = "find_order",
@@ -56,19 +55,10 @@ enum cf_code store_order(struct cf_ctx *ctx, struct cf_pg *pg, int64_t id, struc
                          struct cf_err *err)
 {
     struct cf_pg_param params[] = {cf_pg_i64(id)};
-    struct cf_pg_rows *rows;
-    enum cf_code code;
+    struct cf_pg_rows *rows = NULL;
+    enum cf_code code = cf_pg_query(ctx, pg, &find_order, params, 1, &rows, err);
 
-    code = cf_pg_query(ctx, pg, &find_order, params, 1, &rows, err);
-    if (code != CF_OK) {
-        return cf_err_wrap(err, code, "order %" PRId64, id);
-    }
-    if (cf_pg_rows_count(rows) == 0) {
-        cf_pg_rows_free(rows);
-        return cf_err_set(err, CF_ENOTFOUND, "there is no order %" PRId64, id);
-    }
-    *out = rows;
-    return CF_OK;
+    return store_one(code, rows, "order", id, out, err);
 }
 
 int64_t store_order_id(const struct cf_pg_rows *rows)

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 
 #include "curfewd/members.h"
+#include "curfewd/store/outcome.h"
 
 enum {
     USER_ID,
@@ -38,19 +39,10 @@ enum cf_code store_user(struct cf_ctx *ctx, struct cf_pg *pg, int64_t id, struct
                         struct cf_err *err)
 {
     struct cf_pg_param params[] = {cf_pg_i64(id)};
-    struct cf_pg_rows *rows;
-    enum cf_code code;
+    struct cf_pg_rows *rows = NULL;
+    enum cf_code code = cf_pg_query(ctx, pg, &find_user, params, 1, &rows, err);
 
-    code = cf_pg_query(ctx, pg, &find_user, params, 1, &rows, err);
-    if (code != CF_OK) {
-        return cf_err_wrap(err, code, "user %" PRId64, id);
-    }
-    if (cf_pg_rows_count(rows) == 0) {
-        cf_pg_rows_free(rows);
-        return cf_err_set(err, CF_ENOTFOUND, "there is no user %" PRId64, id);
-    }
-    *out = rows;
-    return CF_OK;
+    return store_one(code, rows, "user", id, out, err);
 }
 
 enum cf_code store_newest_users(struct cf_ctx *ctx, struct cf_pg *pg, int64_t limit,

@@ -9,11 +9,11 @@
 #include "curfewd/store/store.h"
 
 #include <inttypes.h>
-#include <string.h>
 
 #include <curfew/clock.h>
 
 #include "curfewd/store/order_row.h"
+#include "curfewd/store/outcome.h"
 
 enum {
     KEPT_IS_SAME,
@@ -151,7 +151,7 @@ enum cf_code store_add_order(struct cf_ctx *ctx, struct cf_pg_tx *tx,
                                    cf_pg_i64(wish->total_cents)};
     enum cf_code code = cf_pg_tx_query(ctx, tx, &add_order, params, 3, out, err);
 
-    if (code == CF_ECONFLICT && strcmp(err->sqlstate, "23503") == 0) {
+    if (store_refers_to_none(code, err)) {
         return cf_err_set(err, CF_ENOTFOUND, "there is no user %" PRId64, wish->user_id);
     }
     return code == CF_OK ? CF_OK : cf_err_wrap(err, code, "add an order");
@@ -161,18 +161,10 @@ enum cf_code store_lock_order(struct cf_ctx *ctx, struct cf_pg_tx *tx, int64_t i
                               struct cf_pg_rows **out, struct cf_err *err)
 {
     struct cf_pg_param params[] = {cf_pg_i64(id)};
-    struct cf_pg_rows *rows;
+    struct cf_pg_rows *rows = NULL;
     enum cf_code code = cf_pg_tx_query(ctx, tx, &lock_order, params, 1, &rows, err);
 
-    if (code != CF_OK) {
-        return cf_err_wrap(err, code, "order %" PRId64, id);
-    }
-    if (cf_pg_rows_count(rows) == 0) {
-        cf_pg_rows_free(rows);
-        return cf_err_set(err, CF_ENOTFOUND, "there is no order %" PRId64, id);
-    }
-    *out = rows;
-    return CF_OK;
+    return store_one(code, rows, "order", id, out, err);
 }
 
 enum cf_code store_change_order(struct cf_ctx *ctx, struct cf_pg_tx *tx, int64_t id,
