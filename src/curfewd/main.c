@@ -165,7 +165,7 @@ static enum cf_code start_loops(struct service *service, struct cf_err *err)
     return code;
 }
 
-/* The server's net lies above the longest deadline: it ends what we could not. */
+/* The server's net lies above the longest deadline. */
 static enum cf_code start_database(struct service *service, struct cf_err *err)
 {
     const struct config *config = &service->config;
@@ -176,7 +176,7 @@ static enum cf_code start_database(struct service *service, struct cf_err *err)
         .pool_min = (size_t)config->pool, /* A storm is not the time to make them. */
         .waiters_max = (size_t)(config->waiters > 0 ? config->waiters : config->in_flight),
         .cancel = (enum cf_pg_cancel_way)config->cancel,
-        .statement_timeout_ns = config->max_timeout_ns + 5 * CF_SECOND,
+        .statement_timeout_ns = config->max_timeout_ns + STORE_NET_NS,
         .backoff_max_ns = BACKOFF_MAX_NS,
         .on_event = events_log_pg,
     };

@@ -13,6 +13,18 @@
 #define RESOLVE_THREADS 2
 #define RESOLVE_QUEUE 256
 
+/* What an option of 0 stands for: see pg.h. */
+#define POOL_DEFAULT 16
+#define WAITERS_DEFAULT 10000
+#define CANCELS_DEFAULT 8
+#define CONNECT_TIMEOUT_DEFAULT_NS (5 * CF_SECOND)
+#define CANCEL_TIMEOUT_DEFAULT_NS (2 * CF_SECOND)
+#define COMMIT_TIMEOUT_DEFAULT_NS (5 * CF_SECOND)
+#define STATEMENT_TIMEOUT_DEFAULT_NS (65 * CF_SECOND)
+#define IDLE_TIMEOUT_DEFAULT_NS (600 * CF_SECOND)
+#define LIFETIME_DEFAULT_NS (3600 * CF_SECOND)
+#define BACKOFF_MAX_DEFAULT_NS (5 * CF_SECOND)
+
 /* Internal helpers */
 
 static char *copy(const char *text, const char *fallback)
@@ -26,13 +38,13 @@ static void fill_defaults(struct cf_pg_options *options)
         int64_t *field;
         int64_t value;
     } durations[] = {
-        {&options->connect_timeout_ns, 5 * CF_SECOND},
-        {&options->cancel_timeout_ns, 2 * CF_SECOND},
-        {&options->commit_timeout_ns, 5 * CF_SECOND},
-        {&options->statement_timeout_ns, 65 * CF_SECOND},
-        {&options->idle_timeout_ns, 600 * CF_SECOND},
-        {&options->lifetime_ns, 3600 * CF_SECOND},
-        {&options->backoff_max_ns, 5 * CF_SECOND},
+        {&options->connect_timeout_ns, CONNECT_TIMEOUT_DEFAULT_NS},
+        {&options->cancel_timeout_ns, CANCEL_TIMEOUT_DEFAULT_NS},
+        {&options->commit_timeout_ns, COMMIT_TIMEOUT_DEFAULT_NS},
+        {&options->statement_timeout_ns, STATEMENT_TIMEOUT_DEFAULT_NS},
+        {&options->idle_timeout_ns, IDLE_TIMEOUT_DEFAULT_NS},
+        {&options->lifetime_ns, LIFETIME_DEFAULT_NS},
+        {&options->backoff_max_ns, BACKOFF_MAX_DEFAULT_NS},
     };
 
     for (size_t i = 0; i < sizeof(durations) / sizeof(durations[0]); i++) {
@@ -40,9 +52,9 @@ static void fill_defaults(struct cf_pg_options *options)
             *durations[i].field = durations[i].value;
         }
     }
-    options->pool_max = options->pool_max > 0 ? options->pool_max : 16;
-    options->waiters_max = options->waiters_max > 0 ? options->waiters_max : 10000;
-    options->cancels_max = options->cancels_max > 0 ? options->cancels_max : 8;
+    options->pool_max = options->pool_max > 0 ? options->pool_max : POOL_DEFAULT;
+    options->waiters_max = options->waiters_max > 0 ? options->waiters_max : WAITERS_DEFAULT;
+    options->cancels_max = options->cancels_max > 0 ? options->cancels_max : CANCELS_DEFAULT;
 }
 
 static enum cf_code take_options(struct cf_pg *pg, const struct cf_pg_options *options,

@@ -30,6 +30,9 @@
  * for twice as long as one took, up to this. */
 #define REST_MAX_NS (50 * CF_MS)
 
+/* How far lifetimes differ, in parts of one: what was made together is not made anew together. */
+#define LIFETIME_SPREAD 0.2
+
 /* How often idle and old connections are looked for. */
 #define HOUSEKEEPING_NS CF_SECOND
 
@@ -161,7 +164,7 @@ static void report_pooler(struct cf__pg_slot *slot)
 static void note_success(struct cf__pg_slot *slot)
 {
     struct cf__pg_pool *pool = slot->pool;
-    double spread = 0.9 + 0.2 * cf__pg_jitter(&pool->random);
+    double spread = 1 - LIFETIME_SPREAD / 2 + LIFETIME_SPREAD * cf__pg_jitter(&pool->random);
 
     pool->failures = 0;
     slot->expires_ns = cf_now_ns() + (int64_t)((double)pool->pg->options.lifetime_ns * spread);

@@ -35,6 +35,9 @@ static const struct {
 
 #define N_OURS (sizeof(ours) / sizeof(ours[0]))
 
+/* What is behind all others: the application's name, and the NULL that ends them. */
+#define N_LAST 2
+
 /* Three lists with an entry an address, as libpq wants them. */
 struct hosts {
     char host[LIST_SIZE];
@@ -340,13 +343,15 @@ static enum cf_code fill(struct cf_pg *pg, struct cf__pg_settings *settings, str
         {"port", settings->port},
     };
     size_t n_parsed = 0;
+    size_t n_max;
     size_t n = 0;
 
     while (settings->parsed != NULL && settings->parsed[n_parsed].keyword != NULL) {
         n_parsed++;
     }
-    settings->keywords = calloc(n_parsed + N_OURS + 8, sizeof(char *));
-    settings->values = calloc(n_parsed + N_OURS + 8, sizeof(char *));
+    n_max = n_parsed + N_OURS + sizeof(replaced) / sizeof(replaced[0]) + N_LAST;
+    settings->keywords = calloc(n_max, sizeof(char *));
+    settings->values = calloc(n_max, sizeof(char *));
     if (settings->keywords == NULL || settings->values == NULL) {
         return cf_err_set(err, CF_ENOMEM, "no memory for a connection");
     }

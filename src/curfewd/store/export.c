@@ -7,8 +7,7 @@
 
 #include <curfew/clock.h>
 
-/* How much later than the context the server ends the statement by itself. */
-#define NET_NS (5 * CF_SECOND)
+#include "curfewd/store/store.h"
 
 /* Rows of a batch, where libpq can hand out more than one. */
 #define BATCH_MAX 64
@@ -24,7 +23,8 @@ enum cf_code store_stream_orders(struct cf_ctx *ctx, struct cf_pg *pg, struct cf
 {
     int64_t left_ns = cf_ctx_remaining_ns(ctx);
     struct cf_pg_stream_options options = {
-        .statement_timeout_ns = left_ns < CF_NEVER - NET_NS ? left_ns + NET_NS : left_ns,
+        .statement_timeout_ns =
+            left_ns < CF_NEVER - STORE_NET_NS ? left_ns + STORE_NET_NS : left_ns,
         .batch_max = BATCH_MAX,
     };
     enum cf_code code = cf_pg_stream_open(ctx, pg, &every_order, NULL, 0, &options, out, err);

@@ -13,6 +13,9 @@
 
 #include "curfewd/cache/dashboards.h"
 
+/* How much later than a deadline the server ends a statement by itself: what we could not end. */
+#define STORE_NET_NS (5 * CF_SECOND)
+
 /* Users: id, email, name, created_at. */
 CF_MUST enum cf_code store_user(struct cf_ctx *ctx, struct cf_pg *pg, int64_t id,
                                 struct cf_pg_rows **out, struct cf_err *err);
