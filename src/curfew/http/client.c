@@ -208,25 +208,17 @@ static void drop_multi(struct cf__client_side *side)
     side->is_broken = false;
 }
 
-/* What has to be done on the loop's thread. */
-struct opening {
-    struct cf__client_side *side;
-    enum cf_code code;
-    struct cf_err *err;
-};
-
-static void open_side(void *arg)
+static enum cf_code open_side(void *arg, struct cf_err *err)
 {
-    struct opening *opening = arg;
-    struct cf__client_side *side = opening->side;
+    struct cf__client_side *side = arg;
 
     if (!make_multi(side)) {
-        opening->code = cf_err_set(opening->err, CF_ENOMEM, "no memory for an HTTP client");
-        return;
+        return cf_err_set(err, CF_ENOMEM, "no memory for an HTTP client");
     }
     (void)uv_timer_init(cf__loop_uv(side->loop), &side->timer); /* Cannot fail. */
     side->timer.data = side;
     side->is_open = true;
+    return CF_OK;
 }
 
 static void on_timer_closed(uv_handle_t *handle)
@@ -252,14 +244,12 @@ static enum cf_code open_sides(struct cf_client *client, struct cf_loop *const *
 
     for (size_t i = 0; i < client->n_sides && code == CF_OK; i++) {
         struct cf__client_side *side = &client->sides[i];
-        struct opening opening = {side, CF_OK, err};
 
         side->client = client;
         side->loop = loops[i];
         side->close_message.run = close_side;
         cf__list_init(&side->running);
-        code = cf_loop_call(side->loop, open_side, &opening, err);
-        code = code != CF_OK ? code : opening.code;
+        code = cf__loop_call_code(side->loop, open_side, side, err);
     }
     return code;
 }

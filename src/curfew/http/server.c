@@ -116,18 +116,9 @@ static enum cf_code listen_on(struct cf_http_server *server, const char *address
     return code;
 }
 
-/* What has to be done on the loop's thread. */
-struct opening {
-    struct cf__shard *shard;
-    enum cf_code code;
-    struct cf_err *err;
-};
-
-static void open_shard(void *arg)
+static enum cf_code open_shard(void *arg, struct cf_err *err)
 {
-    struct opening *opening = arg;
-
-    opening->code = cf__shard_open(opening->shard, opening->err);
+    return cf__shard_open(arg, err);
 }
 
 static enum cf_code open_shards(struct cf_http_server *server, struct cf_err *err)
@@ -136,10 +127,8 @@ static enum cf_code open_shards(struct cf_http_server *server, struct cf_err *er
 
     while (server->n_open < server->n_shards && code == CF_OK) {
         struct cf__shard *shard = &server->shards[server->n_open];
-        struct opening opening = {shard, CF_OK, err};
 
-        code = cf_loop_call(shard->loop, open_shard, &opening, err);
-        code = code != CF_OK ? code : opening.code;
+        code = cf__loop_call_code(shard->loop, open_shard, shard, err);
         server->n_open += code == CF_OK;
     }
     return code;

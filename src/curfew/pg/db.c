@@ -134,25 +134,9 @@ static enum cf_code start(struct cf_pg *pg, struct cf_err *err)
     return code;
 }
 
-struct starting {
-    struct cf__pg_pool *pool;
-    enum cf_code code;
-    struct cf_err *err;
-};
-
-static void run_start(void *arg)
+static enum cf_code start_pool(void *arg, struct cf_err *err)
 {
-    struct starting *starting = arg;
-
-    starting->code = cf__pg_pool_start(starting->pool, starting->err);
-}
-
-static enum cf_code start_pool(struct cf__pg_pool *pool, struct cf_err *err)
-{
-    struct starting starting = {.pool = pool, .err = err};
-    enum cf_code code = cf_loop_call(pool->loop, run_start, &starting, err);
-
-    return code == CF_OK ? starting.code : code;
+    return cf__pg_pool_start(arg, err);
 }
 
 /* The control connection lives on the first pool's loop. */
@@ -214,7 +198,7 @@ enum cf_code cf_pg_new(const struct cf_pg_options *options, struct cf_loop *cons
         return code;
     }
     for (size_t i = 0; i < n_loops && code == CF_OK; i++) {
-        code = start_pool(&pg->pools[i], err);
+        code = cf__loop_call_code(pg->pools[i].loop, start_pool, &pg->pools[i], err);
     }
     if (code != CF_OK) {
         cf_pg_free(pg);

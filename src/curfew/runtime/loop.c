@@ -517,6 +517,29 @@ enum cf_code cf_loop_call(struct cf_loop *loop, cf_fiber_fn fn, void *arg, struc
     return code;
 }
 
+struct call_code {
+    cf__loop_call_fn fn;
+    void *arg;
+    enum cf_code code;
+    struct cf_err *err;
+};
+
+static void run_call_code(void *arg)
+{
+    struct call_code *call = arg;
+
+    call->code = call->fn(call->arg, call->err);
+}
+
+enum cf_code cf__loop_call_code(struct cf_loop *loop, cf__loop_call_fn fn, void *arg,
+                                struct cf_err *err)
+{
+    struct call_code call = {.fn = fn, .arg = arg, .err = err};
+    enum cf_code code = cf_loop_call(loop, run_call_code, &call, err);
+
+    return code == CF_OK ? call.code : code;
+}
+
 struct cf__fiber *cf__loop_reserve(struct cf_loop *loop)
 {
     return cf__fiber_new(loop->stack_size);

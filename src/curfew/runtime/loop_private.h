@@ -19,6 +19,11 @@ uv_loop_t *cf__loop_uv(struct cf_loop *loop);
 CF_MUST enum cf_code cf__fiber_run(struct cf_loop *loop, cf_fiber_fn fn, void *arg,
                                    struct cf_err *err);
 
+/* As cf_loop_call(), for a function that may fail. Fails as it does, and as that. */
+typedef enum cf_code (*cf__loop_call_fn)(void *arg, struct cf_err *err);
+CF_MUST enum cf_code cf__loop_call_code(struct cf_loop *loop, cf__loop_call_fn fn, void *arg,
+                                        struct cf_err *err);
+
 /* A call that cannot fail, because its stack was made before: for what has to end in order, whatever
  * is missing by then. NULL: out of memory. cf__loop_call_reserved() uses it up, and is otherwise as
  * cf_loop_call(); what was not used is given back. */
