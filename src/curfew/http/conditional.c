@@ -6,8 +6,8 @@
  * are names of one state: a client that has either may go on from it, or change it. Only one that takes
  * no gzip any more has no use for that. */
 #include <string.h>
-#include <strings.h>
 
+#include "curfew/http/field.h"
 #include "curfew/http/items.h"
 #include "curfew/http/server_private.h"
 
@@ -17,7 +17,6 @@
 /* Internal helpers: If-None-Match, If-Match */
 
 struct etag_search {
-    const char *header;
     const char *etag; /* From its first quote. */
     size_t size;
     bool is_strong; /* A weak tag is no match. */
@@ -53,22 +52,16 @@ static unsigned match(const struct etag_search *search, struct cf__span item)
 }
 
 /* Look through one header: "*", or a list of tags, in which there may be commas. */
-static enum MHD_Result find_etag(void *arg, enum MHD_ValueKind kind, const char *name,
-                                 const char *value)
+static void find_etag(void *arg, const char *value)
 {
     struct etag_search *search = arg;
-    struct cf__span rest = {NULL, 0};
+    struct cf__span rest = cf__span_of(value);
     struct cf__span item;
 
-    (void)kind;
-    if (value != NULL && strcasecmp(name, search->header) == 0) {
-        rest = cf__span_of(value);
-    }
     while (cf__tag_next(&rest, &item)) {
         search->found |=
             cf__span_is(item, "*") ? CF__TAG_PLAIN | CF__TAG_GZIP : match(search, item);
     }
-    return MHD_YES;
 }
 
 /* Internal helpers: Cache-Control */
@@ -96,51 +89,39 @@ static int64_t read_age(struct cf__span directive)
 }
 
 /* Look through one header; `arg` says whether the word was there. */
-static enum MHD_Result find_only_if_cached(void *arg, enum MHD_ValueKind kind, const char *name,
-                                           const char *value)
+static void find_only_if_cached(void *arg, const char *value)
 {
-    struct cf__span rest = {NULL, 0};
+    struct cf__span rest = cf__span_of(value);
     struct cf__span item;
     bool *found = arg;
 
-    (void)kind;
-    if (value != NULL && strcasecmp(name, "Cache-Control") == 0) {
-        rest = cf__span_of(value);
-    }
     while (cf__item_next(&rest, ',', &item)) {
         *found = *found || cf__span_is(item, "only-if-cached");
     }
-    return MHD_YES;
 }
 
 /* Look through one header; `arg` is the least age so far. */
-static enum MHD_Result find_age(void *arg, enum MHD_ValueKind kind, const char *name,
-                                const char *value)
+static void find_age(void *arg, const char *value)
 {
-    struct cf__span rest = {NULL, 0};
+    struct cf__span rest = cf__span_of(value);
     struct cf__span item;
     int64_t *age_ns = arg;
 
-    (void)kind;
-    if (value != NULL && strcasecmp(name, "Cache-Control") == 0) {
-        rest = cf__span_of(value);
-    }
     while (cf__item_next(&rest, ',', &item)) {
         int64_t asked_ns = read_age(item);
 
         *age_ns = asked_ns < *age_ns ? asked_ns : *age_ns;
     }
-    return MHD_YES;
 }
 
 /* Queries */
 
 unsigned cf__etags_had(const struct cf_http *http, const char *etag)
 {
-    struct etag_search search = {.header = "If-None-Match", .etag = opaque_of(etag)};
+    struct etag_search search = {.etag = opaque_of(etag)};
 
     search.size = strlen(search.etag);
-    (void)MHD_get_connection_values(http->mhd, MHD_HEADER_KIND, find_etag, &search);
+    cf__each_field(http->mhd, "If-None-Match", find_etag, &search);
     if ((search.found & CF__TAG_GZIP) != 0 && !cf_http_takes_gzip(http)) {
         search.found &= ~CF__TAG_GZIP;
     }
@@ -154,10 +135,10 @@ bool cf_http_has_etag(const struct cf_http *http, const char *etag)
 
 bool cf_http_matches(const struct cf_http *http, const char *etag)
 {
-    struct etag_search search = {.header = "If-Match", .etag = etag, .is_strong = true};
+    struct etag_search search = {.etag = etag, .is_strong = true};
 
     search.size = strlen(etag);
-    (void)MHD_get_connection_values(http->mhd, MHD_HEADER_KIND, find_etag, &search);
+    cf__each_field(http->mhd, "If-Match", find_etag, &search);
     return search.found != 0;
 }
 
@@ -165,7 +146,7 @@ int64_t cf_http_age_max_ns(const struct cf_http *http)
 {
     int64_t age_ns = CF_NEVER;
 
-    (void)MHD_get_connection_values(http->mhd, MHD_HEADER_KIND, find_age, &age_ns);
+    cf__each_field(http->mhd, "Cache-Control", find_age, &age_ns);
     return age_ns;
 }
 
@@ -173,6 +154,6 @@ bool cf_http_only_if_cached(const struct cf_http *http)
 {
     bool found = false;
 
-    (void)MHD_get_connection_values(http->mhd, MHD_HEADER_KIND, find_only_if_cached, &found);
+    cf__each_field(http->mhd, "Cache-Control", find_only_if_cached, &found);
     return found;
 }

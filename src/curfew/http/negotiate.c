@@ -5,6 +5,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "curfew/http/field.h"
 #include "curfew/http/server_private.h"
 #include "curfew/http/words.h"
 
@@ -33,24 +34,14 @@ static int closeness(struct cf__span range, struct cf__span type)
     return cf__span_is(range, "*/*") || cf__span_is(range, "*") ? 1 : 0;
 }
 
-static enum MHD_Result look_at_accept(void *arg, enum MHD_ValueKind kind, const char *name,
-                                      const char *value)
+static void look_at_accept(void *arg, const char *value)
 {
-    (void)kind;
-    if (value != NULL && strcasecmp(name, "Accept") == 0) {
-        cf__accept_header(arg, value);
-    }
-    return MHD_YES;
+    cf__accept_header(arg, value);
 }
 
-static enum MHD_Result look_at_encoding(void *arg, enum MHD_ValueKind kind, const char *name,
-                                        const char *value)
+static void look_at_encoding(void *arg, const char *value)
 {
-    (void)kind;
-    if (value != NULL && strcasecmp(name, "Accept-Encoding") == 0) {
-        cf__encodings_header(arg, value);
-    }
-    return MHD_YES;
+    cf__encodings_header(arg, value);
 }
 
 static int quality_of(const struct cf_http *http, struct cf__span type)
@@ -58,7 +49,7 @@ static int quality_of(const struct cf_http *http, struct cf__span type)
     struct cf__accept accept;
 
     cf__accept_init(&accept, type);
-    (void)MHD_get_connection_values(http->mhd, MHD_HEADER_KIND, look_at_accept, &accept);
+    cf__each_field(http->mhd, "Accept", look_at_accept, &accept);
     return cf__accept_quality(&accept);
 }
 
@@ -137,7 +128,7 @@ enum cf__coding cf__coding_of(const struct cf_http *http)
     struct cf__encodings encodings;
 
     cf__encodings_init(&encodings);
-    (void)MHD_get_connection_values(http->mhd, MHD_HEADER_KIND, look_at_encoding, &encodings);
+    cf__each_field(http->mhd, "Accept-Encoding", look_at_encoding, &encodings);
     return cf__encodings_choice(&encodings);
 }
 
