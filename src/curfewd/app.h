@@ -4,13 +4,14 @@
 #define CURFEWD_APP_H
 
 #include <stdatomic.h>
+#include <stdint.h>
 
-#include <curfew/client.h>
-#include <curfew/pg.h>
-#include <curfew/sem.h>
-
-#include "curfewd/cache/dashboards.h"
-#include "curfewd/thumbnails/thumbnails.h"
+struct cf_client;
+struct cf_pg;
+struct cf_sem;
+struct dashboards;
+struct openapi;
+struct thumbnails;
 
 struct app {
     struct cf_pg *pg; /* Constant while serving, as are these. */

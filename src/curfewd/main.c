@@ -16,14 +16,17 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <curfew/client.h>
 #include <curfew/clock.h>
 #include <curfew/http.h>
 #include <curfew/loop.h>
 #include <curfew/pg.h>
 #include <curfew/pg_listen.h>
+#include <curfew/sem.h>
 
 #include "curfewd/app.h"
 #include "curfewd/cache/changes.h"
+#include "curfewd/cache/dashboards.h"
 #include "curfewd/config.h"
 #include "curfewd/cpus.h"
 #include "curfewd/members.h"
@@ -34,6 +37,7 @@
 #include "curfewd/reserve.h"
 #include "curfewd/routes/routes.h"
 #include "curfewd/store/store.h"
+#include "curfewd/thumbnails/thumbnails.h"
 #include "curfewd/versions.h"
 
 /* Constants and types */

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <curfew/sem.h>
+
 #include "asked.h"
 #include "curfew/http/server_private.h"
 #include "curfewd/routes/routes.h"

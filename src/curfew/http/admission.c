@@ -10,10 +10,10 @@
  *
  * A connection counts for the client that it comes from. That of a proxy we trust counts for nobody:
  * each of its requests does, for the client that the proxy names, as long as it takes. */
-#include <string.h>
 #include <sys/socket.h>
 
 #include "curfew/http/forwarded.h"
+#include "curfew/http/quota.h"
 #include "curfew/http/server_private.h"
 
 /* Internal helpers */

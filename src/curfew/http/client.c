@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <curfew/lane.h>
+
 #include "curfew/http/client_private.h"
 #include "curfew/http/defaults.h"
 

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include <curfew/clock.h>
+#include <curfew/lane.h>
 
 #include "curfew/http/client_private.h"
 #include "curfew/http/field.h"

@@ -10,7 +10,6 @@
 #include <uv.h>
 
 #include <curfew/client.h>
-#include <curfew/lane.h>
 
 #include "curfew/core/list.h"
 #include "curfew/http/address.h"
@@ -18,6 +17,7 @@
 #include "curfew/runtime/waiting.h"
 
 struct cf__rules;
+struct cf_lane;
 
 /* The client on one loop. */
 struct cf__client_side {

@@ -19,9 +19,7 @@
  *     answered                libmicrohttpd is sending; looked at again when the request completes
  *
  * The same sweep closes idle connections when the server stops. */
-#include <netinet/in.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 

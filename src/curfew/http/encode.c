@@ -5,9 +5,9 @@
  * Every reply that could have been says Vary, whatever its size, for the next one of its path may have
  * another; the answer to HEAD is compressed too, or its Content-Length would be wrong; a 304 is about
  * the form that the client says it has. Where there is no memory, what goes out is plain. */
-#include <string.h>
 #include <strings.h>
 
+#include "curfew/http/gzip.h"
 #include "curfew/http/items.h"
 #include "curfew/http/negotiate.h"
 #include "curfew/http/server_private.h"

@@ -12,6 +12,7 @@
 
 #include "curfew/http/defaults.h"
 #include "curfew/http/listen.h"
+#include "curfew/http/quota.h"
 #include "curfew/http/server_private.h"
 #include "curfew/http/verbatim.h"
 

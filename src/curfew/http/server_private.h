@@ -31,13 +31,14 @@
 #include "curfew/http/address.h"
 #include "curfew/http/arena.h"
 #include "curfew/http/filter.h"
-#include "curfew/http/gzip.h"
 #include "curfew/http/problem.h"
-#include "curfew/http/quota.h"
 #include "curfew/http/request_id.h"
 #include "curfew/http/router.h"
 #include "curfew/runtime/loop_private.h"
 #include "curfew/runtime/waiting.h"
+
+struct cf__quota;
+struct z_stream_s;
 
 /* The part of a request's memory that comes with the request itself. */
 #define CF__ARENA_FIRST 4096

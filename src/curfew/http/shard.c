@@ -29,6 +29,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "curfew/http/gzip.h"
 #include "curfew/http/listen.h"
 #include "curfew/http/server_private.h"
 

@@ -13,12 +13,9 @@
  * server end what still runs there. How a cancel is sent: see dispatch.c. */
 #include "curfew/pg/pg_private.h"
 
-#include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
 
 #include <curfew/clock.h>
-#include <curfew/wait.h>
 
 /* Constants and types */
 

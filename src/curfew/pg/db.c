@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include <curfew/clock.h>
+#include <curfew/lane.h>
 
 /* Constants */
 

@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <curfew/lane.h>
 #include <curfew/wait.h>
 
 /* Constants and types */

@@ -19,7 +19,6 @@
 #include <string.h>
 
 #include <curfew/clock.h>
-#include <curfew/wait.h>
 
 #include "curfew/pg/pg_private.h"
 

@@ -9,12 +9,13 @@
 
 #include <libpq-fe.h>
 
-#include <curfew/lane.h>
 #include <curfew/pg.h>
 
 #include "curfew/core/list.h"
 #include "curfew/runtime/loop_private.h"
 #include "curfew/runtime/waiting.h"
+
+struct cf_lane;
 
 /* conn.c, session.c, socket.c: one connection (what these share: conn_private.h) */
 

@@ -18,7 +18,6 @@
 #include <stdlib.h>
 
 #include <curfew/clock.h>
-#include <curfew/wait.h>
 
 #include "curfew/core/err_private.h"
 

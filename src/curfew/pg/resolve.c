@@ -18,6 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <curfew/lane.h>
+
 /* Entries of a host list, after each name was replaced by its addresses. */
 #define HOSTS_MAX 32
 

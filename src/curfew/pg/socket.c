@@ -9,8 +9,6 @@
 #include <poll.h>
 #include <string.h>
 
-#include <curfew/wait.h>
-
 /* Internal helpers */
 
 static void wake(struct cf__pg_conn *conn)

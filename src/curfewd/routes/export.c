@@ -15,6 +15,7 @@
 
 #include <curfew/clock.h>
 #include <curfew/pipeline.h>
+#include <curfew/sem.h>
 
 #include "curfewd/export/encode.h"
 #include "curfewd/routes/routes.h"

@@ -12,9 +12,9 @@
  * then is told as such, the last line has the totals, and the stream ends whole and in time. A URL
  * whose turn would come after it is told so at once. */
 #include <jansson.h>
-#include <stdio.h>
 #include <string.h>
 
+#include <curfew/client.h>
 #include <curfew/clock.h>
 #include <curfew/group.h>
 #include <curfew/limiter.h>

@@ -14,6 +14,7 @@
 
 #include <curfew/pg_tx.h>
 
+#include "curfewd/cache/dashboards.h"
 #include "curfewd/routes/body.h"
 #include "curfewd/routes/routes.h"
 #include "curfewd/store/status.h"
