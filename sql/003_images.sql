@@ -8,18 +8,31 @@ create table images (
     height      int not null,
     -- Whether it has to be decoded as a whole, which takes memory for each of its pixels.
     is_buffered boolean not null,
-    data        bytea not null,
+    size        bigint not null,
     created_at  timestamptz not null default now(),
 
     constraint images_pkey primary key (id),
     constraint images_media_type_check check (media_type in ('image/jpeg', 'image/png', 'image/webp')),
     constraint images_width_check check (width between 1 and 65535),
     constraint images_height_check check (height between 1 and 65535),
-    constraint images_data_check check (octet_length(data) > 0)
+    constraint images_size_check check (size > 0)
 );
 
--- It is compressed already; and so a part of it can be read without the rest.
-alter table images alter column data set storage external;
+-- The bytes, `size` of them, from piece 0 on. In pieces, because whoever sends or reads a value holds all
+-- of it in memory, several times over: the service as well as the server.
+create table image_pieces (
+    image_id bigint not null,
+    number   int not null,
+    data     bytea not null,
+
+    constraint image_pieces_pkey primary key (image_id, number),
+    constraint image_pieces_image_id_fkey foreign key (image_id) references images (id) on delete cascade,
+    constraint image_pieces_number_check check (number >= 0),
+    constraint image_pieces_data_check check (octet_length(data) > 0)
+);
+
+-- They are compressed already.
+alter table image_pieces alter column data set storage external;
 
 -- One for each width that was asked for, which is never more than the image's own. It can be made again,
 -- so whoever needs the room may delete from here at any time.

@@ -21,6 +21,7 @@
 #include "service.h"
 
 #define SCHEMA "e2e_images"
+#define PIECE_SIZE ((size_t)256 * 1024) /* Bytes of an image in one row: store/images.c. */
 #define N(table) (int)(sizeof(table) / sizeof((table)[0]))
 
 /* Fixture */
@@ -164,9 +165,17 @@ static const char *upload_forty(int n_kinds)
     for (int i = 0; i < n_kinds; i++) {
         (void)upload_kind(kinds[i], 4000, 3000);
     }
-    pgview_exec(pg, "insert into images (media_type, width, height, is_buffered, data)"
-                    " select media_type, width, height, is_buffered, data from images,"
-                    " generate_series(1, 40) limit 40 - (select count(*) from images)");
+    for (int id = n_kinds + 1; id <= 40; id++) {
+        char sql[512];
+
+        (void)snprintf(sql, sizeof(sql),
+                       "insert into images (media_type, width, height, is_buffered, size)"
+                       " select media_type, width, height, is_buffered, size from images"
+                       " where id = %d; insert into image_pieces"
+                       " select %d, number, data from image_pieces where image_id = %d",
+                       id - n_kinds, id, id - n_kinds);
+        pgview_exec(pg, sql);
+    }
     n = (size_t)snprintf(body, sizeof(body), "{\"width\":2048,\"image_ids\":[1");
     for (int i = 2; i <= 40; i++) {
         n += (size_t)snprintf(body + n, sizeof(body) - n, ",%d", i);
@@ -198,7 +207,8 @@ START_TEST(image_of_each_kind_is_kept_and_made_small)
     ck_assert_int_eq(reply_i64(reply, "height"), 300);
     ck_assert_int_eq(reply_i64(reply, "bytes"), (int64_t)picture.size);
     ck_assert_str_eq(get("/v1/images/1", NULL)->body, reply->body);
-    row = PQexecParams(pg, "select data from images where id = 1", 0, NULL, NULL, NULL, NULL, 1);
+    row = PQexecParams(pg, "select data from image_pieces where image_id = 1", 0, NULL, NULL, NULL,
+                       NULL, 1);
     ck_assert_uint_eq((size_t)PQgetlength(row, 0, 0), picture.size);
     ck_assert_mem_eq(PQgetvalue(row, 0, 0), picture.data, picture.size);
     PQclear(row);
@@ -223,6 +233,38 @@ START_TEST(image_of_each_kind_is_kept_and_made_small)
     ck_assert_int_eq(again->status, 304);
     ck_assert_str_eq(reply_header(again, "ETag"), reply_header(reply, "ETag"));
     ck_assert_int_eq(count("thumbnails"), 1);
+}
+END_TEST
+
+/* Decoders pass over what comes behind a JPEG. The last piece is short. */
+START_TEST(image_of_many_pieces_is_whole)
+{
+    const size_t size = 3 * PIECE_SIZE + 1;
+    struct picture picture = picture_make(PICTURE_JPEG, 400, 300);
+    uint8_t *data = malloc(size);
+    PGresult *row;
+    struct reply *reply;
+
+    ck_assert_uint_lt(picture.size, PIECE_SIZE);
+    for (size_t i = 0; i < size; i++) {
+        data[i] = (uint8_t)(i * i >> 5);
+    }
+    memcpy(data, picture.data, picture.size);
+    free(picture.data);
+    start(NULL);
+    reply = upload(data, size);
+    ck_assert_int_eq(reply->status, 201);
+    ck_assert_int_eq(reply_i64(reply, "bytes"), (int64_t)size);
+    ck_assert_int_eq(count("image_pieces"), 4);
+    row = PQexecParams(pg, "select string_agg(data, '' order by number) from image_pieces", 0, NULL,
+                       NULL, NULL, NULL, 1);
+    ck_assert_uint_eq((size_t)PQgetlength(row, 0, 0), size);
+    ck_assert_mem_eq(PQgetvalue(row, 0, 0), data, size);
+    PQclear(row);
+    ck_assert_int_eq(pgview_i64(pg, "select max(octet_length(data)) from image_pieces", NULL),
+                     PIECE_SIZE);
+    ck_assert_int_eq(get("/v1/thumbnails/1?width=100", NULL)->status, 200);
+    free(data);
 }
 END_TEST
 
@@ -528,6 +570,7 @@ START_TEST(image_that_was_deleted_has_no_thumbnails)
     ck_assert_int_eq(get("/v1/thumbnails/1?width=50", NULL)->status, 200);
     pgview_exec(pg, "delete from images");
     ck_assert_int_eq(count("thumbnails"), 0);
+    ck_assert_int_eq(count("image_pieces"), 0);
     expect_problem(get("/v1/thumbnails/1?width=50", NULL), 404, "not_found", "there is no image 1");
 }
 END_TEST
@@ -540,6 +583,7 @@ Suite *suite_images(void)
 
     tcase_add_checked_fixture(uploads, setup, teardown);
     tcase_add_loop_test(uploads, image_of_each_kind_is_kept_and_made_small, 0, PICTURE_KINDS);
+    tcase_add_test(uploads, image_of_many_pieces_is_whole);
     tcase_add_test(uploads, thumbnail_is_never_enlarged);
     tcase_add_loop_test(uploads, upload_that_is_no_image_is_refused, 0, N(bad_uploads));
     tcase_add_test(uploads, upload_of_too_many_pixels_is_refused);

@@ -178,9 +178,12 @@ static void add_images(void)
     int sizes[] = {(int)picture.size};
     PGresult *result =
         PQexecParams(pg,
-                     "insert into images (media_type, width, height, is_buffered, data)"
-                     " select 'image/png', 32, 32, false, part from unnest(array[$1::bytea,"
-                     " substring($1 for length($1) / 2)]) part",
+                     "with given as (select number, part from unnest(array[$1::bytea,"
+                     " substring($1 for length($1) / 2)]) with ordinality as t (part, number)),"
+                     " added as (insert into images (media_type, width, height, is_buffered, size)"
+                     " select 'image/png', 32, 32, false, length(part) from given order by number"
+                     " returning id)"
+                     " insert into image_pieces select number, 0, part from given",
                      1, NULL, data, sizes, (const int[]){1}, 0);
 
     ck_assert_msg(PQresultStatus(result) == PGRES_COMMAND_OK, "%s", PQerrorMessage(pg));
@@ -264,8 +267,8 @@ static char *read_stream(int fd, int *out_status)
 
 static void lock_tables(void)
 {
-    pgview_exec(locker,
-                "begin; lock table users, orders, images, thumbnails in access exclusive mode");
+    pgview_exec(locker, "begin; lock table users, orders, images, image_pieces, thumbnails in "
+                        "access exclusive mode");
 }
 
 static void unlock_tables(void)

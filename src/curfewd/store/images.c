@@ -6,10 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <curfew/pg_tx.h>
+
 #include "curfewd/store/outcome.h"
 
-/* Bytes of an image that are read at once. */
-#define PIECE_SIZE ((size_t)512 * 1024)
+/* Bytes of an image that are kept in one row, and so are written and read at once: what libpq copies
+ * in some 0.1 ms. */
+#define PIECE_SIZE ((size_t)256 * 1024)
 
 enum {
     IMAGE_MEDIA_TYPE,
@@ -30,23 +33,27 @@ enum {
 
 static const struct cf_pg_stmt add_image = {
     .name = "add_image",
-    .sql = "INSERT INTO images (media_type, width, height, is_buffered, data)"
+    .sql = "INSERT INTO images (media_type, width, height, is_buffered, size)"
            " VALUES ($1, $2::bigint, $3::bigint, $4::bigint::int::boolean, $5)"
            " RETURNING id, created_at",
     .columns = "iz",
 };
 
+static const struct cf_pg_stmt add_piece = {
+    .name = "add_image_piece",
+    .sql = "INSERT INTO image_pieces (image_id, number, data) VALUES ($1, $2::bigint, $3)",
+};
+
 static const struct cf_pg_stmt find_image = {
     .name = "find_image",
-    .sql = "SELECT media_type, width, height, is_buffered::int, octet_length(data), created_at"
+    .sql = "SELECT media_type, width, height, is_buffered::int, size, created_at"
            " FROM images WHERE id = $1",
     .columns = "tiiiiz",
 };
 
-static const struct cf_pg_stmt read_image = {
-    .name = "read_image",
-    .sql = "SELECT substring(data FROM $2::bigint::int FOR $3::bigint::int) FROM images"
-           " WHERE id = $1",
+static const struct cf_pg_stmt find_piece = {
+    .name = "find_image_piece",
+    .sql = "SELECT data FROM image_pieces WHERE image_id = $1 AND number = $2::bigint",
     .columns = "b",
 };
 
@@ -71,42 +78,46 @@ static enum cf_code no_image(int64_t id, struct cf_err *err)
     return cf_err_set(err, CF_ENOTFOUND, "there is no image %" PRId64, id);
 }
 
-/* One piece, to where it belongs. */
-static enum cf_code read_piece(struct cf_ctx *ctx, struct cf_pg *pg, int64_t id, size_t at,
-                               size_t size, uint8_t *to, struct cf_err *err)
+/* How many bytes the piece has that begins `at`. */
+static size_t piece_size(size_t size, size_t at)
 {
-    struct cf_pg_param params[] = {cf_pg_i64(id), cf_pg_i64((int64_t)at + 1),
-                                   cf_pg_i64((int64_t)size)};
-    struct cf_pg_rows *rows;
-    const void *data;
-    size_t got = 0;
-    enum cf_code code = cf_pg_query(ctx, pg, &read_image, params, 3, &rows, err);
-
-    if (code != CF_OK) {
-        return cf_err_wrap(err, code, "image %" PRId64, id);
-    }
-    if (cf_pg_rows_count(rows) > 0) {
-        data = cf_pg_get_bytes(rows, 0, 0, &got);
-        memcpy(to, data, got < size ? got : size);
-    }
-    cf_pg_rows_free(rows);
-    return got == size ? CF_OK : no_image(id, err);
+    return size - at < PIECE_SIZE ? size - at : PIECE_SIZE;
 }
 
-/* Operations */
+/* One piece, to where it belongs. */
+static enum cf_code read_piece(struct cf_ctx *ctx, struct cf_pg *pg,
+                               const struct store_image *image, size_t at, uint8_t *data,
+                               struct cf_err *err)
+{
+    struct cf_pg_param params[] = {cf_pg_i64(image->id), cf_pg_i64((int64_t)(at / PIECE_SIZE))};
+    size_t size = piece_size(image->size, at);
+    struct cf_pg_rows *rows;
+    const void *piece;
+    size_t got = 0;
+    enum cf_code code = cf_pg_query(ctx, pg, &find_piece, params, 2, &rows, err);
 
-enum cf_code store_add_image(struct cf_ctx *ctx, struct cf_pg *pg, const struct image_head *head,
-                             const void *data, size_t size, struct store_image *out,
-                             struct cf_err *err)
+    if (code != CF_OK) {
+        return cf_err_wrap(err, code, "image %" PRId64, image->id);
+    }
+    if (cf_pg_rows_count(rows) > 0) {
+        piece = cf_pg_get_bytes(rows, 0, 0, &got);
+        memcpy(data + at, piece, got < size ? got : size);
+    }
+    cf_pg_rows_free(rows);
+    return got == size ? CF_OK : no_image(image->id, err);
+}
+
+static enum cf_code add_head(struct cf_ctx *ctx, struct cf_pg_tx *tx, const struct image_head *head,
+                             size_t size, struct store_image *out, struct cf_err *err)
 {
     struct cf_pg_param params[] = {cf_pg_str(image_media_type(head->type)), cf_pg_i64(head->width),
                                    cf_pg_i64(head->height), cf_pg_i64(head->is_buffered),
-                                   cf_pg_bytes(data, size)};
+                                   cf_pg_i64((int64_t)size)};
     struct cf_pg_rows *rows;
-    enum cf_code code = cf_pg_query(ctx, pg, &add_image, params, 5, &rows, err);
+    enum cf_code code = cf_pg_tx_query(ctx, tx, &add_image, params, 5, &rows, err);
 
     if (code != CF_OK) {
-        return cf_err_wrap(err, code, "add an image");
+        return code;
     }
     *out = (struct store_image){
         .id = cf_pg_get_i64(rows, 0, 0),
@@ -115,6 +126,51 @@ enum cf_code store_add_image(struct cf_ctx *ctx, struct cf_pg *pg, const struct 
         .created_at_us = cf_pg_get_time_us(rows, 0, 1),
     };
     cf_pg_rows_free(rows);
+    return CF_OK;
+}
+
+static enum cf_code add_pieces(struct cf_ctx *ctx, struct cf_pg_tx *tx,
+                               const struct store_image *image, const uint8_t *data,
+                               struct cf_err *err)
+{
+    enum cf_code code = CF_OK;
+
+    for (size_t at = 0; at < image->size && code == CF_OK; at += PIECE_SIZE) {
+        struct cf_pg_param params[] = {cf_pg_i64(image->id), cf_pg_i64((int64_t)(at / PIECE_SIZE)),
+                                       cf_pg_bytes(data + at, piece_size(image->size, at))};
+        struct cf_pg_rows *rows = NULL;
+
+        code = cf_pg_tx_query(ctx, tx, &add_piece, params, 3, &rows, err);
+        cf_pg_rows_free(rows);
+    }
+    return code;
+}
+
+/* Operations */
+
+enum cf_code store_add_image(struct cf_ctx *ctx, struct cf_pg *pg, const struct image_head *head,
+                             const void *data, size_t size, struct store_image *out,
+                             struct cf_err *err)
+{
+    struct store_image image;
+    struct cf_pg_tx *tx;
+    enum cf_code code = cf_pg_begin(ctx, pg, NULL, &tx, err);
+
+    if (code == CF_OK) {
+        code = add_head(ctx, tx, head, size, &image, err);
+        if (code == CF_OK) {
+            code = add_pieces(ctx, tx, &image, data, err);
+        }
+        if (code == CF_OK) {
+            code = cf_pg_commit(ctx, tx, err);
+        } else {
+            cf_pg_rollback(tx);
+        }
+    }
+    if (code != CF_OK) {
+        return cf_err_wrap(err, code, "add an image");
+    }
+    *out = image;
     return CF_OK;
 }
 
@@ -155,10 +211,7 @@ enum cf_code store_image_data(struct cf_ctx *ctx, struct cf_pg *pg, const struct
         return cf_err_set(err, CF_ENOMEM, "no memory for an image");
     }
     for (size_t at = 0; at < image->size && code == CF_OK; at += PIECE_SIZE) {
-        size_t left = image->size - at;
-
-        code = read_piece(ctx, pg, image->id, at, left < PIECE_SIZE ? left : PIECE_SIZE, data + at,
-                          err);
+        code = read_piece(ctx, pg, image, at, data, err);
     }
     if (code != CF_OK) {
         free(data);

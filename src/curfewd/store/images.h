@@ -27,7 +27,8 @@ struct store_thumbnail {
     uint32_t height;
 };
 
-/* Add an image: fills in *out from `head` and `size`, with its id and time. */
+/* Add an image, in a transaction: fills in *out from `head` and `size`, with its id and time. As with any
+ * COMMIT, CF_EUNKNOWN is possible. */
 CF_MUST enum cf_code store_add_image(struct cf_ctx *ctx, struct cf_pg *pg,
                                      const struct image_head *head, const void *data, size_t size,
                                      struct store_image *out, struct cf_err *err);
@@ -36,7 +37,7 @@ CF_MUST enum cf_code store_add_image(struct cf_ctx *ctx, struct cf_pg *pg,
 CF_MUST enum cf_code store_image(struct cf_ctx *ctx, struct cf_pg *pg, int64_t id,
                                  struct store_image *out, struct cf_err *err);
 
-/* Read its data, piece by piece: what libpq needed once for a piece, it keeps.
+/* Read its data.
  * Ownership: the caller owns *out, image->size bytes: free(). Fails with CF_ENOTFOUND: it was deleted. */
 CF_MUST enum cf_code store_image_data(struct cf_ctx *ctx, struct cf_pg *pg,
                                       const struct store_image *image, void **out,
