@@ -117,7 +117,7 @@ MAN      := $(B)/man/curfewd.1 $(B)/man/curfewd.5
 SVC_LIB  := $(B)/libcurfewd.a
 MAIN_OBJ := $(call object,$(filter src/curfewd/main.c,$(SVC_SRC)))
 EXAMPLES := $(patsubst examples/%.c,example-%,$(wildcard examples/*.c))
-BINS     := $(KINDS:%=test-%) $(patsubst bench/%.c,bench-%,$(wildcard bench/*.c)) $(EXAMPLES)
+BINS     := $(KINDS:%=test-%) $(patsubst bench/%.c,bench-%,$(filter-out bench/kit.c,$(wildcard bench/*.c))) $(EXAMPLES)
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
@@ -194,7 +194,7 @@ $(SVC_LIB): $(filter-out $(MAIN_OBJ),$(call object,$(SVC_SRC))) $(B)/files
 	$(archive)
 $(B)/curfewd: $(MAIN_OBJ) $(SVC_LIB) $(LIB)
 	$(call link,$(SVC_LIBS))
-$(filter $(B)/bench-%,$(BINS:%=$(B)/%)): $(B)/bench-%: $(B)/obj/bench/%.o $(LIB)
+$(filter $(B)/bench-%,$(BINS:%=$(B)/%)): $(B)/bench-%: $(B)/obj/bench/%.o $(B)/obj/bench/kit.o $(LIB)
 	$(call link)
 $(B)/bench-micro: $(call object,$(wildcard bench/micro/*.c)) $(LIB) $(B)/files
 	$(call link)

@@ -13,16 +13,13 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
-#include <netinet/tcp.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -32,12 +29,13 @@
 
 #include <curfew/clock.h>
 
+#include "kit.h"
+
 /* Constants and types */
 
 #define CLIENTS 16
 #define REQUESTS 4000 /* A turn of one server. */
 #define SERVERS_MAX 4
-#define START_NS (10 * CF_SECOND)
 #define REPLY_SIZE_MAX ((size_t)64 * 1024)
 #define PEER_FD 3 /* Where bench/peers/go/hit finds its socket. */
 
@@ -74,28 +72,6 @@ struct server {
 
 /* Internal helpers */
 
-static void die(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
-
-static void die(const char *format, ...)
-{
-    va_list args;
-
-    va_start(args, format);
-    (void)fprintf(stderr, "bench-hit: ");
-    (void)vfprintf(stderr, format, args);
-    (void)fprintf(stderr, "\n");
-    va_end(args);
-    exit(EXIT_FAILURE);
-}
-
-static int compare(const void *left, const void *right)
-{
-    int64_t a = *(const int64_t *)left;
-    int64_t b = *(const int64_t *)right;
-
-    return (a > b) - (a < b);
-}
-
 static int64_t spent_ns(const struct server *server)
 {
     struct timespec spent;
@@ -106,27 +82,11 @@ static int64_t spent_ns(const struct server *server)
     return (int64_t)spent.tv_sec * CF_SECOND + spent.tv_nsec;
 }
 
-/* A child that ends with us. Returns 0 in the child. */
-static pid_t start_child(struct server *server)
+static void read_clock_of(struct server *server)
 {
-    pid_t parent = getpid();
-
-    (void)fflush(NULL);
-    server->pid = fork();
-    if (server->pid < 0) {
-        die("fork: %s", strerror(errno));
-    }
-    if (server->pid == 0) {
-        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-        if (getppid() != parent) {
-            _exit(127);
-        }
-        return 0;
-    }
     if (clock_getcpuclockid(server->pid, &server->clock) != 0) {
         die("the processor time of %s cannot be read", server->name);
     }
-    return server->pid;
 }
 
 static int open_listener(struct server *server)
@@ -145,19 +105,6 @@ static int open_listener(struct server *server)
 }
 
 /* Clients */
-
-static void open_client(const struct server *server, struct client *client)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(server->port)};
-    int on = 1;
-
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    client->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (client->fd < 0 || setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) != 0 ||
-        connect(client->fd, (struct sockaddr *)&address, sizeof(address)) != 0) {
-        die("connect to %s: %s", server->name, strerror(errno));
-    }
-}
 
 static void ask(struct client *client)
 {
@@ -237,49 +184,7 @@ static void run_requests(struct server *server, size_t n)
     (void)close(epoll_fd);
 }
 
-/* Servers: the service */
-
-static _Noreturn void exec_service(const struct bench *bench, int log)
-{
-    (void)setenv("DATABASE_URL", bench->url, 1);
-    (void)setenv("CURFEW_LISTEN", "127.0.0.1:0", 1);
-    (void)setenv("CURFEW_ADMIN", "127.0.0.1:0", 1);
-    (void)setenv("CURFEW_LOOPS", "1", 1);
-    (void)setenv("CURFEW_CACHE_TTL", "60m", 1); /* Hits, and nothing else. */
-    (void)dup2(log, STDOUT_FILENO);
-    (void)execl(bench->bin, bench->bin, (char *)NULL);
-    (void)fprintf(stderr, "bench-hit: %s: %s\n", bench->bin, strerror(errno));
-    _exit(127);
-}
-
-/* The log, a file in memory, says on which port it listens. */
-static void start_service(const struct bench *bench, struct server *server)
-{
-    static const char key[] = "\"api_port\":";
-    int64_t until_ns = cf_now_ns() + START_NS;
-    int log = memfd_create("log", MFD_CLOEXEC);
-
-    if (start_child(server) == 0) {
-        exec_service(bench, log);
-    }
-    while (server->port == 0) {
-        static char text[65536];
-        ssize_t n = pread(log, text, sizeof(text) - 1, 0);
-        const char *at;
-
-        text[n > 0 ? n : 0] = '\0';
-        at = strstr(text, key);
-        if (at != NULL) {
-            server->port = (uint16_t)atoi(at + sizeof(key) - 1);
-        }
-        if (waitpid(server->pid, NULL, WNOHANG) == server->pid || cf_now_ns() > until_ns) {
-            die("curfewd does not start: %s", text);
-        }
-        (void)nanosleep(&(struct timespec){.tv_nsec = CF_MS}, NULL);
-    }
-}
-
-/* Servers: what it is compared with, given its reply */
+/* Servers that the service is compared with, given its reply */
 
 /* Read and write. A request comes in one piece, and a reply finds room. */
 static _Noreturn void run_bare(int listen_fd, const struct reply *reply)
@@ -389,7 +294,7 @@ static void open_clients(struct server *server, size_t rounds)
         die("no memory for %zu rounds", rounds);
     }
     for (size_t i = 0; i < CLIENTS; i++) {
-        open_client(server, &server->clients[i]);
+        server->clients[i].fd = open_client(server->name, server->port);
     }
     run_requests(server, REQUESTS); /* Warm. */
 }
@@ -397,19 +302,23 @@ static void open_clients(struct server *server, size_t rounds)
 /* All servers; the first is the service, whose reply the others send. Returns how many. */
 static size_t start_servers(const struct bench *bench, struct server *servers)
 {
+    /* One thread, as the others; hits, and nothing else. */
+    static const char *const settings[] = {"CURFEW_LOOPS", "1", "CURFEW_CACHE_TTL", "60m", NULL};
     const struct reply *reply = &servers[0].clients[0].reply;
     size_t n = 1;
     int fd;
 
     servers[0].name = "curfewd";
-    start_service(bench, &servers[0]);
+    servers[0].pid = start_service(bench->bin, bench->url, settings, &servers[0].port);
+    read_clock_of(&servers[0]);
     open_clients(&servers[0], bench->rounds);
     for (; n < (bench->peer != NULL ? 4U : 3U); n++) {
         static const char *const names[] = {"", "epoll", "libmicrohttpd", "Go"};
 
         servers[n].name = names[n];
         fd = open_listener(&servers[n]);
-        if (start_child(&servers[n]) == 0) {
+        servers[n].pid = start_child();
+        if (servers[n].pid == 0) {
             switch (n) {
             case 1:
                 run_bare(fd, reply);
@@ -419,6 +328,7 @@ static size_t start_servers(const struct bench *bench, struct server *servers)
                 exec_peer(bench->peer, fd, reply);
             }
         }
+        read_clock_of(&servers[n]);
         (void)close(fd);
         open_clients(&servers[n], bench->rounds);
     }
@@ -455,13 +365,6 @@ static void print_help(FILE *file)
                         "  --url URL     the PostgreSQL that it uses\n"
                         "  --peer PATH   bench/peers/go/hit, to compare with\n"
                         "  --rounds N    of 4,000 requests to each server (20)\n");
-}
-
-static _Noreturn void misused(const char *what)
-{
-    (void)fprintf(stderr, "bench-hit: %s\n\n", what);
-    print_help(stderr);
-    exit(2);
 }
 
 static void read_arguments(int argc, char **argv, struct bench *bench)
@@ -507,6 +410,7 @@ int main(int argc, char **argv)
     struct bench bench = {.rounds = 20};
     size_t n;
 
+    kit_begin("bench-hit", print_help);
     read_arguments(argc, argv, &bench);
     n = start_servers(&bench, servers);
     for (size_t round = 0; round < bench.rounds; round++) {

@@ -9,31 +9,26 @@
  *
  * Exit status: 0 if p50 is at most 0.5 ms and p99 at most 2 ms for every way, 1 if not or if
  * something failed, 2 for wrong usage. */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
-#include <netinet/tcp.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <libpq-fe.h>
 
 #include <curfew/clock.h>
 
+#include "kit.h"
+
 /* Constants and types */
 
 #define P50_MAX_NS (CF_MS / 2)
 #define P99_MAX_NS (2 * CF_MS)
-#define START_NS (10 * CF_SECOND)
 #define ROUND_NS (5 * CF_SECOND)
 #define WARM_UP 300 /* Rounds that are not counted: the pool fills, statements are prepared. */
 
@@ -57,36 +52,6 @@ struct bench {
 };
 
 /* Internal helpers */
-
-static void die(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
-
-static void die(const char *format, ...)
-{
-    va_list args;
-
-    va_start(args, format);
-    (void)fprintf(stderr, "bench-orphan: ");
-    (void)vfprintf(stderr, format, args);
-    (void)fprintf(stderr, "\n");
-    va_end(args);
-    exit(EXIT_FAILURE);
-}
-
-static int compare(const void *left, const void *right)
-{
-    int64_t a = *(const int64_t *)left;
-    int64_t b = *(const int64_t *)right;
-
-    return (a > b) - (a < b);
-}
-
-/* The smallest value that `p` per cent are not above. `values` are sorted. */
-static int64_t percentile(const int64_t *values, size_t n, size_t p)
-{
-    size_t rank = (n * p + 99) / 100;
-
-    return values[rank > 0 ? rank - 1 : 0];
-}
 
 static double ms(int64_t ns)
 {
@@ -137,72 +102,7 @@ static int64_t wait_active(struct bench *bench, int n)
     return cf_now_ns();
 }
 
-/* Internal helpers: the service */
-
-static _Noreturn void exec_service(const struct bench *bench, pid_t parent, int log)
-{
-    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent) {
-        _exit(127);
-    }
-    (void)setenv("DATABASE_URL", bench->url, 1);
-    (void)setenv("CURFEW_LISTEN", "127.0.0.1:0", 1);
-    (void)setenv("CURFEW_ADMIN", "127.0.0.1:0", 1);
-    (void)setenv("CURFEW_DEMO", "1", 1);
-    (void)setenv("CURFEW_GRACE", "0s", 1);
-    (void)dup2(log, STDOUT_FILENO);
-    (void)execl(bench->bin, bench->bin, (char *)NULL);
-    (void)fprintf(stderr, "bench-orphan: %s: %s\n", bench->bin, strerror(errno));
-    _exit(127);
-}
-
-/* The log says on which port it listens. */
-static void start_service(struct bench *bench)
-{
-    static const char key[] = "\"api_port\":";
-    int64_t until_ns = cf_now_ns() + START_NS;
-    int log = memfd_create("log", MFD_CLOEXEC);
-    pid_t parent = getpid();
-
-    bench->pid = fork();
-    if (bench->pid < 0) {
-        die("fork: %s", strerror(errno));
-    }
-    if (bench->pid == 0) {
-        exec_service(bench, parent, log);
-    }
-    while (bench->port == 0) {
-        static char text[65536];
-        ssize_t n = pread(log, text, sizeof(text) - 1, 0);
-        const char *at;
-
-        text[n > 0 ? n : 0] = '\0';
-        at = strstr(text, key);
-        if (at != NULL) {
-            bench->port = (uint16_t)atoi(at + sizeof(key) - 1);
-        }
-        if (waitpid(bench->pid, NULL, WNOHANG) == bench->pid || cf_now_ns() > until_ns) {
-            die("curfewd does not start: %s", text);
-        }
-        (void)nanosleep(&(struct timespec){.tv_nsec = CF_MS}, NULL);
-    }
-}
-
 /* Rounds */
-
-static int open_client(const struct bench *bench)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(bench->port)};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    int on = 1;
-
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (fd < 0 || setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) != 0 ||
-        connect(fd, (struct sockaddr *)&address, sizeof(address)) != 0) {
-        die("connect: %s", strerror(errno));
-    }
-    return fd;
-}
 
 static void send_text(int fd, const char *text)
 {
@@ -241,7 +141,7 @@ static const struct way {
 
 static int64_t run_round(struct bench *bench, const struct way *way)
 {
-    int fd = open_client(bench);
+    int fd = open_client("curfewd", bench->port);
     int64_t left_ns;
 
     send_text(fd, REQUEST);
@@ -322,13 +222,6 @@ static void print_help(FILE *file)
               "Exit status: 0 if each p50 <= 0.5 ms and p99 <= 2 ms, 1 if not, 2 wrong usage.\n");
 }
 
-static _Noreturn void misused(const char *what)
-{
-    (void)fprintf(stderr, "bench-orphan: %s\n\n", what);
-    print_help(stderr);
-    exit(2);
-}
-
 static void read_arguments(int argc, char **argv, struct bench *bench)
 {
     static const struct option options[] = {
@@ -377,13 +270,15 @@ static void read_arguments(int argc, char **argv, struct bench *bench)
 
 int main(int argc, char **argv)
 {
+    static const char *const settings[] = {"CURFEW_DEMO", "1", "CURFEW_GRACE", "0s", NULL};
     struct bench bench = {.rounds = 500};
     bool good = true;
 
+    kit_begin("bench-orphan", print_help);
     read_arguments(argc, argv, &bench);
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
     connect_pg(&bench);
-    start_service(&bench);
+    bench.pid = start_service(bench.bin, bench.url, settings, &bench.port);
     bench.told_ns = cf_now_ns();
     (void)printf("%-10s %7s %9s %9s %9s\n", "orphan", "rounds", "p50 ms", "p99 ms", "max ms");
     for (size_t i = 0; i < N_WAYS; i++) {

@@ -25,6 +25,7 @@
 #include <curfew/wait.h>
 
 #include "curfew/pg/pg_private.h"
+#include "kit.h"
 
 /* Constants and types */
 
@@ -256,9 +257,10 @@ static bool judge(const struct race *race, const struct cf_pg_stats *stats)
 
 /* Internal helpers: the command line */
 
-static void print_help(void)
+static void print_help(FILE *file)
 {
-    (void)printf(
+    (void)fprintf(
+        file,
         "Usage: bench-race --url URL [--way control|async|pqcancel] [--cancels N] [--pool N]\n"
         "                  [--skip f1|f2] [--seconds N] [--seed N]\n\n"
         "Cancels queries at random moments until N cancels were sent, and checks every next\n"
@@ -282,8 +284,7 @@ static bool take_way(struct options *options, const char *name)
     return false;
 }
 
-/* 0: go on; else leave with that status, or with 0 for -1. */
-static int parse(int argc, char **argv, struct options *out)
+static void parse(int argc, char **argv, struct options *out)
 {
     static const struct option longs[] = {
         {"url", required_argument, NULL, 'u'},
@@ -324,18 +325,16 @@ static int parse(int argc, char **argv, struct options *out)
             out->seconds = strtoll(optarg, NULL, 10);
             break;
         case 'h':
-            print_help();
-            return -1;
+            print_help(stdout);
+            exit(EXIT_SUCCESS);
         default:
             ok = false;
             break;
         }
     }
     if (!ok || out->url == NULL || out->cancels <= 0 || out->pool < LOOPS || optind != argc) {
-        (void)fprintf(stderr, "bench-race: wrong usage: --help says more\n");
-        return 2;
+        misused("that cannot be used so");
     }
-    return 0;
 }
 
 static bool take_fence_down(const char *skip)
@@ -383,20 +382,15 @@ int main(int argc, char **argv)
     struct cf_pg_stats stats;
     struct cf_err err;
     bool ok;
-    int status;
 
+    kit_begin("bench-race", print_help);
     (void)take_way(&race.options, "control");
-    status = parse(argc, argv, &race.options);
-    if (status != 0) {
-        return status < 0 ? 0 : status;
-    }
+    parse(argc, argv, &race.options);
     if (!take_fence_down(race.options.skip)) {
-        (void)fprintf(stderr, "bench-race: --skip needs a build by `make race`\n");
-        return 2;
+        misused("--skip needs a build by `make race`");
     }
     if (run(&race, &stats, &err) != CF_OK) {
-        (void)fprintf(stderr, "bench-race: %s\n", err.msg);
-        return 1;
+        die("%s", err.msg);
     }
     print_table(&race, &stats);
     ok = judge(&race, &stats);
