@@ -12,6 +12,7 @@
     X(image)                                                                                       \
     X(json)                                                                                        \
     X(target)                                                                                      \
+    X(trace)                                                                                       \
     X(utf8)
 
 #endif

@@ -31,6 +31,7 @@
 
 #include <curfew/clock.h>
 
+#include "curfew/core/ctx_private.h"
 #include "curfew/core/ctx_waiter.h"
 #include "curfew/core/timer_thread.h"
 
@@ -50,7 +51,7 @@ struct cf_ctx {
     struct cf_ctx *parent; /* A reference; NULL for the background. */
     struct scope *scope;   /* The nearest of this and its ancestors that can end, or NULL. */
     struct scope *timed;   /* The scope whose timer is the deadline, or NULL: no deadline. */
-    const void *key;       /* Of KIND_VALUE. */
+    const void *key;       /* Of KIND_VALUE, and of a scope that carries one; else NULL. */
     void *value;
 };
 
@@ -434,6 +435,14 @@ enum cf_code cf_ctx_with_value(struct cf_ctx *parent, const void *key, void *val
     return CF_OK;
 }
 
+void cf__ctx_carry(struct cf_ctx *ctx, const void *key, void *value)
+{
+    CF_ASSERT(ctx->kind == KIND_SCOPE);
+    CF_ASSERT(ctx->key == NULL);
+    ctx->key = key;
+    ctx->value = value;
+}
+
 enum cf_code cf_ctx_without_cancel(struct cf_ctx *parent, struct cf_ctx **out, struct cf_err *err)
 {
     struct cf_ctx *ctx = calloc(1, sizeof(*ctx));
@@ -682,7 +691,7 @@ int64_t cf_ctx_remaining_ns(const struct cf_ctx *ctx)
 void *cf_ctx_value(const struct cf_ctx *ctx, const void *key)
 {
     for (; ctx != NULL; ctx = ctx->parent) {
-        if (ctx->kind == KIND_VALUE && ctx->key == key) {
+        if (ctx->key == key) {
             return ctx->value;
         }
     }
