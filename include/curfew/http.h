@@ -4,7 +4,9 @@
  * A server listens on every loop it is given. Each request runs its handler as a fiber, under a
  * context whose deadline is the least of all that were asked for (Request-Timeout-Ms and its
  * aliases, ?timeout=) and the caps of route and server, and which is cancelled when the client hangs
- * up. A handler that returns an error is answered for with a problem document (RFC 9457).
+ * up. The context carries the request's trace (trace.h): the client's, by its traceparent, with a span
+ * of the server's own, or a new one. A handler that returns an error is answered for with a problem
+ * document (RFC 9457). Every reply has an X-Request-Id and a traceparent.
  *
  * Invariant: a request that was accepted is answered exactly once, or its connection is closed; its
  * handler has ended before its memory is gone.
@@ -35,6 +37,7 @@ extern "C" {
 #endif
 
 struct cf_http_server;
+struct cf_trace;
 
 /* Connections beyond connections_max that a loop accepts, only to say that there are too many. */
 #define CF_HTTP_SPARE_CONNECTIONS 32
@@ -74,6 +77,8 @@ struct cf_http_record {
     const char *target; /* As it came, escapes and all. */
     const char *route;  /* The template, or "" when none matched. */
     const char *request_id;
+    /* Its trace, and the server's span in it (trace.h). */
+    const struct cf_trace *trace;
     const char *client;  /* Address, without port; that which a trusted proxy forwarded. */
     int status;          /* 499 if the client had gone. */
     bool is_broken;      /* A stream that failed, or was left, after its status had been sent. */
@@ -168,6 +173,9 @@ CF_API void cf_http_server_stats(const struct cf_http_server *server, struct cf_
 CF_API void *cf_http_app(const struct cf_http *http);
 CF_API const char *cf_http_method(const struct cf_http *http);
 CF_API const char *cf_http_path(const struct cf_http *http); /* Decoded. */
+
+/* The client's X-Request-Id, if it sent one of A-Z a-z 0-9 . _ ~ + / = - and at most 128; else the id of
+ * the request's trace. */
 CF_API const char *cf_http_request_id(const struct cf_http *http);
 
 /* The first header of that name (in any case), or NULL. */

@@ -93,8 +93,13 @@ END_TEST
 
 START_TEST(write_has_every_member)
 {
-    struct cf__problem problem = {
-        CF__PROBLEM_DEADLINE, "query users: SELECT secret", "query", 50 * CF_MS, 50123456, "abc"};
+    struct cf__problem problem = {CF__PROBLEM_DEADLINE,
+                                  "query users: SELECT secret",
+                                  "query",
+                                  50 * CF_MS,
+                                  50123456,
+                                  "abc",
+                                  "4bf92f3577b34da6a3ce929d0e0e4736"};
     json_t *document = written(&problem);
 
     ck_assert_str_eq(member(document, "type"), "/problems/deadline-exceeded");
@@ -106,6 +111,7 @@ START_TEST(write_has_every_member)
     ck_assert_int_eq(json_integer_value(json_object_get(document, "deadline_ms")), 50);
     ck_assert_double_eq_tol(json_real_value(json_object_get(document, "elapsed_ms")), 50.123, 1e-9);
     ck_assert_str_eq(member(document, "request_id"), "abc");
+    ck_assert_str_eq(member(document, "trace_id"), "4bf92f3577b34da6a3ce929d0e0e4736");
     json_decref(document);
 }
 END_TEST
@@ -119,6 +125,7 @@ START_TEST(write_leaves_out_what_is_not_known)
     ck_assert_ptr_null(json_object_get(document, "phase"));
     ck_assert_ptr_null(json_object_get(document, "deadline_ms"));
     ck_assert_ptr_null(json_object_get(document, "request_id"));
+    ck_assert_ptr_null(json_object_get(document, "trace_id"));
     json_decref(document);
 }
 END_TEST

@@ -34,6 +34,7 @@
 
 #include <curfew/clock.h>
 
+#include "curfew/core/ctx_private.h"
 #include "curfew/core/err_private.h"
 #include "curfew/http/negotiate.h"
 #include "curfew/http/server_private.h"
@@ -249,6 +250,7 @@ static bool give_context(struct cf_http *http)
         fail(http, code);
         return false;
     }
+    cf__ctx_carry_trace(http->ctx, &http->trace);
     if (http->connection->gone) {
         cf_ctx_cancel_cause(http->ctx, CF_REASON_CLIENT_GONE, NULL);
     }
@@ -261,18 +263,6 @@ static bool give_context(struct cf_http *http)
 }
 
 /* Internal helpers: the steps of the access callback */
-
-/* The client's, if it is one; else one of ours. */
-static void give_request_id(struct cf_http *http)
-{
-    const char *given = http->head.request_id;
-
-    if (given != NULL && cf__request_id_valid(given)) {
-        memcpy(http->request_id, given, strlen(given) + 1);
-    } else {
-        cf__request_id_next(&shard_of(http)->ids, http->request_id);
-    }
-}
 
 static enum MHD_Result answer_refusal(struct cf_http *http, const struct cf__refusal *refusal)
 {
@@ -356,7 +346,7 @@ static enum MHD_Result see_head(struct cf_http *http, const char *method, const 
         return MHD_NO;
     }
     http->method = copy;
-    give_request_id(http);
+    cf__trace_take(http);
     http->head.is_altered =
         server->checks_head &&
         !cf__head_is_verbatim(http->mhd, method, http->target_at, target_size, version);
@@ -632,6 +622,7 @@ void cf__exchange_done(struct cf_http *http, int status, size_t body_size)
         .target = http->raw_target,
         .route = http->route != NULL ? http->route->route->path : "",
         .request_id = http->request_id,
+        .trace = &http->trace,
         .client = http->client,
         .status = status,
         .is_broken = http->is_broken,

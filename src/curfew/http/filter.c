@@ -64,6 +64,11 @@ static enum MHD_Result read_header(void *arg, enum MHD_ValueKind kind, const cha
         head->size += value_size; /* It is copied to be split. */
     } else if (IS_NAMED("X-Request-Id")) {
         head->request_id = head->request_id != NULL ? head->request_id : value;
+    } else if (IS_NAMED("traceparent")) {
+        head->n_traceparents++;
+        head->traceparent = value;
+    } else if (IS_NAMED("tracestate")) {
+        head->n_tracestates++;
     } else {
         code = cf__deadline_header(&head->deadline, name, size, value, reading->err);
         reading->code = code != CF_OK ? code : reading->code;

@@ -19,8 +19,11 @@ struct cf__head {
     unsigned n_encodings;
     size_t size; /* With what libmicrohttpd notes of each header in the same memory. */
     size_t n_fields;
-    const char *request_id; /* The client's, or NULL. */
-    const char *host;       /* The same. */
+    const char *request_id;  /* The client's, or NULL. */
+    const char *host;        /* The same, */
+    const char *traceparent; /* and this. */
+    unsigned n_traceparents;
+    unsigned n_tracestates;
     bool is_altered;        /* It is not what came. */
     bool has_bad_name;      /* Of a header: no token. */
     bool has_bad_value;     /* Of a header: with a control character. */

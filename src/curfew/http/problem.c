@@ -106,6 +106,10 @@ void cf__problem_write(const struct cf__problem *problem, struct cf_json *json)
         cf_json_key(json, "request_id");
         cf_json_str(json, problem->request_id);
     }
+    if (problem->trace_id != NULL) {
+        cf_json_key(json, "trace_id");
+        cf_json_str(json, problem->trace_id);
+    }
     cf_json_end(json);
 }
 

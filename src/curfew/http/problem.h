@@ -73,7 +73,8 @@ struct cf__problem {
     const char *phase;  /* What was waited for, or NULL. */
     int64_t timeout_ns; /* What the request was given; CF_NEVER: it did not come to that. */
     int64_t elapsed_ns;
-    const char *request_id; /* Or NULL. */
+    const char *request_id; /* Or NULL, */
+    const char *trace_id;   /* as this. */
 };
 
 /* Which kind a failure is: `code` is what failed, `reason` why its context ended, if it did. */

@@ -43,6 +43,7 @@ static struct cf__body problem_body(struct cf_http *http)
         .timeout_ns = http->timeout_ns,
         .elapsed_ns = cf_now_ns() - http->started_ns,
         .request_id = http->request_id,
+        .trace_id = http->trace.trace_id,
     };
     struct cf__body body = {.status = cf__problem_status(http->problem), .type = PROBLEM_TYPE};
 
@@ -244,6 +245,15 @@ static void add_timeout(struct sending *sending, const struct cf_http *http)
     }
 }
 
+/* Which span the reply is of: its trace id is the client's, if it sent one. */
+static void add_traceparent(struct sending *sending, const struct cf_http *http)
+{
+    char value[CF_TRACEPARENT_SIZE];
+
+    cf_trace_write(&http->trace, value);
+    add(sending, "traceparent", value);
+}
+
 /* Whether the same request may succeed later, so that the client is told when to try. */
 static bool is_worth_a_retry(int status)
 {
@@ -256,6 +266,7 @@ static void add_headers(struct sending *sending, const struct cf_http *http,
     const struct cf__shard *shard = http->connection->shard;
 
     add(sending, "X-Request-Id", http->request_id);
+    add_traceparent(sending, http);
     add_timing(sending, http);
     add_timeout(sending, http);
     if (body->type != NULL &&
@@ -491,21 +502,23 @@ enum MHD_Result cf__reply_send(struct cf_http *http)
 void cf__reply_directly(struct cf_http *http, enum cf__problem_kind problem)
 {
     char date[CF__DATE_SIZE];
+    char traceparent[CF_TRACEPARENT_SIZE];
     struct cf__body body;
-    char head[512];
+    char head[640];
     int n;
 
     http->is_problem = true;
     http->problem = problem;
     body = problem_body(http);
     body.size = http->head.method == CF__HEAD ? 0 : body.size;
+    cf_trace_write(&http->trace, traceparent);
     cf__date_write(time(NULL), date);
     n = snprintf(head, sizeof(head),
                  "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n"
-                 "X-Request-Id: %s\r\nX-Content-Type-Options: nosniff\r\n"
+                 "X-Request-Id: %s\r\ntraceparent: %s\r\nX-Content-Type-Options: nosniff\r\n"
                  "Cache-Control: no-store\r\n%sConnection: close\r\n\r\n",
                  body.status, MHD_get_reason_phrase_for((unsigned)body.status), date, body.type,
-                 body.size, http->request_id,
+                 body.size, http->request_id, traceparent,
                  is_worth_a_retry(body.status) ? "Retry-After: 1\r\n" : "");
     /* The send buffer has room, as nothing else was sent; if not, the client is told less. */
     (void)send(http->connection->fd, head, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE);
@@ -535,7 +548,7 @@ void cf__reply_dismissal(struct cf__connection *connection, enum cf__problem_kin
         return;
     }
     if (!http->head_seen) {
-        cf__request_id_next(&connection->shard->ids, http->request_id);
+        cf__trace_make(http);
     }
     cf__reply_directly(http, problem);
 }

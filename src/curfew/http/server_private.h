@@ -8,6 +8,7 @@
  *              |                 admission.c   counted, and refused where there are too many
  *              |                 slow.c        and timed while it sends, and while it is sent to
  *              +- struct cf_http exchange.c    one request and its reply
+ *                                trace.c       the trace that it belongs to
  *                                request.c     what its handler may ask
  *                                body.c        what its client sent along
  *                                conditional.c what its client has, or takes, from a cache
@@ -27,6 +28,7 @@
 
 #include <curfew/clock.h>
 #include <curfew/http.h>
+#include <curfew/trace.h>
 
 #include "curfew/http/address.h"
 #include "curfew/http/arena.h"
@@ -98,7 +100,6 @@ struct cf__shard {
     struct cf__list waking;  /* Requests to resume: their handlers have ended, or written. */
     size_t suspended;        /* Connections that the daemon does not look at. */
     size_t bodies_size;      /* Of the memory of all requests' bodies. */
-    struct cf__request_ids ids;
     struct z_stream_s *gzip; /* gzip.h. NULL: not needed so far. */
 
     enum cf__phase phase;
@@ -206,6 +207,7 @@ struct cf_http {
     const struct cf__route *route; /* NULL: none matched. */
     const char *params[CF__PARAMS_MAX];
     int64_t timeout_ns; /* What it was given; CF_NEVER: it did not come to that. */
+    struct cf_trace trace; /* With our span. */
     char request_id[CF__REQUEST_ID_MAX + 1];
     bool is_counted;    /* In the quota of the client behind a proxy, */
     bool over_quota;    /* which is exhausted. */
@@ -314,6 +316,14 @@ bool cf__exchange_resume_woken(struct cf__shard *shard);
 
 /* Tell on_done() of the request, once. */
 void cf__exchange_done(struct cf_http *http, int status, size_t body_size);
+
+/* trace.c */
+
+/* Give the request its trace: the client's, if it sent one, else a new one; and its id. */
+void cf__trace_take(struct cf_http *http);
+
+/* The same where there is no head. */
+void cf__trace_make(struct cf_http *http);
 
 /* body.c */
 

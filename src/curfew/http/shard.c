@@ -373,10 +373,7 @@ enum cf_code cf__shard_open(struct cf__shard *shard, struct cf_err *err)
     shard->stop_message.run = stop;
     shard->cut_message.run = cut;
     shard->close_message.run = close_shard;
-    code = cf__request_ids_init(&shard->ids, err);
-    if (code == CF_OK) {
-        code = cf_ctx_with_cancel(shard->server->root, &shard->ctx, err);
-    }
+    code = cf_ctx_with_cancel(shard->server->root, &shard->ctx, err);
     if (code == CF_OK) {
         code = start_daemon(shard, err);
     }
