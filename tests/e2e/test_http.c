@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The interface as HTTP: parameters, methods, ids, problem documents, probes; on real sockets. */
 #include <check.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -237,6 +238,46 @@ START_TEST(bad_request_id_is_replaced)
 }
 END_TEST
 
+#define TRACE_ID "4bf92f3577b34da6a3ce929d0e0e4736"
+#define SPAN_ID "00f067aa0ba902b7"
+
+/* One span of ours, in the reply's header, its problem document and the log. */
+START_TEST(trace_of_the_client_goes_through_reply_and_log)
+{
+    struct reply *reply =
+        client_get(service->api_port, "/v1/users/999999999",
+                   "traceparent: 00-" TRACE_ID "-" SPAN_ID "-01\r\nX-Request-Id: traced\r\n");
+    const char *traceparent = reply_header(reply, "traceparent");
+    json_t *line = service_find_line(service, "request_id", "traced", CF_SECOND);
+    char told[64];
+
+    ck_assert_int_eq(reply->status, 404);
+    ck_assert_str_eq(reply_str(reply, "trace_id"), TRACE_ID);
+    ck_assert_ptr_nonnull(line);
+    ck_assert_str_eq(json_string_value(json_object_get(line, "trace_id")), TRACE_ID);
+    ck_assert_str_ne(json_string_value(json_object_get(line, "span_id")), SPAN_ID);
+    ck_assert_str_eq(json_string_value(json_object_get(line, "trace_flags")), "01");
+    (void)snprintf(told, sizeof(told), "00-%s-%s-01", TRACE_ID,
+                   json_string_value(json_object_get(line, "span_id")));
+    ck_assert_str_eq(traceparent, told);
+    json_decref(line);
+}
+END_TEST
+
+START_TEST(trace_that_begins_here_is_the_request_id)
+{
+    struct reply *reply = client_get(service->api_port, "/v1/users/42", NULL);
+    const char *id = reply_header(reply, "X-Request-Id");
+    json_t *line = service_find_line(service, "trace_id", id, CF_SECOND);
+
+    ck_assert_int_eq(strncmp(reply_header(reply, "traceparent") + 3, id, 32), 0);
+    ck_assert_ptr_nonnull(line);
+    ck_assert_str_eq(json_string_value(json_object_get(line, "request_id")), id);
+    ck_assert_str_eq(json_string_value(json_object_get(line, "trace_flags")), "02");
+    json_decref(line);
+}
+END_TEST
+
 START_TEST(log_line_describes_the_request)
 {
     json_t *line;
@@ -392,6 +433,8 @@ Suite *suite_http(void)
     tcase_add_test(headers, request_id_is_echoed);
     tcase_add_test(headers, request_id_is_made_up);
     tcase_add_test(headers, bad_request_id_is_replaced);
+    tcase_add_test(headers, trace_of_the_client_goes_through_reply_and_log);
+    tcase_add_test(headers, trace_that_begins_here_is_the_request_id);
     tcase_add_test(headers, log_line_describes_the_request);
     tcase_add_test(headers, connection_serves_many_requests);
     tcase_add_test(headers, pipelined_requests_are_answered_in_order);

@@ -93,6 +93,7 @@ static void expect_shape(const char *path, const char *method, struct reply *rep
     const char *type = reply_header(reply, "Content-Type");
     char why[SCHEMA_WHY_SIZE] = "";
 
+    ck_assert_ptr_nonnull(reply_header(reply, "traceparent"));
     ck_assert_msg(
         schema_has(document, schema_of(path, method, reply->status, type), reply->json, why),
         "%s %s %d: %s", method, path, reply->status, why);

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <curfew/trace.h>
+
 #include "log_lines.h"
 
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
@@ -14,15 +16,19 @@
 
 static struct cf_err err;
 static struct cf_http_record record;
+static struct cf_trace trace;
 static struct cf_pg_event event;
 
 static void setup(void)
 {
+    ck_assert(
+        cf_trace_read("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-03", NULL, &trace));
     record = (struct cf_http_record){
         .method = "GET",
         .target = "/v1/users/7?limit=1",
         .route = "/v1/users/{id}",
         .request_id = "abc",
+        .trace = &trace,
         .client = "192.0.2.1",
         .status = 200,
         .body_size = 17,
@@ -74,6 +80,9 @@ START_TEST(log_request_has_every_member)
     ck_assert_str_eq(log_lines_str(line, "msg"), "request");
     ck_assert_str_eq(log_lines_str(line, "level"), "warn");
     ck_assert_str_eq(log_lines_str(line, "request_id"), "abc");
+    ck_assert_str_eq(log_lines_str(line, "trace_id"), "4bf92f3577b34da6a3ce929d0e0e4736");
+    ck_assert_str_eq(log_lines_str(line, "span_id"), "00f067aa0ba902b7");
+    ck_assert_str_eq(log_lines_str(line, "trace_flags"), "03");
     ck_assert_str_eq(log_lines_str(line, "http.request.method"), "GET");
     ck_assert_str_eq(log_lines_str(line, "url.path"), "/v1/users/7?limit=1");
     ck_assert_str_eq(log_lines_str(line, "http.route"), "/v1/users/{id}");

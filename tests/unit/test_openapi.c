@@ -218,6 +218,30 @@ START_TEST(document_has_the_arguments_that_each_handler_asks_for)
 }
 END_TEST
 
+/* A trace goes through all of them, whatever becomes of it. */
+START_TEST(document_has_the_trace_of_each_route_and_reply)
+{
+    for (size_t i = 0; i < n_routes; i++) {
+        json_t *operation = operation_of(&routes[i]);
+        const json_t *parameter;
+        const char *status;
+        json_t *response;
+        size_t n = 0;
+
+        do {
+            parameter = parameter_of(operation, "header", n++);
+            ck_assert_msg(parameter != NULL, "%s", routes[i].path);
+        } while (strcmp(name_of(parameter), "traceparent") != 0);
+        json_object_foreach(json_object_get(operation, "responses"), status, response)
+        {
+            response = json_object_get(schema_resolve(document, response), "headers");
+            ck_assert_msg(json_object_get(response, "traceparent") != NULL, "%s: %s",
+                          routes[i].path, status);
+        }
+    }
+}
+END_TEST
+
 /* parts */
 
 static void check_refs(json_t *value)
@@ -395,6 +419,7 @@ Suite *suite_openapi(void)
     tcase_add_test(table, document_has_the_types_of_each_route);
     tcase_add_test(table, document_has_the_parameters_of_each_path);
     tcase_add_test(table, document_has_the_arguments_that_each_handler_asks_for);
+    tcase_add_test(table, document_has_the_trace_of_each_route_and_reply);
     suite_add_tcase(suite, table);
 
     tcase_add_checked_fixture(parts, setup, teardown);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include <curfew/clock.h>
+#include <curfew/trace.h>
 
 #include "curfewd/members.h"
 #include "curfewd/observe/log.h"
@@ -28,6 +29,16 @@ static struct failure of_pools = {.mu = PTHREAD_MUTEX_INITIALIZER};
 static struct failure of_listener = {.mu = PTHREAD_MUTEX_INITIALIZER};
 
 /* Internal helpers */
+
+static void add_trace(struct cf_json *json, const struct cf_trace *trace)
+{
+    char traceparent[CF_TRACEPARENT_SIZE];
+
+    cf_trace_write(trace, traceparent);
+    member_str(json, "trace_id", trace->trace_id);
+    member_str(json, "span_id", trace->span_id);
+    member_str(json, "trace_flags", traceparent + sizeof(traceparent) - sizeof("00"));
+}
 
 static void add_err(struct cf_json *json, const struct cf_err *err)
 {
@@ -95,6 +106,7 @@ void events_log_request(void *arg, const struct cf_http_record *record)
     }
     log_begin(&json, level, "request");
     member_str(&json, "request_id", record->request_id);
+    add_trace(&json, record->trace);
     member_str(&json, "http.request.method", record->method);
     member_str(&json, "url.path", record->target);
     member_str(&json, "http.route", record->route);
