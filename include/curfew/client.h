@@ -3,7 +3,8 @@
  *
  * cf_client_do() sends one request and waits for the whole reply, parked. When the context ends it
  * returns at once and what it had begun is aborted. What is left of the deadline can be told to the
- * other side (Request-Timeout-Ms), less what the way back takes.
+ * other side (Request-Timeout-Ms), less what the way back takes; so can the trace that the context
+ * carries (trace.h), with a span id of its own for each request that goes out.
  *
  * What a client may reach is said when it is made, as a list of rules:
  *
@@ -55,6 +56,9 @@ struct cf_client_options {
     int64_t timeout_max_ns; /* Of one request, whatever its context allows. 0: 30 s. */
     int64_t connect_timeout_ns; /* Of that, to connect. 0: 5 s. */
     bool tells_budget;          /* Send Request-Timeout-Ms: for services of one's own. */
+    bool tells_trace;           /* Send the context's trace, unless the request's own headers have
+                                 * a traceparent; not where it is redirected to another origin:
+                                 * for the same. */
 };
 
 struct cf_client_header {

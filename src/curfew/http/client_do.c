@@ -13,6 +13,7 @@
 
 #include <curfew/clock.h>
 #include <curfew/lane.h>
+#include <curfew/trace.h>
 
 #include "curfew/http/client_private.h"
 #include "curfew/http/field.h"
@@ -48,7 +49,7 @@ struct leg {
     struct cf_client *client;
     const struct cf_client_request *request;
     char *origin;   /* The first leg's, of ORIGIN_SIZE; "" before it is known. */
-    bool is_origin; /* This leg goes there, and so may credentials. */
+    bool is_origin; /* This leg goes there, and so may credentials and traces. */
 
     CURLU *url;
     char *scheme; /* Of libcurl, as the two below. */
@@ -64,6 +65,13 @@ struct leg {
     bool head_ended; /* With an empty line. */
     enum stop stop;
     char why[CURL_ERROR_SIZE];
+};
+
+/* What the caller's headers have of those that we would add. */
+struct given {
+    bool type;
+    bool traceparent;
+    bool tracestate;
 };
 
 /* A job of the lane. */
@@ -298,14 +306,14 @@ static enum cf_code add_header(struct leg *leg, const char *name, const char *va
     return code;
 }
 
-static enum cf_code add_headers_given(struct leg *leg, bool *out_has_type, struct cf_err *err)
+static enum cf_code add_headers_given(struct leg *leg, struct given *given, struct cf_err *err)
 {
     /* How the message is delimited, and to whom it goes, is not for the caller to say. */
     static const char *const ours[] = {"Host",       "Content-Length", "Transfer-Encoding",
                                        "Connection", "Expect",         NULL};
-    static const char *const credentials[] = {"Authorization", "Cookie", "Proxy-Authorization",
-                                              NULL};
-    static const char *const type[] = {"Content-Type", NULL};
+    /* And these are for nobody but whom the caller has named. */
+    static const char *const theirs[] = {"Authorization", "Cookie",     "Proxy-Authorization",
+                                         "traceparent",   "tracestate", NULL};
     enum cf_code code = CF_OK;
 
     for (size_t i = 0; i < leg->request->n_headers && code == CF_OK; i++) {
@@ -318,8 +326,10 @@ static enum cf_code add_headers_given(struct leg *leg, bool *out_has_type, struc
             return cf_err_set(err, CF_EINVAL, "the header %.64s has a control character",
                               header->name);
         }
-        *out_has_type = *out_has_type || is_one_of(header->name, type);
-        if (leg->is_origin || !is_one_of(header->name, credentials)) {
+        given->type = given->type || strcasecmp(header->name, "Content-Type") == 0;
+        given->traceparent = given->traceparent || strcasecmp(header->name, "traceparent") == 0;
+        given->tracestate = given->tracestate || strcasecmp(header->name, "tracestate") == 0;
+        if (leg->is_origin || !is_one_of(header->name, theirs)) {
             code = add_header(leg, header->name, header->value, err);
         }
     }
@@ -338,17 +348,44 @@ static enum cf_code add_budget(struct cf_ctx *ctx, struct leg *leg, struct cf_er
     return add_header(leg, "Request-Timeout-Ms", value, err);
 }
 
+/* A tracestate belongs to its traceparent: where the caller has one of his own, neither is ours. */
+static enum cf_code add_trace(struct cf_ctx *ctx, struct leg *leg, const struct given *given,
+                              struct cf_err *err)
+{
+    const struct cf_trace *trace = cf_ctx_trace(ctx);
+    char traceparent[CF_TRACEPARENT_SIZE];
+    struct cf_trace child;
+    enum cf_code code;
+
+    if (trace == NULL || given->traceparent || !leg->is_origin) {
+        return CF_OK;
+    }
+    if (!cf__is_field_value(trace->state, strlen(trace->state))) {
+        return cf_err_set(err, CF_EINVAL, "the trace's state has a control character");
+    }
+    cf_trace_child(trace, &child);
+    cf_trace_write(&child, traceparent);
+    code = add_header(leg, "traceparent", traceparent, err);
+    if (code == CF_OK && child.state[0] != '\0' && !given->tracestate) {
+        code = add_header(leg, "tracestate", child.state, err);
+    }
+    return code;
+}
+
 static enum cf_code add_headers(struct cf_ctx *ctx, struct leg *leg, struct cf_err *err)
 {
-    bool has_type = false;
-    enum cf_code code = add_headers_given(leg, &has_type, err);
+    struct given given = {.type = false};
+    enum cf_code code = add_headers_given(leg, &given, err);
 
     if (code == CF_OK && leg->client->options.tells_budget) {
         code = add_budget(ctx, leg, err);
     }
+    if (code == CF_OK && leg->client->options.tells_trace) {
+        code = add_trace(ctx, leg, &given, err);
+    }
     /* A colon takes away what libcurl would say: that a body is a form's, and that a long one waits
      * a second for the other side to ask for it. */
-    if (code == CF_OK && !has_type) {
+    if (code == CF_OK && !given.type) {
         code = add_line(leg, "Content-Type:", err);
     }
     if (code == CF_OK && leg->request->body != NULL) {
