@@ -250,6 +250,7 @@ static enum cf_code start_thumbnails(struct service *service, struct cf_err *err
 
 static enum cf_code start_fetcher(struct service *service, struct cf_err *err)
 {
+    /* Whoever is fetched from is a third party: it is told neither deadline nor trace. */
     struct cf_client_options options = {
         .allow = service->config.fetch_allow,
         .connections_max = FETCH_CONNECTIONS_MAX,

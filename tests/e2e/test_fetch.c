@@ -415,6 +415,32 @@ START_TEST(results_of_a_loop_of_redirects)
 }
 END_TEST
 
+/* Whoever is fetched from is a third party, and learns of neither. */
+START_TEST(results_are_asked_for_without_trace_and_deadline)
+{
+    int fd = client_open(service->api_port);
+    char request[512];
+    char body[128];
+    json_t *lines;
+    json_t *end;
+
+    (void)snprintf(body, sizeof(body), "{\"urls\":[\"http://127.0.0.1:%u/\"]}", peer_port(circle));
+    (void)snprintf(request, sizeof(request),
+                   "POST /v1/fetch HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+                   "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n"
+                   "tracestate: congo=t61rcWkgMzE\r\nContent-Length: %zu\r\n\r\n%s",
+                   strlen(body), body);
+    client_send(fd, request);
+    lines = read_lines(fd, 1, &end);
+    ck_assert_ptr_nonnull(strstr(peer_request(circle), "GET / HTTP/1.1"));
+    ck_assert_ptr_null(strcasestr(peer_request(circle), "trace"));
+    ck_assert_ptr_null(strcasestr(peer_request(circle), "timeout"));
+    json_decref(lines);
+    json_decref(end);
+    (void)close(fd);
+}
+END_TEST
+
 /* The figures: 1,000 at 50 a second take 20 s +-5 %, and never more than 10 are under way. */
 START_TEST(results_come_at_the_rate_and_so_many_at_once)
 {
@@ -683,6 +709,7 @@ Suite *suite_fetch(void)
 
     tcase_add_test(tc_results, results_are_each_on_its_own);
     tcase_add_test(tc_results, results_of_a_loop_of_redirects);
+    tcase_add_test(tc_results, results_are_asked_for_without_trace_and_deadline);
     tcase_add_test(tc_results, results_come_at_the_rate_and_so_many_at_once);
     tcase_add_test(tc_results, results_are_no_more_at_once_than_asked_for);
     add_case(suite, tc_results);
