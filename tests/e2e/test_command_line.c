@@ -60,9 +60,16 @@ END_TEST
 
 START_TEST(version_names_libraries)
 {
-    static const char *const words[] = {
-        ("curfewd " CF_VERSION), "libmicrohttpd ", "libpq ",  "libuv ", "jansson ", "zlib ",
-        "libjpeg-turbo ",        "libpng ",        "libwebp "};
+    static const char *const words[] = {("curfewd " CF_VERSION),
+                                        "libmicrohttpd ",
+                                        "libpq ",
+                                        "libuv ",
+                                        "jansson ",
+                                        "libcurl ",
+                                        "zlib ",
+                                        "libjpeg-turbo ",
+                                        "libpng ",
+                                        "libwebp "};
 
     service_run(ARGS("--version"), NULL, &run);
     ck_assert_int_eq(run.status, 0);

@@ -4,6 +4,7 @@
 #include "curfewd/routes/routes.h"
 
 #include <check.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "curfewd/versions.h"
@@ -193,10 +194,46 @@ START_TEST(readyz_while_draining_is_not_ready)
 }
 END_TEST
 
+/* Whatever the Makefile links, by the name of its package or one that begins so. */
+START_TEST(version_names_every_library_of_the_makefile)
+{
+    FILE *makefile = fopen("Makefile", "re"); /* Tests run where it is. */
+    struct version list[VERSIONS_MAX];
+    size_t count = versions(list);
+    size_t n_packages = 0;
+    char line[512];
+
+    http = request_new(&app, "/version"); /* For the teardown. */
+    ck_assert_ptr_nonnull(makefile);
+    while (fgets(line, sizeof(line), makefile) != NULL) {
+        char *rest = strstr(line, " := ");
+        char *save = NULL;
+
+        line[strcspn(line, " ")] = '\0';
+        if (rest == NULL || (strcmp(line, "PACKAGES") != 0 && strcmp(line, "SVC_PACKAGES") != 0)) {
+            continue;
+        }
+        for (char *name = strtok_r(rest + 4, " \n", &save); name != NULL;
+             name = strtok_r(NULL, " \n", &save)) {
+            size_t i = 0;
+
+            while (i < count && strncmp(list[i].name, name, strlen(name)) != 0) {
+                i++;
+            }
+            ck_assert_msg(i < count, "no version of %s", name);
+            n_packages++;
+        }
+    }
+    (void)fclose(makefile);
+    ck_assert_uint_eq(n_packages, count - 1); /* The service is none. */
+}
+END_TEST
+
 START_TEST(version_names_service_and_libraries)
 {
-    static const char *const names[] = {"curfewd", "libmicrohttpd", "libpq",  "libuv",  "jansson",
-                                        "zlib",    "libjpeg-turbo", "libpng", "libwebp"};
+    static const char *const names[] = {"curfewd", "libmicrohttpd", "libpq", "libuv",
+                                        "jansson", "libcurl",       "zlib",  "libjpeg-turbo",
+                                        "libpng",  "libwebp"};
     struct version list[VERSIONS_MAX];
     json_t *body;
 
@@ -234,6 +271,7 @@ Suite *suite_routes(void)
     tcase_add_test(health, livez_needs_no_database);
     tcase_add_test(health, readyz_while_draining_is_not_ready);
     tcase_add_test(health, version_names_service_and_libraries);
+    tcase_add_test(health, version_names_every_library_of_the_makefile);
     suite_add_tcase(suite, health);
     return suite;
 }
