@@ -342,11 +342,11 @@ static enum MHD_Result see_head(struct cf_http *http, const char *method, const 
     atomic_fetch_add_explicit(&shard_of(http)->requests, 1, memory_order_relaxed);
     http->code =
         cf__head_read(&http->head, http->mhd, method, version, server->body_size_max, &http->err);
+    cf__trace_take(http);
     if (copy == NULL) {
         return MHD_NO;
     }
     http->method = copy;
-    cf__trace_take(http);
     http->head.is_altered =
         server->checks_head &&
         !cf__head_is_verbatim(http->mhd, method, http->target_at, target_size, version);

@@ -17,13 +17,14 @@ struct cf__head {
     unsigned n_hosts;
     unsigned n_lengths;
     unsigned n_encodings;
+    unsigned n_tracestates;
+    unsigned n_traceparents;
+    const char *traceparent; /* The last of them, or NULL. */
+
     size_t size; /* With what libmicrohttpd notes of each header in the same memory. */
     size_t n_fields;
-    const char *request_id;  /* The client's, or NULL. */
-    const char *host;        /* The same, */
-    const char *traceparent; /* and this. */
-    unsigned n_traceparents;
-    unsigned n_tracestates;
+    const char *request_id; /* The client's, or NULL. */
+    const char *host;       /* The same. */
     bool is_altered;        /* It is not what came. */
     bool has_bad_name;      /* Of a header: no token. */
     bool has_bad_value;     /* Of a header: with a control character. */

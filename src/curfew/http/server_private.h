@@ -207,7 +207,8 @@ struct cf_http {
     const struct cf__route *route; /* NULL: none matched. */
     const char *params[CF__PARAMS_MAX];
     int64_t timeout_ns; /* What it was given; CF_NEVER: it did not come to that. */
-    struct cf_trace trace; /* With our span. */
+    /* With our span. */
+    struct cf_trace trace;
     char request_id[CF__REQUEST_ID_MAX + 1];
     bool is_counted;    /* In the quota of the client behind a proxy, */
     bool over_quota;    /* which is exhausted. */

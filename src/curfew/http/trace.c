@@ -65,7 +65,7 @@ static bool take_over(struct cf_http *http)
         return false;
     }
     if (trace->state[0] != '\0') {
-        trace->state = cf__arena_copy(&http->arena, trace->state, states.size);
+        trace->state = cf__arena_copy(&http->arena, trace->state, strlen(trace->state));
     }
     if (trace->state == NULL) {
         trace->state = ""; /* Untested: the request's first 4 KiB have room for it. */
