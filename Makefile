@@ -461,13 +461,21 @@ check-guide: ## the C of docs/guide compiles, and its index has every chapter
 		case $$chapter in */README.md) ;; *) grep -q "($${chapter##*/})" docs/guide/README.md || \
 			{ echo "check-guide: $$chapter is not in the index" >&2; exit 1; } ;; esac; done
 
-# A name in a table with two underscores or more, and perhaps a star.
-check-tests: ## the tests that tests/README.md names in its tables are there
+# A name in a table with two underscores or more, and perhaps a star. A suite is chosen with
+# CK_RUN_SUITE=name, and CK_RUN_CASE=name after that chooses one of its cases: both are quoted in its file.
+check-tests: ## the tests, suites and cases that the documents name are there
 	@mkdir -p $(B)
 	@grep -rhoE 'START_(TEST|ONBOTH)\(\w+' tests --include='*.c' | sed 's/.*(//' >$(B)/tests; \
 	for name in $$(grep '^|' tests/README.md | grep -oE '`[a-z][a-z0-9]*(_[a-z0-9*]+){2,}`' | tr -d '`' | sort -u); do \
 		grep -qx "$$(echo "$$name" | sed 's/\*/.*/')" $(B)/tests || \
-			{ echo "check-tests: no test is called $$name" >&2; bad=1; }; done; [ -z "$$bad" ]
+			{ echo "check-tests: no test is called $$name" >&2; bad=1; }; done; \
+	for chosen in $$(grep -rhoE 'CK_RUN_SUITE=\w+( CK_RUN_CASE=\w+)?' --include='*.md' README.md CONTRIBUTING.md tests docs | \
+			sed -E 's/CK_RUN_(SUITE|CASE)=//g; s/ /:/' | sort -u); do \
+		suite=$${chosen%:*}; case=$$(expr "$$chosen" : '.*:\(.*\)'); \
+		files=$$(grep -rl "suite_create(\"$$suite\")" tests) || \
+			{ echo "check-tests: no suite is called $$suite" >&2; bad=1; continue; }; \
+		[ -z "$$case" ] || grep -qE "(add\w*\(suite, |tcase_create\()\"$$case\"" $$files || \
+			{ echo "check-tests: the suite $$suite has no case $$case" >&2; bad=1; }; done; [ -z "$$bad" ]
 
 readme: $(B)/help ## bring the README's settings up to date
 	@sed -i -e '/^\$$ curfewd --help$$/,/^```$$/{ //!d }' -e '/^\$$ curfewd --help$$/r $(B)/help' README.md
