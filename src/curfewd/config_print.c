@@ -59,9 +59,10 @@ static void print_actions(FILE *file)
         const char *help;
     } actions[] = {
         {"--config FILE", "read settings from a file"},
-        {"--dump-config", "print every setting with its value, secrets masked, for --config"},
+        {"--dump-config",
+         "print every setting with its value, secrets masked, in the format of --config"},
         {"--ready", "ask the service that runs with these settings whether it is ready"},
-        {"--help", "print this"},
+        {"--help", "print this help"},
         {"--version", "print the versions of the service and its libraries"},
     };
 
@@ -115,15 +116,15 @@ void config_print_help(FILE *file)
         if (option->type == TYPE_SECRET) {
             (void)fprintf(file, "  %-25s %s%-*s %-16s %s\n", "", option->env,
                           30 - (int)strlen(option->env), CONFIG_FILE_SUFFIX, "",
-                          "a file that holds it");
+                          "file that contains it");
         }
     }
     print_actions(file);
     (void)fprintf(
         file,
-        "A flag wins over its environment variable, that over the file, that over the default.\n"
-        "A flag of 0 or 1 stands alone for 1, or takes its value behind an equals sign:\n"
-        "--demo, --demo=0. The file has lines of VARIABLE=VALUE, as docker's --env-file and\n"
-        "systemd's EnvironmentFile have, and may have libpq's PG* variables as well.\n\n"
-        "Exit status: 0 clean, 1 failed, 2 wrong usage, 78 wrong configuration.\n");
+        "A flag overrides its environment variable, which overrides the file, which overrides\n"
+        "the default. A switch (0 or 1) without a value means 1; a value follows an equals\n"
+        "sign: --demo, --demo=0. The file has lines of VARIABLE=VALUE, like docker's --env-file\n"
+        "and systemd's EnvironmentFile, and may also set libpq's PG* variables.\n\n"
+        "Exit status: 0 stopped as asked, 1 failure, 2 wrong usage, 78 wrong configuration.\n");
 }
