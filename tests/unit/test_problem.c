@@ -121,7 +121,7 @@ START_TEST(write_leaves_out_what_is_not_known)
     struct cf__problem problem = {CF__PROBLEM_NOT_FOUND, NULL, NULL, CF_NEVER, 0, NULL};
     json_t *document = written(&problem);
 
-    ck_assert_str_eq(member(document, "detail"), "There is nothing here.");
+    ck_assert_str_eq(member(document, "detail"), "There is no such resource.");
     ck_assert_ptr_null(json_object_get(document, "phase"));
     ck_assert_ptr_null(json_object_get(document, "deadline_ms"));
     ck_assert_ptr_null(json_object_get(document, "request_id"));
