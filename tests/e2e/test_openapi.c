@@ -88,12 +88,55 @@ static json_t *schema_of(const char *path, const char *method, int status, const
     return json_object_get(content, "schema");
 }
 
+/* Headers of HTTP itself, and those that any reply may have, which the document's introduction names. */
+static bool is_general(const char *header)
+{
+    static const char *const names[] = {"Date",
+                                        "Connection",
+                                        "Content-Type",
+                                        "Content-Length",
+                                        "Content-Encoding",
+                                        "Transfer-Encoding",
+                                        "Allow",
+                                        "X-Content-Type-Options"};
+    const json_t *info = json_object_get(document, "info");
+
+    for (int i = 0; i < N(names); i++) {
+        if (strcmp(names[i], header) == 0) {
+            return true;
+        }
+    }
+    return strstr(json_string_value(json_object_get(info, "description")), header) != NULL;
+}
+
+/* Each header of the reply is one that the document has for it. */
+static void expect_headers(const char *path, const char *method, struct reply *reply)
+{
+    const json_t *headers = json_object_get(response_of(path, method, reply->status), "headers");
+    const char *type = reply_header(reply, "Content-Type");
+    bool is_problem = type != NULL && strcmp(type, "application/problem+json") == 0;
+    const char *line = strstr(reply->head, "\r\n") + 2;
+
+    for (; *line != '\0' && *line != '\r'; line = strstr(line, "\r\n") + 2) {
+        char name[64];
+
+        (void)snprintf(name, sizeof(name), "%.*s", (int)strcspn(line, ":"), line);
+        if (is_problem && strcmp(name, "Cache-Control") == 0) {
+            ck_assert_str_eq(reply_header(reply, name), "no-store");
+        } else {
+            ck_assert_msg(is_general(name) || json_object_get(headers, name) != NULL,
+                          "%s %s %d has no %s", method, path, reply->status, name);
+        }
+    }
+}
+
 static void expect_shape(const char *path, const char *method, struct reply *reply)
 {
     const char *type = reply_header(reply, "Content-Type");
     char why[SCHEMA_WHY_SIZE] = "";
 
     ck_assert_ptr_nonnull(reply_header(reply, "traceparent"));
+    expect_headers(path, method, reply);
     ck_assert_msg(
         schema_has(document, schema_of(path, method, reply->status, type), reply->json, why),
         "%s %s %d: %s", method, path, reply->status, why);
@@ -166,6 +209,28 @@ START_TEST(get_has_the_shape_that_the_document_says)
 }
 END_TEST
 
+/* What has a tag is not sent again to whoever has it. */
+START_TEST(get_of_what_the_client_has_is_as_the_document_says)
+{
+    int n = 0;
+
+    for (int i = 0; i < N(gets); i++) {
+        struct reply *reply = client_get(service->api_port, gets[i].target, gets[i].headers);
+        char headers[128];
+
+        if (reply_header(reply, "ETag") != NULL) {
+            (void)snprintf(headers, sizeof(headers), "If-None-Match: %s\r\n",
+                           reply_header(reply, "ETag"));
+            reply = client_get(service->api_port, gets[i].target, headers);
+            ck_assert_msg(reply->status == 304, "%s: %d", gets[i].target, reply->status);
+            expect_headers(gets[i].path, "get", reply);
+            n++;
+        }
+    }
+    ck_assert_int_eq(n, 4); /* Two dashboards, an order, the document. */
+}
+END_TEST
+
 /* One section is kept away by a lock on its table. */
 START_TEST(get_of_a_partial_dashboard_has_its_shape)
 {
@@ -191,8 +256,11 @@ START_TEST(export_has_lines_of_the_shape)
     char *body;
     size_t size;
     int n = 0;
-    int fd = client_open(service->api_port);
+    int fd;
 
+    expect_headers("/v1/orders/export", "get",
+                   client_call(service->api_port, "HEAD", "/v1/orders/export", NULL));
+    fd = client_open(service->api_port);
     client_request(fd, "GET", "/v1/orders/export?status=paid", NULL);
     chunks_begin(&chunks, fd);
     body = chunks_read_all(&chunks, &size);
@@ -309,6 +377,66 @@ START_TEST(options_of_each_path_allow_what_the_document_has)
         reply = client_call(service->api_port, "DELETE", target, NULL);
         ck_assert_int_eq(reply->status, 405);
         ck_assert(strcasecmp(reply_header(reply, "Allow"), allow) == 0);
+    }
+}
+END_TEST
+
+#define TARGET_SIZE 9000 /* More than is served, as is: */
+#define HEADER_COUNT 101
+
+/* A target of the path, or too long a one. */
+static void write_target(const char *path, bool is_long, char *out, size_t size)
+{
+    int width = is_long ? TARGET_SIZE : 1;
+
+    (void)snprintf(out, size, "%.*s%s?%0*d", (int)strcspn(path, "{"), path,
+                   strchr(path, '{') != NULL ? "1" : "", width, 0);
+}
+
+static const struct {
+    const char *method;
+    bool has_long_target;
+    bool has_many_headers;
+    int status;
+} refusals[] = {
+    {"DELETE", false, false, 405},
+    {"BREW", false, false, 501},
+    {"GET", true, false, 414},
+    {"GET", false, true, 431},
+};
+
+/* The refusals of the table, of each path; 408 and 413 are of the same kind, and take more. */
+START_TEST(refusal_of_each_path_has_the_default_shape)
+{
+    static char target[TARGET_SIZE + 64];
+    char headers[HEADER_COUNT * 6 + 1] = "";
+    const char *path;
+    json_t *item;
+
+    for (int i = 0; i < HEADER_COUNT; i++) {
+        memcpy(headers + (size_t)i * 6, "X: 1\r\n", 7);
+    }
+    json_object_foreach(json_object_get(document, "paths"), path, item)
+    {
+        const char *method = json_object_iter_key(json_object_iter(item));
+        const json_t *responses = json_object_get(operation_of(path, method), "responses");
+        const json_t *response = schema_resolve(document, json_object_get(responses, "default"));
+        const json_t *content =
+            json_object_get(json_object_get(response, "content"), "application/problem+json");
+        const json_t *schema = json_object_get(content, "schema");
+
+        for (int i = 0; i < N(refusals); i++) {
+            char why[SCHEMA_WHY_SIZE] = "";
+            struct reply *reply;
+
+            write_target(path, refusals[i].has_long_target, target, sizeof(target));
+            reply = client_call(service->api_port, refusals[i].method, target,
+                                refusals[i].has_many_headers ? headers : NULL);
+            ck_assert_msg(reply->status == refusals[i].status, "%s: %d, not %d", path,
+                          reply->status, refusals[i].status);
+            ck_assert_msg(schema_has(document, schema, reply->json, why), "%s: %s", path, why);
+            ck_assert_int_eq(reply_header(reply, "Allow") != NULL, reply->status == 405);
+        }
     }
 }
 END_TEST
@@ -488,6 +616,7 @@ static void expect_no_json(int i, struct reply *reply)
     uint32_t height;
 
     ck_assert_ptr_nonnull(reply_header(reply, "ETag"));
+    expect_headers(calls[i].path, "get", reply);
     if (reply->status == 304) {
         ck_assert_ptr_null(json_object_get(response_of(calls[i].path, "get", 304), "content"));
         ck_assert_uint_eq(reply->body_size, 0);
@@ -509,7 +638,8 @@ static void expect_all_statuses(int of)
                         status, response)
     {
         int number = atoi(status);
-        bool is_tried = number == 429 || number == 500 || number == 503;
+        bool is_default = strcmp(status, "default") == 0;
+        bool is_tried = is_default || number == 429 || number == 500 || number == 503;
 
         for (int i = 0; i < N(calls) && !is_tried; i++) {
             is_tried = calls[i].status == number && strcmp(calls[i].path, calls[of].path) == 0 &&
@@ -588,6 +718,7 @@ Suite *suite_openapi(void)
 
     tcase_add_checked_fixture(get, setup, teardown);
     tcase_add_test(get, get_has_the_shape_that_the_document_says);
+    tcase_add_test(get, get_of_what_the_client_has_is_as_the_document_says);
     tcase_add_test(get, get_of_a_partial_dashboard_has_its_shape);
     tcase_add_test(get, export_has_lines_of_the_shape);
     tcase_set_timeout(get, 30);
@@ -596,6 +727,7 @@ Suite *suite_openapi(void)
     tcase_add_checked_fixture(methods, setup, teardown);
     tcase_add_test(methods, head_of_each_path_says_what_get_does);
     tcase_add_test(methods, options_of_each_path_allow_what_the_document_has);
+    tcase_add_test(methods, refusal_of_each_path_has_the_default_shape);
     suite_add_tcase(suite, methods);
 
     tcase_add_checked_fixture(body, setup, teardown);

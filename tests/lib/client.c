@@ -22,7 +22,7 @@
 /* Constants and types */
 
 #define REPLY_SIZE_MAX ((size_t)1 << 20)
-#define REQUEST_SIZE_MAX 8192
+#define REQUEST_SIZE_MAX 16384
 
 static struct reply *replies; /* All that were handed out. */
 
