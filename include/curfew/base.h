@@ -8,11 +8,16 @@
  * - Strings are NUL-terminated UTF-8, borrowed for the call unless a contract says copied or owned.
  * - Time is an absolute number of nanoseconds on the monotonic clock (clock.h). Durations appear
  *   only where their name says so: `timeout_ns`, `period_ns`.
- * - A function whose first parameter is `ctx` may wait. It waits no longer than `ctx` lives, and
- *   it ends for exactly one of: success, canceled, deadline, closed. Waiting parks a fiber where it
- *   is called on one, and blocks the thread anywhere else.
- * - A mistake of the programmer is asserted (CF_ASSERT, also in release builds); everything that
- *   can happen to a correct program is returned as an error. The library never logs. */
+ * - A call may wait if its contract has a line "Blocks:", and only then. Waiting parks the fiber
+ *   that calls, and its loop runs others; on a plain thread it blocks the thread.
+ * - Nearly all of these calls take `ctx` first, wait no longer than it lives, and end for exactly
+ *   one of: success, canceled, deadline, closed. The exceptions: cf_group_go() waits under its
+ *   group's context; cf_pg_commit() and cf_pipeline_run() may outlast `ctx`; and what waits for
+ *   tasks to end has no context of its own, because they have theirs: cf_group_wait(),
+ *   cf_pipeline_free(), cf_flight_stop(), cf_cache_stop(), cf_loop_call(). Nor has what makes and
+ *   ends loops, servers, clients, databases and listeners, on a plain thread.
+ * - A programming error is asserted (CF_ASSERT, also in release builds); everything that can happen
+ *   to a correct program is returned as an error. The library never logs. */
 #ifndef CURFEW_BASE_H
 #define CURFEW_BASE_H
 

@@ -2,9 +2,9 @@
 /* Channels: Go's, for elements of one size, with a context for every wait.
  *
  * A channel hands copies of elements from senders to receivers. Up to `capacity` elements wait in
- * it; with capacity 0 a sender meets a receiver. Who waits is served first come, first served, and
- * a sender hands its element to a waiting receiver directly. cf_chan_select() waits for several
- * channels at once.
+ * it; with capacity 0 a sender meets a receiver. Waiting callers are served first come, first
+ * served, and a sender hands its element directly to a waiting receiver. cf_chan_select() waits for
+ * several channels at once.
  *
  * Invariant: an element is received at most once, in the order of sending, and none is lost: a send
  * that succeeds was received or is in the channel, a send that fails was never there, and a receive
@@ -44,19 +44,19 @@ enum cf_chan_op {
 struct cf_chan_case {
     enum cf_chan_op op;
     struct cf_chan *ch; /* NULL: never ready, as Go's nil channel. */
-    void *value;        /* SEND: the element, only read. RECV: where to put it, or NULL. */
+    void *value;        /* SEND: the element, only read. RECV: where to store it, or NULL. */
 };
 
 /* Life cycle */
 
 /* Make a channel of elements of `element_size` bytes (0: signals without content) that holds up to
- * `capacity` of them, all of whose memory is taken here.
+ * `capacity` of them. All memory is allocated here.
  * Ownership: the caller owns *out, cf_chan_free(). Fails with CF_ENOMEM. */
 CF_API CF_MUST enum cf_code cf_chan_new(size_t element_size, size_t capacity, struct cf_chan **out,
                                         struct cf_err *err);
 
-/* Free the channel and drop the elements in it. Nobody may be waiting (asserted), nobody may come;
- * whoever received the last element may free it, even before its sender has returned. NULL allowed. */
+/* Free the channel and drop the elements in it. No call may be waiting (asserted) or come. The
+ * receiver of the last element may free it, even before the sender has returned. NULL allowed. */
 CF_API void cf_chan_free(struct cf_chan *ch);
 
 /* Operations */
@@ -67,7 +67,7 @@ CF_API void cf_chan_free(struct cf_chan *ch);
 CF_API CF_MUST enum cf_code cf_chan_send(struct cf_ctx *ctx, struct cf_chan *ch, const void *value,
                                          struct cf_err *err);
 
-/* Receive the oldest element into *out; NULL throws it away.
+/* Receive the oldest element into *out; NULL drops it.
  * Blocks: while the channel is empty and no sender waits, until `ctx` is done or it is closed.
  * Fails with CF_ECANCELED, CF_EDEADLINE, CF_ECLOSED (closed and empty): then *out is as it was. */
 CF_API CF_MUST enum cf_code cf_chan_recv(struct cf_ctx *ctx, struct cf_chan *ch, void *out,
@@ -78,25 +78,26 @@ CF_API CF_MUST enum cf_code cf_chan_recv(struct cf_ctx *ctx, struct cf_chan *ch,
 CF_API enum cf_code cf_chan_try_send(struct cf_chan *ch, const void *value, struct cf_err *err);
 CF_API CF_MUST enum cf_code cf_chan_try_recv(struct cf_chan *ch, void *out, struct cf_err *err);
 
-/* Say that nothing more will be sent: what is in the channel can still be received, every other wait
- * ends with CF_ECLOSED, also that of senders. Once only (asserted), and by who sends. Never blocks. */
+/* Say that nothing more will be sent. Elements in the channel can still be received; every other
+ * wait, also that of a sender, ends with CF_ECLOSED. Once only (asserted), and by the sender. Never
+ * blocks. */
 CF_API void cf_chan_close(struct cf_chan *ch);
 
-/* Do exactly one of `cases`, a random one of those that are ready, or the first to become so. Sets
- * *out_index to which, and returns what its own call would have: CF_OK, or CF_ECLOSED.
+/* Do exactly one of `cases`: a random one of those that are ready, or the first to become ready.
+ * Sets *out_index to its index, and returns what its own call would: CF_OK or CF_ECLOSED.
  * Blocks: until one is ready or `ctx` is done. At most CF_CHAN_CASES_MAX cases (asserted).
  * Fails with CF_ECANCELED, CF_EDEADLINE: then none was done, and *out_index is as it was. */
 CF_API CF_MUST enum cf_code cf_chan_select(struct cf_ctx *ctx, const struct cf_chan_case *cases,
                                            size_t count, size_t *out_index, struct cf_err *err);
 
-/* As cf_chan_select() if a case is ready at this moment; Go's select with a default. Never blocks.
+/* As cf_chan_select(), but only if a case is ready now: Go's select with a default. Never blocks.
  * Fails with CF_EUNAVAIL: none is ready, none was done. */
 CF_API CF_MUST enum cf_code cf_chan_try_select(const struct cf_chan_case *cases, size_t count,
                                                size_t *out_index, struct cf_err *err);
 
 /* Queries */
 
-/* Elements in the channel (a moment ago: others may be at it), and how many it holds at most. */
+/* Elements in the channel (as of a moment ago: others may use it), and how many it can hold. */
 CF_API size_t cf_chan_len(struct cf_chan *ch);
 CF_API size_t cf_chan_cap(const struct cf_chan *ch);
 

@@ -1,25 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /* An HTTP client whose requests end when their context does.
  *
- * cf_client_do() sends one request and waits for the whole reply, parked. When the context ends it
- * returns at once and what it had begun is aborted. What is left of the deadline can be told to the
- * other side (Request-Timeout-Ms), less what the way back takes; so can the trace that the context
- * carries (trace.h), with a span id of its own for each request that goes out.
+ * cf_client_do() sends one request and waits, parked, for the whole reply. When the context ends it
+ * returns at once, and the transfer is aborted. What is left of the deadline can be sent along
+ * (Request-Timeout-Ms), less the time of the way back; and so can the trace that the context carries
+ * (trace.h), with a new span id for each request.
  *
- * What a client may reach is said when it is made, as a list of rules:
+ * What a client may reach is set when it is made, as a list of rules:
  *
  *     api.example.org                  this host, by http or https, on their usual ports
  *     *.example.org:8443               every host below it, on this port
- *     http://127.0.0.1:9000            this address
- *     *                                every host
- *     10.0.0.0/8                       an address that is not public, but may be reached all the same
+ *     http://127.0.0.1:9000            this address, by http, on this port
+ *     *                                every host, but only on the usual ports; *:8443: on this one
+ *     10.0.0.0/8                       no host; but a host that another rule names may have an
+ *                                      address in this network, although it is not public
  *
- * A name is held against the rules of hosts, and the address that it turns out to have against those
- * of addresses, where the socket opens: so a name that somebody points at 127.0.0.1, 169.254.169.254
- * or a private network is of no use to him.
+ * A host is checked against the rules for hosts, and the address that it resolves to against those
+ * for addresses, where the socket opens: a name that is made to resolve to 127.0.0.1,
+ * 169.254.169.254 or a private network gains nothing.
  *
- * Invariant: no byte goes to a host that no rule names, nor to an address that is neither public nor
- * named by a rule. A redirect is held against both again.
+ * Invariant: no byte goes to a host that no rule names, nor to an address that is neither public
+ * nor named by a rule. A redirect is checked against both again.
  *
  *     struct cf_client_request request = {.url = "https://api.example.org/v1/prices"};
  *     struct cf_client_reply *reply;
@@ -47,18 +48,17 @@ struct cf_client;
 struct cf_client_options {
     const char *allow;      /* The rules, separated by commas or spaces, copied. "": nothing. */
     const char *user_agent; /* Copied. NULL: "curfew/" and the version. */
-    const char *ca_file;    /* Who may sign certificates (PEM), copied. NULL: the system's. */
-    size_t connections_max; /* Of one loop; more requests wait for one. 0: 64. */
+    const char *ca_file;    /* Trusted certificate authorities (PEM), copied. NULL: the system's. */
+    size_t connections_max; /* Per loop; more requests wait for one. 0: 64. */
     size_t host_max;        /* Of those, to one host. 0: 16. */
     size_t body_size_max;   /* Of a reply, in bytes; then CF_ELIMIT. 0: 1 MiB. */
     size_t head_size_max;   /* The same of its head. 0: 64 KiB. */
-    int redirects_max;      /* Followed for GET and HEAD; then CF_ELIMIT. 0: a reply like any. */
+    int redirects_max;      /* Followed for GET and HEAD; then CF_ELIMIT. 0: none is followed. */
     int64_t timeout_max_ns; /* Of one request, whatever its context allows. 0: 30 s. */
     int64_t connect_timeout_ns; /* Of that, to connect. 0: 5 s. */
-    bool tells_budget;          /* Send Request-Timeout-Ms: for services of one's own. */
-    bool tells_trace;           /* Send the context's trace, unless the request's own headers have
-                                 * a traceparent; not where it is redirected to another origin:
-                                 * for the same. */
+    bool tells_budget;          /* Send Request-Timeout-Ms: for your own services. */
+    bool tells_trace;           /* Send the context's trace, unless the request has a traceparent of
+                                 * its own; never to another origin by a redirect. The same. */
 };
 
 struct cf_client_header {
@@ -68,7 +68,7 @@ struct cf_client_header {
 
 struct cf_client_request {
     const char *method; /* NULL: GET, or POST with a body. */
-    const char *url;    /* http or https, without a user's name in it. */
+    const char *url;    /* http or https, without a user name in it. */
     const struct cf_client_header *headers;
     size_t n_headers;
     const void *body; /* Borrowed until cf_client_do() returns. NULL: none. */
@@ -78,8 +78,8 @@ struct cf_client_request {
 /* The fields may be read; all is freed with the reply. */
 struct cf_client_reply {
     int status;
-    const char *url;  /* Where it came from in the end. */
-    const char *body; /* Terminated, which is not counted. */
+    const char *url;  /* Where it came from, after redirects. */
+    const char *body; /* Terminated; the terminator is not counted. */
     size_t body_size;
     int64_t took_ns;
 };
@@ -89,15 +89,17 @@ struct cf_client_reply {
 /* Make a client for fibers of `loops`, which must outlive it.
  *
  * Ownership: the caller owns *out, cf_client_free().
- * Fails with CF_EINVAL (a rule, named), CF_ENOMEM, CF_EIO. */
+ * Blocks: for a turn of each loop.
+ * Fails with CF_EINVAL (a rule, named), CF_ENOMEM, CF_EIO. Call from: a plain thread. */
 CF_API CF_MUST enum cf_code cf_client_new(const struct cf_client_options *options,
                                           struct cf_loop *const *loops, size_t n_loops,
                                           struct cf_client **out, struct cf_err *err);
 
 /* Close its connections and free it. No request may be running (asserted). NULL is allowed.
- * Call from: a plain thread. */
+ * Blocks: until each loop has let go of it. Call from: a plain thread. */
 CF_API void cf_client_free(struct cf_client *client);
 
+/* Free a reply with all its strings. Any thread; NULL is allowed. */
 CF_API void cf_client_reply_free(struct cf_client_reply *reply);
 
 /* Operations */
@@ -107,15 +109,15 @@ CF_API void cf_client_reply_free(struct cf_client_reply *reply);
  * Ownership: the caller owns *out, cf_client_reply_free().
  * Blocks: until the reply is there, or `ctx` is done.
  * Fails with CF_ECANCELED, CF_EDEADLINE; CF_EINVAL (malformed, or no rule allows it), CF_EUNAVAIL
- * (no such name, no connection, no trust), CF_EIO (the reply is none, or ended early), CF_ELIMIT;
- * CF_ENOMEM, also when it was another request of the loop that lacked memory. */
+ * (no such name, no connection, no trust), CF_EIO (the reply is not HTTP, or ended early),
+ * CF_ELIMIT; CF_ENOMEM, also when another request of the loop lacked memory. */
 CF_API CF_MUST enum cf_code cf_client_do(struct cf_ctx *ctx, struct cf_client *client,
                                          const struct cf_client_request *request,
                                          struct cf_client_reply **out, struct cf_err *err);
 
 /* Queries */
 
-/* The first header of that name (in any case) of the reply, or NULL. Lives as long as the reply. */
+/* The reply's first header of that name (in any case), or NULL. Lives as long as the reply. */
 CF_API const char *cf_client_reply_header(const struct cf_client_reply *reply, const char *name);
 
 #ifdef __cplusplus

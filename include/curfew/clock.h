@@ -6,7 +6,8 @@
  * library's timer thread, which is started when the first timer is armed there. A context with a
  * deadline keeps the source that was current where it was made.
  *
- * Invariant: a timer fires never early, at most once per arming, and without a lock of its source.
+ * Invariant: a timer never fires early, fires at most once per arming, and without a lock of its
+ * source.
  *
  *     int64_t until_ns = cf_now_ns() + 50 * CF_MS;
  *
@@ -25,14 +26,15 @@ struct cf_timer;
 
 typedef void (*cf_timer_cb)(struct cf_timer *timer);
 
-/* Embedded in what it times, which must live until it was disarmed or its callback has returned. */
+/* Embedded in what it times, which must live until it is disarmed or its callback has returned. */
 struct cf_timer {
     int64_t at_ns;    /* When it fires. Set by arm(). */
     cf_timer_cb fire; /* Called by the source, once. Must not block. */
     size_t slot;      /* Of the source: place in its heap plus one; 0 when not armed. */
 };
 
-/* A function to be called soon. Embedded in what it is about, which must live until it was. */
+/* A function to be called soon. Embedded in its object, which must live until it has been
+ * called. */
 struct cf_deferred {
     struct cf_deferred *next; /* Of the source. */
     void (*run)(struct cf_deferred *deferred);
@@ -49,8 +51,8 @@ struct cf_timer_source {
      * or its callback has begun. Never waits for the callback. Any thread. */
     bool (*disarm)(struct cf_timer_source *source, struct cf_timer *timer);
 
-    /* Have `deferred->run` called soon, as a fiber of the loop whose source this is. Any thread, also
-     * from `fire`; cannot fail. NULL: on the timer thread, where it must not wait. */
+    /* Have `deferred->run` called soon, as a fiber of the loop whose source this is. Any thread,
+     * also from `fire`; cannot fail. NULL: on the timer thread, where it must not wait. */
     void (*defer)(struct cf_timer_source *source, struct cf_deferred *deferred);
 };
 

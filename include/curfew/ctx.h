@@ -96,22 +96,23 @@ CF_API CF_MUST enum cf_code cf_ctx_with_value(struct cf_ctx *parent, const void 
 CF_API CF_MUST enum cf_code cf_ctx_without_cancel(struct cf_ctx *parent, struct cf_ctx **out,
                                                   struct cf_err *err);
 
-/* Cancel the context if it can be cancelled on its own, and give up the reference of who made it.
- * `ctx` may be NULL. */
+/* Cancel the context if it can be cancelled on its own, and give up its maker's reference. `ctx`
+ * may be NULL. */
 CF_API void cf_ctx_free(struct cf_ctx *ctx);
 
-/* Keep a context beyond its maker's free (it will be done then); give that up. NULL allowed. */
+/* Keep a context beyond its maker's free, when it will be done; give up that reference. NULL
+ * allowed. */
 CF_API struct cf_ctx *cf_ctx_ref(struct cf_ctx *ctx);
 CF_API void cf_ctx_unref(struct cf_ctx *ctx);
 
 /* Operations */
 
-/* Cancel `ctx` and all its descendants. Idempotent: one that comes while another is still on its way
- * down returns at once. Not for contexts of value or without_cancel: asserted. The macros record
- * where they stand.
+/* Cancel `ctx` and all its descendants. Idempotent: a call that comes while another is still
+ * walking the tree returns at once. Not for contexts of value or without_cancel (asserted). The
+ * macros record file and line.
  *
- * Ownership: the caller holds the context, as its owner or by cf_ctx_ref(), until this returns: who
- * is woken by it may give up a reference of his own. */
+ * Ownership: the caller holds the context, as its owner or by cf_ctx_ref(), until this returns: a
+ * task that is woken by it may give up its own reference. */
 #define cf_ctx_cancel(ctx) cf_ctx_cancel_at((ctx), CF_REASON_CANCELED, NULL, __FILE__, __LINE__)
 #define cf_ctx_cancel_cause(ctx, reason, why)                                                      \
     cf_ctx_cancel_at((ctx), (reason), (why), __FILE__, __LINE__)
@@ -133,8 +134,8 @@ CF_API bool cf_ctx_after_stop(struct cf_ctx_after *own_after);
 
 /* Queries */
 
-/* CF_OK while the context lives, then CF_ECANCELED or CF_EDEADLINE. Looks at the clock too, so a
- * long loop that asks is told of its deadline although it gives its thread no turn to fire. */
+/* CF_OK while the context lives, then CF_ECANCELED or CF_EDEADLINE. Looks at the clock too, so that
+ * a long computation learns of its deadline although it leaves its timer no time to fire. */
 CF_API enum cf_code cf_ctx_err(struct cf_ctx *ctx);
 
 /* As cf_ctx_err(), and says why in `err`, for `return cf_ctx_check(ctx, err)`. */
@@ -143,7 +144,7 @@ CF_API enum cf_code cf_ctx_check(struct cf_ctx *ctx, struct cf_err *err);
 /* Why the context ended. False, and *out with CF_REASON_NONE, while it lives. */
 CF_API bool cf_ctx_cause(struct cf_ctx *ctx, struct cf_cause *out);
 
-/* The deadline, or CF_NEVER; and what is left of it: 0 once it has passed. */
+/* The deadline, or CF_NEVER; and the time left until then: 0 once it has passed. */
 CF_API int64_t cf_ctx_deadline_ns(const struct cf_ctx *ctx);
 CF_API int64_t cf_ctx_remaining_ns(const struct cf_ctx *ctx);
 

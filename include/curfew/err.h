@@ -2,12 +2,12 @@
 /* Errors: a code to act on, and a value that says what happened.
  *
  * Every operation that can fail returns an enum cf_code and fills a struct cf_err, the last
- * parameter. The codes are few, by what the caller can do and not by where it happened. The value
- * is plain memory: it is copied through groups and across threads, needs no freeing, and describing
- * an error can therefore never fail itself.
+ * parameter. The codes are few: they tell what the caller can do, not where it happened. The value
+ * is plain memory: it is copied through groups and across threads and needs no freeing, so
+ * describing an error cannot itself fail.
  *
- * Invariant: `msg` is always terminated, reads "outer: inner", and what a program acts on (code,
- * cause, sys, sqlstate, retry_after_ns) stands in fields of its own that a long chain cannot cut off.
+ * Invariant: `msg` is always terminated and reads "outer: inner"; what a program acts on (code,
+ * cause, sys, sqlstate, retry_after_ns) is in fields of its own, which a long chain cannot cut off.
  *
  *     code = cf_pg_query(ctx, pg, &find_user, params, 1, &rows, err);
  *     if (code != CF_OK) {
@@ -52,8 +52,8 @@ struct cf_err {
     enum cf_code code;         /* What the caller acts on. */
     enum cf_code cause;        /* The code before cf_err_recode(), or CF_OK. */
     int sys;                   /* errno, or 0. */
-    int64_t retry_after_ns;    /* How long after it another try makes sense; 0: nobody knows. */
-    const char *phase;         /* What was waited for: "pool", "query", ...; static, or NULL. */
+    int64_t retry_after_ns;    /* When another try makes sense, after this one; 0: unknown. */
+    const char *phase;         /* What it was waiting for: "pool", "query", ...; static, or NULL. */
     char sqlstate[6];          /* Five characters from PostgreSQL, or "". */
     char msg[CF_ERR_MSG_SIZE]; /* "outer: inner", lower case, no full stop. */
 };
@@ -68,24 +68,25 @@ CF_API enum cf_code cf_err_set(struct cf_err *err, enum cf_code code, const char
 CF_API enum cf_code cf_err_set_sys(struct cf_err *err, enum cf_code code, int sys,
                                    const char *format, ...) CF_PRINTF(4, 5);
 
-/* Put "message: " before what *err says, as Go's fmt.Errorf("...: %w", err). Returns `code`, which
- * must be the code that *err holds. Once per layer, with the operand. */
+/* Put "message: " in front of the message of *err, as Go's fmt.Errorf("...: %w", err). Returns
+ * `code`, which must be the code in *err. Once per layer, with the operand. */
 CF_API enum cf_code cf_err_wrap(struct cf_err *err, enum cf_code code, const char *format, ...)
     CF_PRINTF(3, 4);
 
 /* Change the code, keeping the first one as the cause. Returns `code`. */
 CF_API enum cf_code cf_err_recode(struct cf_err *err, enum cf_code code);
 
-/* Say what was being waited for when the error came: a static string ("pool"). Returns the code. */
+/* Note what was being waited for when the error came: a static string ("pool"). Returns the
+ * code. */
 CF_API enum cf_code cf_err_phase(struct cf_err *err, enum cf_code code, const char *phase);
 
-/* Say how long after the error another try makes sense: CF_NEVER if none does. Returns the code. */
+/* Note how long after the error another try makes sense: CF_NEVER if never. Returns the code. */
 CF_API enum cf_code cf_err_retry_after(struct cf_err *err, enum cf_code code,
                                        int64_t retry_after_ns);
 
 /* Queries */
 
-/* Whether the error, or what caused it, is `code`: Go's errors.Is. */
+/* Whether the error or its cause is `code`: Go's errors.Is. */
 CF_API bool cf_err_is(const struct cf_err *err, enum cf_code code);
 
 /* The stable name ("deadline_exceeded") of a code, and a sentence about it. Static strings. */

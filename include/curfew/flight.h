@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* Flights: one load for all who want the same thing at the same time. Go's singleflight, with
- * contexts.
+/* Flights: one load for all callers that want the same thing at the same time. Go's singleflight,
+ * with contexts.
  *
- * The first caller of a key starts its load, as a fiber of its loop (off the loops: as a thread);
- * whoever comes while it runs, from any loop or thread, shares its result, be it a value or an error.
- * The load belongs to none of them: its context is a child of the flights' own, with a cap as its
- * deadline and that one's values, since a caller's may be gone before the load is. Each caller waits
- * under its own context. When the last one leaves, the load is cancelled, and who comes then starts
- * a new one.
+ * The first caller of a key starts its load, as a fiber of its loop (off the loops: as a thread).
+ * Callers that come while it runs, from any loop or thread, share its result, a value or an error.
+ * The load belongs to none of them, since any of them may leave before it ends: its context is a
+ * child of the flights' own, with the values of that and a cap as its deadline. Each caller waits
+ * under its own context. When the last one leaves, the load is cancelled, and the next caller
+ * starts a new one.
  *
- * Invariant: a key has at most one load that can be joined; a caller that leaves changes nothing for
- * the others.
+ * Invariant: a key has at most one load that can be joined; a caller that leaves changes nothing
+ * for the others.
  *
  *     static const struct cf_flight_load load_user = {fetch_user, sizeof(struct user_query)};
  *     struct user_query query = {pg, id};
@@ -36,9 +36,9 @@ extern "C" {
 
 struct cf_flight;
 
-/* Make the value of one key: *out, with a reference for the flight. `ctx` is the load's own and ends
- * when nobody waits any more. What it returns other than CF_OK is every caller's failure, described
- * in `err` (never NULL). */
+/* Make the value of one key: *out, with a reference for the flight. `ctx` is the load's own and
+ * ends when no caller waits any more. If it does not return CF_OK, every caller fails with that
+ * code, as described in `err` (never NULL). */
 typedef enum cf_code (*cf_flight_fn)(struct cf_ctx *ctx, void *arg, struct cf_value **out,
                                      struct cf_err *err);
 
@@ -59,7 +59,7 @@ struct cf_flight_options {
 
 /* Life cycle */
 
-/* Make flights whose loads are children of `parent`: the service's context, never a caller's. They
+/* Make flights whose loads are children of `parent`: the service's context, never a caller's. Loads
  * see its values and end when it does. `options` may be NULL for the defaults.
  * Ownership: keeps a reference to `parent`; the caller owns *out, cf_flight_free().
  * Fails with CF_ENOMEM. */
@@ -67,8 +67,8 @@ CF_API CF_MUST enum cf_code cf_flight_new(struct cf_ctx *parent,
                                           const struct cf_flight_options *options,
                                           struct cf_flight **out, struct cf_err *err);
 
-/* Let whoever waits or comes fail with CF_ECLOSED, cancel every load and wait until they have ended.
- * Idempotent. The wait has no context of its own: the loads end when theirs does.
+/* Let all callers, waiting and new, fail with CF_ECLOSED; cancel every load, and wait until all
+ * have ended. Idempotent. This wait has no context of its own: the loads end when theirs does.
  * Blocks: until the last load has ended. Call from: not from a load. */
 CF_API void cf_flight_stop(struct cf_flight *flight);
 
@@ -90,8 +90,8 @@ CF_API CF_MUST enum cf_code cf_flight_do(struct cf_ctx *ctx, struct cf_flight *f
                                          const void *arg, struct cf_value **out, bool *out_shared,
                                          struct cf_err *err);
 
-/* Let whoever comes from now on start a new load of `key`, because what the running one will bring
- * is out of date. Who waits for that one still gets its result. */
+/* Have the next caller start a new load of `key`, because the result of the running one will be out
+ * of date. Callers that wait for that one still get its result. Never blocks. */
 CF_API void cf_flight_forget(struct cf_flight *flight, const char *key);
 
 /* Queries */

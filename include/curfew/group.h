@@ -29,8 +29,8 @@ extern "C" {
 
 struct cf_group;
 
-/* A task. `ctx` is the group's context. What it returns other than CF_OK is its failure, described
- * in `err` (never NULL). */
+/* A task. `ctx` is the group's context. If it does not return CF_OK it has failed, and has
+ * described that in `err` (never NULL). */
 typedef enum cf_code (*cf_group_fn)(struct cf_ctx *ctx, void *arg, struct cf_err *err);
 
 /* Life cycle */
@@ -45,19 +45,19 @@ CF_API void cf_group_free(struct cf_group *group);
 
 /* Operations */
 
-/* Let at most `tasks_max` tasks run at once; less than zero: any number (as at first); zero: none,
- * so that only cf_group_try_go() is useful, and fails. No task may be running (asserted). */
+/* Let at most `tasks_max` tasks run at once; less than zero: any number, the default; zero: none,
+ * so that cf_group_try_go() always returns false. No task may be running (asserted). */
 CF_API void cf_group_set_limit(struct cf_group *group, int tasks_max);
 
-/* Run `fn(group's context, arg)` as a task. What keeps it from starting (no memory, the group's
- * context ends while it waits for the limit) is taken as its failure.
+/* Run `fn(group's context, arg)` as a task. If it cannot start (no memory, or the group's context
+ * ends while it waits for the limit), that counts as its failure.
  * Blocks: with a limit, until fewer tasks run or the group's context is done; else never. */
 CF_API void cf_group_go(struct cf_group *group, cf_group_fn fn, void *arg);
 
 /* As cf_group_go(), but if the limit is reached do nothing and return false. Never blocks. */
 CF_API bool cf_group_try_go(struct cf_group *group, cf_group_fn fn, void *arg);
 
-/* Wait until every task has ended, cancel the group's context, and return the first failure. The
+/* Wait until every task has ended, cancel the group's context, and return the first failure. This
  * wait has no context of its own: the tasks end when theirs does.
  * Blocks: until the last task has ended. Fails with what the first failing task returned. */
 CF_API CF_MUST enum cf_code cf_group_wait(struct cf_group *group, struct cf_err *err);

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* Loops and fibers: one thread per loop, one fiber per task.
  *
- * A loop is a thread that turns: it waits for descriptors and timers, and runs its fibers. A fiber
- * is a function with a stack of its own that reads from top to bottom; where it waits, it parks and
- * its loop goes on with others. A fiber never leaves its loop, so what belongs to the loop needs no
- * lock. Loops share nothing with each other.
+ * A loop is a thread that waits for descriptors and timers, and runs its fibers. A fiber is a
+ * function with a stack of its own that reads from top to bottom; when it waits, it parks, and its
+ * loop runs others. A fiber never leaves its loop, so data that belongs to the loop needs no lock.
+ * Loops share nothing with each other.
  *
- * Invariant: at most one fiber of a loop runs at a time, it is switched only inside calls that take
- * a `ctx` (or wait for a group), and a loop ends only after its last fiber.
+ * Invariant: at most one fiber of a loop runs at a time, it is switched only inside calls whose
+ * contract has a line "Blocks:", and a loop ends only after its last fiber.
  *
  *     struct cf_loop *loop;
  *     code = cf_loop_new(NULL, &loop, err);
@@ -15,9 +15,9 @@
  *     code = cf_loop_call(loop, serve, &state, err);   // runs serve(&state) as a fiber, to its end
  *     cf_loop_free(loop);
  *
- * What blocks a thread (a file, a name server, a pthread lock held long) must not be called on a
- * fiber: lane.h is for that. A fiber's stack is small (see stack_size): no large arrays on it, and
- * nothing that recurses by its input.
+ * A fiber must not call what blocks its thread (a slow disk, a name server, a pthread lock that is
+ * held for long): lane.h is for that. A fiber's stack is small (see stack_size): no large arrays on
+ * it, and no recursion whose depth depends on input.
  *
  * Thread safety: any thread may call everything here, unless said. */
 #ifndef CURFEW_LOOP_H
@@ -41,9 +41,9 @@ struct cf_loop_options {
 
 /* Life cycle */
 
-/* Have a fiber that overflows its stack say "stack overflow in fiber" on standard error before the
- * process dies of it. Installs a handler of SIGSEGV, which leaves every other fault to what was
- * installed before. For loops made from now on. Idempotent. Fails with CF_EIO.
+/* Report the stack overflow of a fiber ("stack overflow in fiber") on standard error before the
+ * process dies of it. Installs a handler for SIGSEGV that passes every other fault to the handler
+ * installed before. Applies to loops made from now on. Idempotent. Fails with CF_EIO.
  * Call from: one thread, at start-up. */
 CF_API CF_MUST enum cf_code cf_loop_report_overflow(struct cf_err *err);
 
@@ -54,8 +54,9 @@ CF_API CF_MUST enum cf_code cf_loop_report_overflow(struct cf_err *err);
 CF_API CF_MUST enum cf_code cf_loop_new(const struct cf_loop_options *options, struct cf_loop **out,
                                         struct cf_err *err);
 
-/* Wait until every fiber of the loop has ended, end its thread, free it. NULL is allowed. End what
- * the fibers wait for first (cancel their context): this does not do it.
+/* Wait until every fiber of the loop has ended, end its thread, and free it. Does not end what the
+ * fibers wait for: cancel their contexts first. NULL is allowed.
+ * Blocks: until the last fiber has ended.
  * Call from: a plain thread, never from a fiber (asserted). */
 CF_API void cf_loop_free(struct cf_loop *loop);
 
@@ -67,6 +68,7 @@ CF_API CF_MUST enum cf_code cf_loop_spawn(struct cf_loop *loop, cf_fiber_fn fn, 
                                           struct cf_err *err);
 
 /* Run `fn(arg)` as a fiber of `loop` and wait for its end.
+ * Blocks: until `fn` has returned.
  * Fails with CF_ENOMEM; then `fn` is never called.
  * Call from: a plain thread, never from a fiber (asserted). */
 CF_API CF_MUST enum cf_code cf_loop_call(struct cf_loop *loop, cf_fiber_fn fn, void *arg,

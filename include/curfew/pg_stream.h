@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* Rows of PostgreSQL as they come: for a result that is too large to be held.
+/* Rows from PostgreSQL as they arrive: for a result that is too large for memory.
  *
  * A stream borrows a connection for one statement, from cf_pg_stream_open() to its end, and hands
- * out the rows while the server still works. What was not asked for is not read from the socket, so
- * that a reader who is slow slows the server down. A stream that ends early, because the context of
- * a call does or because it is closed, has its statement cancelled, as cf_pg_query() has.
+ * out rows while the server still works. Rows are read from the socket only when they are asked
+ * for, so a slow reader slows the server down. If a stream ends early, because the context of a
+ * call ends or because it is closed, its statement is cancelled, as that of a cf_pg_query() is.
  *
  * Invariant: a stream holds no more than one batch, what libpq read along with it (16 KiB, or the
  * largest row), and the socket's buffers. The end is reported only if the server has said that the
- * statement succeeded: a result that was cut short is a failure, after the rows that came.
+ * statement succeeded: a result that is cut short is a failure, after the rows that came.
  *
  *     code = cf_pg_stream_open(ctx, pg, &all_orders, NULL, 0, NULL, &stream, err);
  *     if (code != CF_OK) { return code; }
@@ -36,12 +36,12 @@ extern "C" {
 struct cf_pg_stream;
 
 struct cf_pg_stream_options {
-    /* The server's net for this statement, in place of the session's; gone with its transaction, as
-     * SET LOCAL. An export may last longer than a query may. 0: the session's. */
+    /* The server's limit for this statement, in place of the session's, as by SET LOCAL: an export
+     * may take longer than a query. 0: the session's. */
     int64_t statement_timeout_ns;
 
-    /* Rows of a batch. More than one are waited for until so many are there or it is the end, and
-     * with libpq before 17 are still one. 0: 1. */
+    /* Rows per batch. A call waits for that many, or the end. With libpq before 17 it is always
+     * one. 0: 1. */
     size_t batch_max;
 };
 
@@ -49,8 +49,9 @@ struct cf_pg_stream_options {
 
 /* Send `stmt`, and return before its first row. `options` may be NULL for the defaults.
  *
- * Ownership: borrows `params` for the call; the caller owns *out, cf_pg_stream_close(), on every path.
- * Blocks: until a connection is free, or `ctx` is done. A `ctx` that is done already touches nothing.
+ * Ownership: borrows `params` for the call; the caller owns *out, cf_pg_stream_close(), on every
+ * path.
+ * Blocks: until a connection is free, or `ctx` is done. If `ctx` is already done, nothing is sent.
  * Fails as cf_pg_query() does before the statement runs. */
 CF_API CF_MUST enum cf_code cf_pg_stream_open(struct cf_ctx *ctx, struct cf_pg *pg,
                                               const struct cf_pg_stmt *stmt,
@@ -58,20 +59,21 @@ CF_API CF_MUST enum cf_code cf_pg_stream_open(struct cf_ctx *ctx, struct cf_pg *
                                               const struct cf_pg_stream_options *options,
                                               struct cf_pg_stream **out, struct cf_err *err);
 
-/* End the stream: one that was not read to its end is cancelled. Never blocks: the pool does it,
- * before it lends the connection again. If more than 64 KiB of rows wait in the socket, the connection
- * is closed instead: the server, asleep in its send, would hear of a cancel only when they were read.
- * Frees `own_stream`; NULL is allowed. */
+/* End the stream. If it was not read to its end, its statement is cancelled. Never blocks: the pool
+ * does this before it lends the connection again. If more than 64 KiB of rows wait in the socket,
+ * the connection is closed instead: the server, asleep in its send, would notice a cancel only when
+ * they had been read. Frees `own_stream`; NULL is allowed. */
 CF_API void cf_pg_stream_close(struct cf_pg_stream *own_stream);
 
 /* Operations */
 
-/* Hand out the next rows, one at least.
+/* Get the next rows, at least one.
  *
- * Ownership: the caller owns *out, cf_pg_rows_free(), also beyond the stream's end.
- * Blocks: until they are there, or `ctx` is done: then at once, and the stream has ended.
- * Fails with CF_ECLOSED: that was all, and the statement succeeded; else as cf_pg_query() does, after
- * the rows that came before. From then on every call fails with the same. */
+ * Ownership: the caller owns *out, cf_pg_rows_free(); they may outlive the stream.
+ * Blocks: until they are there, or `ctx` is done: then it returns at once, and the stream has
+ * ended.
+ * Fails with CF_ECLOSED: that was all, and the statement succeeded; else as cf_pg_query() does,
+ * after the rows before. From then on every call fails the same way. */
 CF_API CF_MUST enum cf_code cf_pg_stream_next(struct cf_ctx *ctx, struct cf_pg_stream *stream,
                                               struct cf_pg_rows **out, struct cf_err *err);
 

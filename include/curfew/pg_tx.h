@@ -2,9 +2,10 @@
 /* Transactions on one PostgreSQL connection, under a context.
  *
  * A transaction borrows a connection from cf_pg_begin() until it is committed or rolled back, which
- * ends it in every case. A statement whose context ends is cancelled, and with it the transaction:
- * what follows fails with the same error, and only the end is left. COMMIT alone is shielded: once
- * it was sent no context cuts it short, only a bound of its own, because half a commit is neither.
+ * ends it in every case. When a statement's context ends, the statement is cancelled, and with it
+ * the transaction: later statements fail with the same error, and only a rollback is left. COMMIT
+ * alone is shielded: once it has been sent, no context cuts it short, only a time limit of its own,
+ * because it could not be known what had become of it.
  *
  * Invariant: a connection goes back to the pool only with no transaction open, and cf_pg_commit()
  * returns CF_OK only if the server said that it has committed.
@@ -51,26 +52,28 @@ CF_API CF_MUST enum cf_code cf_pg_begin(struct cf_ctx *ctx, struct cf_pg *pg,
                                         const struct cf_pg_tx_options *options,
                                         struct cf_pg_tx **out, struct cf_err *err);
 
-/* Run a statement in the transaction. As cf_pg_query(), but for the pool. After a failure the
- * transaction cannot be committed; further statements fail with the first failure's error. A `ctx`
- * that is done already is a failure too. */
+/* Run a statement in the transaction: as cf_pg_query(), but on its connection. After a failure,
+ * which a `ctx` that is already done is too, the transaction cannot be committed; further
+ * statements fail with the first failure's error.
+ * Blocks: until the rows are there, or `ctx` is done: then it returns at once. */
 CF_API CF_MUST enum cf_code cf_pg_tx_query(struct cf_ctx *ctx, struct cf_pg_tx *tx,
                                            const struct cf_pg_stmt *stmt,
                                            const struct cf_pg_param *params, size_t n_params,
                                            struct cf_pg_rows **out, struct cf_err *err);
 
-/* Commit, and end the transaction. A failure of a statement before, or a `ctx` that is done, rolls
- * back instead and is returned.
+/* Commit, and end the transaction. If a statement has failed, or `ctx` is already done, roll back
+ * instead and return that failure.
  *
  * Ownership: frees `own_tx`, also when it fails.
- * Blocks: until the server has answered, whatever becomes of `ctx`; for commit_timeout_ns at most.
- * Fails with the code of the server's error, and then nothing was committed; with CF_EUNKNOWN when
- * its answer did not come: it may have been. */
+ * Blocks: until the server has answered, even if `ctx` ends meanwhile, but at most
+ * commit_timeout_ns.
+ * Fails with the code of the server's error, and then nothing was committed; with CF_EUNKNOWN if no
+ * answer came: then it may have been committed. */
 CF_API CF_MUST enum cf_code cf_pg_commit(struct cf_ctx *ctx, struct cf_pg_tx *own_tx,
                                          struct cf_err *err);
 
 /* Roll back, and end the transaction. Never blocks: the pool does it before it lends the connection
- * again, or closes it. Frees `own_tx`; NULL is allowed. */
+ * again, or closes the connection. Frees `own_tx`; NULL is allowed. */
 CF_API void cf_pg_rollback(struct cf_pg_tx *own_tx);
 
 #ifdef __cplusplus

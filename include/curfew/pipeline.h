@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* Pipelines: stages that run side by side, with a channel between each and the next.
  *
- * The first stage is called once and sends elements (it has no `end`); each later one is called for every element of
- * the stage before it, and sends none, one or many for each. What the last one sends is received by
- * who made the pipeline. A stage ends when its input does. The first failure of any stage cancels
- * all the others with it as the cause, and is what the receiver is told.
+ * The first stage is called once and sends elements (it has no `end`); each later one is called for
+ * every element of the stage before it, and sends none, one or many for each. The maker of the
+ * pipeline receives what the last stage sends. A stage ends when its input does. The first failure
+ * of any stage cancels all others, with that failure as the cause, and is what the receiver gets.
  *
  * Invariant: the order of the elements is kept, also through a stage with several workers; the end
- * is reported only if every stage has done its work, or a later one needed no more of it, so that no
+ * is reported only if every stage has finished, or a later one needed no more from it, so that no
  * failure looks like a short result; and no stage outlives its pipeline.
  *
  *     static const struct cf_stage stages[] = {
@@ -36,23 +36,26 @@ extern "C" {
 
 struct cf_pipeline;
 
-/* Where a stage sends to, for as long as its function runs. */
+/* Where a stage sends its elements, while its function runs. */
 struct cf_outlet;
 
 /* The work of a stage. `ctx` is the pipeline's own context; `in` is the element, borrowed for the
- * call, and NULL for the first stage. What it returns other than CF_OK is its failure, described in
- * `err` (never NULL); what cf_outlet_send() failed with is returned as it is. A CF_ECLOSED of anything
- * else would look like the end of the pipeline: it becomes CF_EUNAVAIL, with CF_ECLOSED as cause. */
+ * call, and NULL for the first stage. If it does not return CF_OK it has failed, and has described
+ * that in `err` (never NULL); it returns a failure of cf_outlet_send() unchanged. CF_ECLOSED from
+ * anything else would look like the end of the pipeline: it becomes CF_EUNAVAIL, with CF_ECLOSED as
+ * the cause. */
 typedef enum cf_code (*cf_stage_fn)(struct cf_ctx *ctx, const void *in, struct cf_outlet *out,
                                     void *arg, struct cf_err *err);
 
 /* A stage, as a description: zeros are defaults. */
 struct cf_stage {
     cf_stage_fn fn;
-    cf_stage_fn
-        end;   /* Called once after the last element, with `in` NULL: to send a sum, the rest of
-                      * a batch. Not after a failure, nor if no more is needed. NULL: nothing. */
-    void *arg; /* For fn and end; shared by the workers. */
+
+    /* Called once after the last element, with `in` NULL: to send a sum, or the rest of a batch.
+     * Not after a failure, nor if no more is needed. NULL: nothing. */
+    cf_stage_fn end;
+
+    void *arg;       /* For fn and end; shared by the workers. */
     size_t out_size; /* Bytes of an element that it sends. 0: without content. */
     size_t capacity; /* Elements that may wait for the next stage. 0: each is handed over. */
     int workers;     /* Calls of fn that may run at once, on successive elements. 0: one. */
@@ -63,9 +66,10 @@ struct cf_stage {
 
 /* Life cycle */
 
-/* Start `count` (at least one) stages. What keeps a worker from starting is taken as its failure.
+/* Start `count` (at least one) stages. A worker that cannot start counts as failed. Never blocks.
  * Ownership: copies `stages`; borrows each `arg` until the pipeline is freed; keeps a reference to
- * `ctx`; the caller owns *out, cf_pipeline_free(). Fails with CF_ENOMEM: then nothing was called. */
+ * `ctx`; the caller owns *out, cf_pipeline_free(). Fails with CF_ENOMEM: then nothing was
+ * called. */
 CF_API CF_MUST enum cf_code cf_pipeline_new(struct cf_ctx *ctx, const struct cf_stage *stages,
                                             size_t count, struct cf_pipeline **out,
                                             struct cf_err *err);
@@ -77,15 +81,17 @@ CF_API void cf_pipeline_free(struct cf_pipeline *pipeline);
 
 /* Operations */
 
-/* Receive the next element of the last stage into *out; NULL throws it away.
+/* Receive the next element of the last stage into *out; NULL drops it.
  * Blocks: until there is one, the pipeline has ended or failed, or `ctx` is done.
  * Fails with CF_ECLOSED: that was all, and nothing has failed; with the pipeline's first failure,
- * after what had come before it; with CF_ECANCELED, CF_EDEADLINE of `ctx`, and may be called again. */
+ * after the elements before it; with CF_ECANCELED, CF_EDEADLINE of `ctx`: then it may be called
+ * again. */
 CF_API CF_MUST enum cf_code cf_pipeline_recv(struct cf_ctx *ctx, struct cf_pipeline *pipeline,
                                              void *out, struct cf_err *err);
 
-/* Run a pipeline from its start to its end, and throw away what the last stage sends.
- * Blocks: until every stage has returned. Fails with CF_ENOMEM, or the first failure. */
+/* Run a pipeline from start to end, and drop what the last stage sends.
+ * Blocks: until every stage has returned, also after `ctx` is done.
+ * Fails with CF_ENOMEM, or the first failure. */
 CF_API CF_MUST enum cf_code cf_pipeline_run(struct cf_ctx *ctx, const struct cf_stage *stages,
                                             size_t count, struct cf_err *err);
 
@@ -96,8 +102,9 @@ CF_API CF_MUST enum cf_code cf_pipeline_run(struct cf_ctx *ctx, const struct cf_
 CF_API CF_MUST enum cf_code cf_outlet_send(struct cf_ctx *ctx, struct cf_outlet *out,
                                            const void *value, struct cf_err *err);
 
-/* From a stage: when this call of it returns, it has had enough. Its output ends there, and all
- * stages before it end too: their sends fail with CF_ECLOSED, which is no failure. */
+/* From a stage: it needs no more input after this call of it returns. Its output ends there, and
+ * all stages before it end too: their sends fail with CF_ECLOSED, which does not count as a
+ * failure. */
 CF_API void cf_outlet_close(struct cf_outlet *out);
 
 #ifdef __cplusplus

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* Weighted semaphores: a number of permits that many share. Go's golang.org/x/sync/semaphore.
+/* Weighted semaphores: a fixed number of permits, shared. Go's golang.org/x/sync/semaphore.
  *
- * Who asks for more permits than are free waits, first come first served: a large request at the
- * head of the queue makes the small ones behind it wait too, so it cannot starve. With `size`
- * permits, one a reader and all of them for a writer, it is a lock whose waits have a context.
+ * A caller that asks for more permits than are free waits its turn, first come first served: a
+ * large request at the head of the queue makes the small ones behind it wait too, so it cannot
+ * starve. If a reader takes one permit and a writer all of them, it is a read-write lock whose
+ * waits have a context.
  *
- * Invariant: what is held is never more than `size`. A permit that is granted to a wait whose
- * context ends in the same instant is handed on, and lost by nobody.
+ * Invariant: at most `size` permits are held. A permit that is granted to a caller whose context
+ * ends in the same instant goes to the next; none is lost.
  *
  *     code = cf_sem_acquire(ctx, sem, 1, err);
  *     if (code != CF_OK) { return code; }       // canceled, or out of time: nothing is held
@@ -14,7 +15,7 @@
  *     cf_sem_release(sem, 1);
  *
  * Thread safety: any fiber, any plain thread, on any loop; acquire not from a callback of the
- * loop. Permits belong to nobody: who acquires and who releases them may differ. */
+ * loop. Permits have no owner: one task may acquire them and another release them. */
 #ifndef CURFEW_SEM_H
 #define CURFEW_SEM_H
 
@@ -30,7 +31,8 @@ struct cf_sem;
 
 /* Life cycle */
 
-/* Make a semaphore of `size` permits, all free. Zero: every request for one waits for its end.
+/* Make a semaphore of `size` permits, all free. With zero, every request waits until its `ctx`
+ * ends.
  * Ownership: the caller owns *out, cf_sem_free(). Fails with CF_ENOMEM, CF_EINVAL (size < 0). */
 CF_API CF_MUST enum cf_code cf_sem_new(int64_t size, struct cf_sem **out, struct cf_err *err);
 
@@ -39,14 +41,15 @@ CF_API void cf_sem_free(struct cf_sem *sem);
 
 /* Operations */
 
-/* Take `n` permits (0 or more: asserted). More than `size` are waited for until `ctx` is done, and
- * nobody waits behind that.
- * Blocks: until they are free and everybody who came before has his, or `ctx` is done.
- * Fails with CF_ECANCELED, CF_EDEADLINE; also if `ctx` is done already, even if they are free. */
+/* Take `n` permits (0 or more: asserted). A request for more than `size` waits until `ctx` is done,
+ * and holds up no other.
+ * Blocks: until they are free and all earlier callers have theirs, or `ctx` is done.
+ * Fails with CF_ECANCELED, CF_EDEADLINE; also if `ctx` is already done and they are free. */
 CF_API CF_MUST enum cf_code cf_sem_acquire(struct cf_ctx *ctx, struct cf_sem *sem, int64_t n,
                                            struct cf_err *err);
 
-/* Take `n` permits if they are free and nobody waits; else do nothing and return false. */
+/* Take `n` permits if they are free and nobody waits; else do nothing and return false. Never
+ * blocks. */
 CF_API CF_MUST bool cf_sem_try_acquire(struct cf_sem *sem, int64_t n);
 
 /* Give back `n` permits, not more than are held (asserted). Never blocks. */

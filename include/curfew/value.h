@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Values that many may read and nobody may change: what flights and caches hand out.
+/* Shared values that never change: what flights and caches hand out.
  *
- * A value is some bytes and a count of references. It never changes once it is made, so who holds a
- * reference reads it without a lock, on any thread, for as long as it likes: also after the cache has
- * dropped it.
+ * A value is some bytes and a count of references. Because it never changes, the holder of a
+ * reference may read it without a lock, on any thread, even after the cache has dropped it.
  *
  * Invariant: the bytes stay as they were until the last reference is given up, which frees them.
  *
@@ -30,13 +29,14 @@ typedef void (*cf_value_drop_fn)(void *data);
 /* Life cycle */
 
 /* Make a value of `size` bytes at `data`, which may be NULL if there are none.
- * Ownership: copies `data`; the caller owns a reference, *out: cf_value_unref(). Fails with CF_ENOMEM. */
+ * Ownership: copies `data`; the caller owns a reference, *out: cf_value_unref().
+ * Fails with CF_ENOMEM. */
 CF_API CF_MUST enum cf_code cf_value_new(const void *data, size_t size, struct cf_value **out,
                                          struct cf_err *err);
 
-/* Make a value of what is there already: a structure of the caller's that counts as `size` bytes.
- * Ownership: owns `own_data`, also on failure: `drop(own_data)` is called once, by whoever gives up
- * the last reference. Fails with CF_ENOMEM. */
+/* Make a value of an existing structure of the caller's, which counts as `size` bytes.
+ * Ownership: owns `own_data`, also on failure: `drop(own_data)` is called once, when the last
+ * reference is given up. Fails with CF_ENOMEM. */
 CF_API CF_MUST enum cf_code cf_value_wrap(void *own_data, size_t size, cf_value_drop_fn drop,
                                           struct cf_value **out, struct cf_err *err);
 
@@ -46,7 +46,7 @@ CF_API void cf_value_unref(struct cf_value *value);
 
 /* Queries */
 
-/* The bytes, and how many. Borrowed: valid while the caller has its reference. */
+/* The bytes, and their number. Borrowed: valid while the caller holds its reference. */
 CF_API const void *cf_value_data(const struct cf_value *value);
 CF_API size_t cf_value_size(const struct cf_value *value);
 

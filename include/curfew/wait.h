@@ -2,10 +2,10 @@
 /* Waiting: for time, for another context, for a descriptor.
  *
  * Everything that waits in Curfew comes down to these and to the queues of the modules above. Each
- * takes the context first and ends when that does.
+ * takes a context first and ends when that does.
  *
- * Invariant: a wait ends for exactly one of success, canceled, deadline; a context that is done
- * already does not wait at all, even if what it asks for is there.
+ * Invariant: a wait ends for exactly one of success, canceled, deadline; with a context that is
+ * already done it fails at once, even if what it waits for is there.
  *
  *     code = cf_sleep(ctx, 100 * CF_MS, err);
  *     if (code != CF_OK) { return code; }       // canceled, or out of time
@@ -35,7 +35,8 @@ CF_API CF_MUST enum cf_code cf_sleep(struct cf_ctx *ctx, int64_t period_ns, stru
 CF_API CF_MUST enum cf_code cf_sleep_until(struct cf_ctx *ctx, int64_t at_ns, struct cf_err *err);
 
 /* Let the other fibers of the loop (or other threads) run.
- * Fails with CF_ECANCELED, CF_EDEADLINE: a long loop that yields is a loop that can be ended. */
+ * Blocks: until they had a turn.
+ * Fails with CF_ECANCELED, CF_EDEADLINE: a long computation that yields can be ended. */
 CF_API CF_MUST enum cf_code cf_yield(struct cf_ctx *ctx, struct cf_err *err);
 
 /* Wait until `target` is done: Go's <-target.Done().
@@ -44,10 +45,12 @@ CF_API CF_MUST enum cf_code cf_yield(struct cf_ctx *ctx, struct cf_err *err);
 CF_API CF_MUST enum cf_code cf_wait_done(struct cf_ctx *ctx, struct cf_ctx *target,
                                          struct cf_err *err);
 
-/* Wait until `fd` is ready for one of `events`. *out_events says for which; errors and hang-ups
- * show as ready for all that was asked, so that the next read or write tells.
- * Ownership: borrows `fd`, which must stay open until this returns; one waiter per descriptor.
- * Fails with CF_ECANCELED, CF_EDEADLINE, CF_ENOMEM, CF_EIO. */
+/* Wait until `fd` is ready for one of `events`. *out_events says for which; after an error or a
+ * hang-up it is ready for all of them, so that the next read or write reports it.
+ * Ownership: borrows `fd`, which must stay open until this returns.
+ * Blocks: until `fd` is ready, or `ctx` is done.
+ * Fails with CF_ECANCELED, CF_EDEADLINE, CF_ENOMEM; CF_EIO, with EEXIST in err->sys if another
+ * fiber of the loop waits for the same descriptor. */
 CF_API CF_MUST enum cf_code cf_wait_fd(struct cf_ctx *ctx, int fd, int events, int *out_events,
                                        struct cf_err *err);
 
