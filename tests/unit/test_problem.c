@@ -105,7 +105,8 @@ START_TEST(write_has_every_member)
     ck_assert_str_eq(member(document, "type"), "/problems/deadline-exceeded");
     ck_assert_str_eq(member(document, "title"), "Deadline exceeded");
     ck_assert_int_eq(json_integer_value(json_object_get(document, "status")), 504);
-    ck_assert_str_eq(member(document, "detail"), "The request did not finish before its deadline.");
+    ck_assert_str_eq(member(document, "detail"), "The request did not finish before its deadline. "
+                                                 "A change that it asked for may have been made.");
     ck_assert_str_eq(member(document, "code"), "deadline_exceeded");
     ck_assert_str_eq(member(document, "phase"), "query");
     ck_assert_int_eq(json_integer_value(json_object_get(document, "deadline_ms")), 50);

@@ -15,7 +15,8 @@
  * others where there is no better one. */
 #define CF__PROBLEMS(X)                                                                            \
     X(DEADLINE, 504, "deadline_exceeded", "Deadline exceeded",                                     \
-      "The request did not finish before its deadline.")                                           \
+      "The request did not finish before its deadline. A change that it asked for may have "       \
+      "been made.")                                                                                \
     X(CLIENT_GONE, 499, "client_gone", "Client gone", "The client closed the connection.")         \
     X(CANCELED, 499, "canceled", "Canceled", "The request was cancelled by an operator.")          \
     X(SHUTTING_DOWN, 503, "shutting_down", "Shutting down",                                        \
