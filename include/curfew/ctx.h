@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Contexts: deadline, cancellation, cause and values for one piece of work. Go's context, in C.
  *
- * A context is made from a parent and freed by who made it. It is done when it is cancelled, when
+ * A context is made from a parent and freed by its maker. It is done when it is cancelled, when
  * its deadline passes, or when its parent is done; done is for ever. cf_ctx_err() says which of the
  * two sentinels it is (CF_ECANCELED, CF_EDEADLINE), cf_ctx_cause() says why: who, where, when.
  *
