@@ -12,10 +12,10 @@
  *   that calls, and its loop runs others; on a plain thread it blocks the thread.
  * - Nearly all of these calls take `ctx` first, wait no longer than it lives, and end for exactly
  *   one of: success, canceled, deadline, closed. The exceptions: cf_group_go() waits under its
- *   group's context; cf_pg_commit() and cf_pipeline_run() may outlast `ctx`; and what waits for
- *   tasks to end has no context of its own, because they have theirs: cf_group_wait(),
- *   cf_pipeline_free(), cf_flight_stop(), cf_cache_stop(), cf_loop_call(). Nor has what makes and
- *   ends loops, servers, clients, databases and listeners, on a plain thread.
+ *   group's context; cf_pg_commit() and cf_pipeline_run() may outlast `ctx`; calls that wait for
+ *   tasks to end have no context, because the tasks have theirs: cf_group_wait(),
+ *   cf_pipeline_free(), cf_flight_stop(), cf_cache_stop(), cf_loop_call(); and neither
+ *   have those that make and end loops, servers, clients, databases and listeners.
  * - A programming error is asserted (CF_ASSERT, also in release builds); everything that can happen
  *   to a correct program is returned as an error. The library never logs. */
 #ifndef CURFEW_BASE_H
