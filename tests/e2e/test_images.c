@@ -415,7 +415,9 @@ START_TEST(batch_has_each_result_on_its_own)
     ck_assert_str_eq(reply_str(reply, "thumbnails.0.type"), "image/jpeg");
     ck_assert_int_eq(reply_i64(reply, "thumbnails.0.width"), 100);
     ck_assert_int_eq(reply_i64(reply, "thumbnails.0.height"), 75);
-    ck_assert(json_is_true(reply_at(reply, "thumbnails.0.made")));
+    /* Asked for twice; who came first to the database is open. */
+    ck_assert(json_is_true(reply_at(reply, "thumbnails.0.made")) ||
+              json_is_true(reply_at(reply, "thumbnails.4.made")));
     ck_assert_int_eq(reply_i64(reply, "thumbnails.1.image_id"), 2);
     ck_assert_str_eq(reply_str(reply, "thumbnails.1.error.code"), "invalid");
     ck_assert_ptr_nonnull(strstr(reply_str(reply, "thumbnails.1.error.detail"), "broken JPEG"));
