@@ -368,9 +368,7 @@ START_TEST(crowd_that_leaves_does_not_hurt_the_last)
         client_reset(crowd[i]);
     }
     /* All of them are known to have gone, and the load is still there. */
-    while (service_fds(service) > fds + 20) {
-        pause_ms(20);
-    }
+    WAIT_FOR(service_fds(service) <= fds + 20);
     ck_assert_int_eq(pgview_active(pg, ON_ORDERS), SECTIONS_ON_ORDERS);
     pgview_exec(locker, "commit");
     reply = client_recv(crowd[CROWD - 1], "GET");

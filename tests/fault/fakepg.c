@@ -215,9 +215,7 @@ void fake_stop(struct fake *fake)
     (void)shutdown(fake->fd, SHUT_RDWR); /* accept() returns. */
     ck_assert_int_eq(pthread_join(fake->thread, NULL), 0);
     (void)close(fake->fd);
-    while (atomic_load(&fake->open) > 0) {
-        pause_ms(1);
-    }
+    WAIT_FOR(atomic_load(&fake->open) == 0);
     fake->port = 0;
 }
 

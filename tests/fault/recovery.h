@@ -7,7 +7,7 @@
  *
  *     baseline_take(&baseline, service, cluster.url);
  *     ... a fault, what is expected of it, and its end ...
- *     expect_recovery(&baseline);
+ *     expect_recovery(&baseline, "what it was");
  *
  * Thread safety: the test's thread only. */
 #ifndef RECOVERY_H

@@ -189,7 +189,11 @@ START_TEST(term_while_postgresql_is_away_ends_at_once)
     url_through(url, sizeof(url), &cluster, _i == 0 ? cluster_choose_port() : relay.port);
     relay_fault(&relay, &(struct relay_faults){.to_server = {.hold = true}});
     service = service_start(url, NULL);
-    pause_ms(300);
+    if (_i == 0) {
+        WAIT_FOR(service_count_lines(service, "event", "connect_failed") > 0);
+    } else {
+        WAIT_FOR(atomic_load(&relay.accepted) > 0);
+    }
     stopped_ns = cf_now_ns();
     service_signal(service, SIGTERM);
     ck_assert_int_eq(service_wait(service, 3 * CF_SECOND), 0);
@@ -278,9 +282,7 @@ START_TEST(threads_not_to_be_had_later_costs_connections_only)
     }
     ck_assert_uint_ge(service_count_lines(service, "outcome", "dispatch_failed"), 1);
     limit_threads(false);
-    while (count_backends(cluster.url) != 4) { /* Those that were closed end by themselves. */
-        pause_ms(20);
-    }
+    WAIT_FOR(count_backends(cluster.url) == 4); /* Those that were closed end by themselves. */
     baseline_take(&baseline, service, cluster.url);
     expect_recovery(&baseline, "no threads");
     limit_threads(true); /* It ends without another, too. */

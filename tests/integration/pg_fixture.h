@@ -37,15 +37,6 @@
 
 #define N(table) (int)(sizeof(table) / sizeof((table)[0]))
 
-#define WAIT_FOR(condition)                                                                        \
-    do {                                                                                           \
-        int64_t until_ns_ = cf_now_ns() + bound(PATIENCE_NS);                                      \
-        while (!(condition)) {                                                                     \
-            ck_assert_msg(cf_now_ns() < until_ns_, "has not come true: %s", #condition);           \
-            pause_ms(1);                                                                           \
-        }                                                                                          \
-    } while (0)
-
 /* Fixture */
 
 struct fixture {

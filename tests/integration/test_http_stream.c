@@ -757,9 +757,7 @@ START_TEST(client_that_closes_its_half_has_gone)
     ck_assert_int_eq(wait_ended(), CF_ECANCELED);
     record = wait_done(1);
     expect_gone(&record);
-    while (stats().connections != 0) {
-        pause_ms(1); /* Although it reads nothing. */
-    }
+    WAIT_FOR(stats().connections == 0); /* Although it reads nothing. */
     (void)close(fd);
     expect_nothing_left();
 }
@@ -1053,9 +1051,7 @@ START_TEST(stop_waits_for_a_handler_whose_connection_has_ended)
     int fd = open_and_stall("/heedless", &chunks);
 
     client_reset(fd);
-    while (stats().connections != 0) {
-        pause_ms(1);
-    }
+    WAIT_FOR(stats().connections == 0);
     cf_http_server_stop(server, 0);
     ck_assert_int_eq(sem_trywait(&ended), 0);
     ck_assert_int_eq(wait_done(1).status, 499);

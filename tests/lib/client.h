@@ -14,10 +14,11 @@
 #ifndef CLIENT_H
 #define CLIENT_H
 
+#include <check.h>
 #include <jansson.h>
 #include <pthread.h>
 
-#include <curfew/base.h>
+#include <curfew/clock.h>
 
 #define CLIENT_WAIT_NS (20 * CF_SECOND)
 
@@ -117,5 +118,15 @@ void pause_ms(int64_t ms);
 /* A bound on the time or the memory that something may take: as it is, but times
  * CK_TIMEOUT_MULTIPLIER, which libcheck applies to its own, for sanitizers and slow machines. */
 int64_t bound(int64_t most);
+
+/* Look until the condition holds; the test fails if it does not in CLIENT_WAIT_NS. */
+#define WAIT_FOR(condition)                                                                        \
+    do {                                                                                           \
+        int64_t until_ns_ = cf_now_ns() + bound(CLIENT_WAIT_NS);                                   \
+        while (!(condition)) {                                                                     \
+            ck_assert_msg(cf_now_ns() < until_ns_, "has not come true: %s", #condition);           \
+            pause_ms(1);                                                                           \
+        }                                                                                          \
+    } while (0)
 
 #endif

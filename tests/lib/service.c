@@ -377,11 +377,6 @@ bool service_listens(struct service *service)
     return service->api_port != 0 || each_line(service, read_ports, service);
 }
 
-bool service_is_ready(struct service *service)
-{
-    return client_get(service->api_port, "/readyz", NULL)->status == 200;
-}
-
 void service_read_err(const struct service *service, char *out, size_t size)
 {
     read_from(service->err_fd, 0, out, size);

@@ -79,9 +79,6 @@ bool service_runs(struct service *service);
 /* True if it has said that it listens: then its ports are known. */
 bool service_listens(struct service *service);
 
-/* True if /readyz says 200 now. */
-bool service_is_ready(struct service *service);
-
 /* What it said on standard error so far, cut to `size`. */
 void service_read_err(const struct service *service, char *out, size_t size);
 

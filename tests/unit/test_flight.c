@@ -436,7 +436,6 @@ struct crowd {
     atomic_int got;
     atomic_int left;
     struct cf_ctx *ctx;
-    atomic_int tids[CROWD_LOOPS];
 };
 
 static void call_in_crowd(void *arg)
