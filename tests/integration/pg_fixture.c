@@ -246,6 +246,26 @@ struct cf_pg_stats fixture_stats(void)
     return stats;
 }
 
+uint64_t outcomes(enum cf_pg_outcome outcome)
+{
+    return fixture_stats().cancels[outcome];
+}
+
+const char *outcomes_text(void)
+{
+    static char text[512];
+    size_t n = 0;
+
+    text[0] = '\0';
+    for (int i = 0; i < CF_PG_OUTCOME_COUNT; i++) {
+        n += (size_t)snprintf(text + n, sizeof(text) - n, "%s%s %llu", i > 0 ? ", " : "",
+                              cf_pg_outcome_name((enum cf_pg_outcome)i),
+                              (unsigned long long)outcomes((enum cf_pg_outcome)i));
+        ck_assert_uint_lt(n, sizeof(text));
+    }
+    return text;
+}
+
 void fixture_settle(void)
 {
     struct cf_pg_stats stats;
@@ -295,6 +315,25 @@ void fixture_url(char *out, size_t size, const char *url, const char *const *set
         }
     }
     PQconninfoFree(parsed);
+}
+
+const char *fixture_url_behind(struct relay *relay, relay_route route, const char *url,
+                               const char *sslmode)
+{
+    static char behind[1024];
+    char port[8];
+
+    relay_start(relay, route);
+    (void)snprintf(port, sizeof(port), "%d", relay->port);
+    fixture_url(behind, sizeof(behind), url,
+                (const char *const[]){"host", "127.0.0.1", "port", port, "sslmode", sslmode, NULL});
+    return behind;
+}
+
+void fixture_open_behind(struct relay *relay, relay_route route, struct cf_pg_options options)
+{
+    options.url = fixture_url_behind(relay, route, NULL, "disable");
+    fixture_open(options, 1);
 }
 
 /* Jobs */

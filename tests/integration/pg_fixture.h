@@ -28,6 +28,7 @@
 
 #include "client.h"
 #include "pgview.h"
+#include "relay.h"
 
 /* What no wait of a test may take. Generous: sanitizers and two busy cores. */
 #define PATIENCE_NS (20 * CF_SECOND)
@@ -79,12 +80,24 @@ void fixture_terminate(int pid);
 
 struct cf_pg_stats fixture_stats(void);
 
+/* How many cancels ended so; and how many in each way, for what a test says when it fails. */
+uint64_t outcomes(enum cf_pg_outcome outcome);
+const char *outcomes_text(void);
+
 /* Wait until nothing is under way in the pools, and check that no slot was lost. */
 void fixture_settle(void);
 
 /* Make a conninfo that is `url` (NULL: CF_TEST_PG_URL) but for the settings given: keyword, value,
  * ..., NULL. */
 void fixture_url(char *out, size_t size, const char *url, const char *const *settings);
+
+/* Start the relay, and make the conninfo of `url` (NULL: CF_TEST_PG_URL) as it is reached through it,
+ * with this sslmode. It lives until the next is made. */
+const char *fixture_url_behind(struct relay *relay, relay_route route, const char *url,
+                               const char *sslmode);
+
+/* Start the relay, and open a database behind it on one loop. */
+void fixture_open_behind(struct relay *relay, relay_route route, struct cf_pg_options options);
 
 /* Events */
 

@@ -46,11 +46,6 @@ static void cancel_one(void)
     job_fini(&job);
 }
 
-static uint64_t outcomes(enum cf_pg_outcome outcome)
-{
-    return fixture_stats().cancels[outcome];
-}
-
 /* The bound on the fences can strike while a cancel is being sent, or between two. */
 static uint64_t dropped(void)
 {

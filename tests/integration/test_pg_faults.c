@@ -21,7 +21,6 @@
 
 #include "cluster.h"
 #include "fault.h"
-#include "relay.h"
 
 #define SCHEMA "curfew_test_pg_faults"
 
@@ -94,31 +93,12 @@ static void destroy_other(void)
 
 /* Helpers */
 
-/* Put the relay before the server, and open a database behind it. */
-static void open_behind(relay_route route, struct cf_pg_options options)
-{
-    char port[8];
-
-    relay_start(&relay, route);
-    (void)snprintf(port, sizeof(port), "%d", relay.port);
-    fixture_url(
-        relay_url, sizeof(relay_url), NULL,
-        (const char *const[]){"host", "127.0.0.1", "port", port, "sslmode", "disable", NULL});
-    options.url = relay_url;
-    fixture_open(options, 1);
-}
-
 static void make_tables(void)
 {
     pgview_exec(fixture_view(), "drop schema if exists " SCHEMA " cascade; create schema " SCHEMA
                                 "; create table " SCHEMA ".parent (id int primary key)"
                                 "; create table " SCHEMA ".child (id int references " SCHEMA
                                 ".parent deferrable initially deferred)");
-}
-
-static uint64_t outcomes(enum cf_pg_outcome outcome)
-{
-    return fixture_stats().cancels[outcome];
 }
 
 static uint64_t cancels(void)
@@ -228,7 +208,8 @@ START_TEST(control_answer_lost_spares_the_next_query)
     int control;
     int pid;
 
-    open_behind(to_server, (struct cf_pg_options){.pool_max = 1, .cancel = control_ways[_i]});
+    fixture_open_behind(&relay, to_server,
+                        (struct cf_pg_options){.pool_max = 1, .cancel = control_ways[_i]});
     pid = backend_pid();
     cancel_one();
     control = other_backend(pid);
@@ -277,10 +258,11 @@ START_TEST(control_request_that_nobody_waits_for_is_not_sent)
     int pid;
 
     atomic_store(&is_held, true);
-    open_behind(hold_third, (struct cf_pg_options){.pool_max = 1,
-                                                   .cancel = CF_PG_CANCEL_CONTROL,
-                                                   .connect_timeout_ns = 15 * CF_SECOND,
-                                                   .cancel_timeout_ns = 200 * CF_MS});
+    fixture_open_behind(&relay, hold_third,
+                        (struct cf_pg_options){.pool_max = 1,
+                                               .cancel = CF_PG_CANCEL_CONTROL,
+                                               .connect_timeout_ns = 15 * CF_SECOND,
+                                               .cancel_timeout_ns = 200 * CF_MS});
     pid = backend_pid();
     cancel_one();
     listen_for(pid);
@@ -316,8 +298,8 @@ START_TEST(control_connection_elsewhere_is_replaced)
     int64_t until_ns = cf_now_ns() + bound(PATIENCE_NS);
     struct cf_pg_event event;
 
-    open_behind(second_to_other,
-                (struct cf_pg_options){.pool_max = 1, .cancel = CF_PG_CANCEL_CONTROL});
+    fixture_open_behind(&relay, second_to_other,
+                        (struct cf_pg_options){.pool_max = 1, .cancel = CF_PG_CANCEL_CONTROL});
     do {
         ck_assert_msg(cf_now_ns() < until_ns, "the control connection is still elsewhere");
         cancel_one();
@@ -405,9 +387,10 @@ static size_t n_failed(void)
 static void open_on_full_server(int word)
 {
     atomic_store(&refusal, 0);
-    open_behind(unless_full, (struct cf_pg_options){.pool_max = 2,
-                                                    .cancel = CF_PG_CANCEL_PQCANCEL,
-                                                    .connect_timeout_ns = 500 * CF_MS});
+    fixture_open_behind(&relay, unless_full,
+                        (struct cf_pg_options){.pool_max = 2,
+                                               .cancel = CF_PG_CANCEL_PQCANCEL,
+                                               .connect_timeout_ns = 500 * CF_MS});
     WAIT_FOR(fixture_stats().idle == 1);
     n_before = atomic_load(&relay.accepted);
     n_failed_before = events_count(CF_PG_EVENT_CONNECT_FAILED);
@@ -676,7 +659,8 @@ START_TEST(reset_in_mid_query_is_told_in_libpqs_words)
     struct job job;
     int pid;
 
-    open_behind(to_server, (struct cf_pg_options){.pool_max = 1, .cancel = CF_PG_CANCEL_PQCANCEL});
+    fixture_open_behind(&relay, to_server,
+                        (struct cf_pg_options){.pool_max = 1, .cancel = CF_PG_CANCEL_PQCANCEL});
     pid = backend_pid();
     job_init_sleep(&job, 60);
     job_start(&job);
@@ -717,7 +701,8 @@ START_TEST(fatal_without_an_end_is_not_lent)
     struct job job;
     int pid;
 
-    open_behind(to_server, (struct cf_pg_options){.pool_max = 1, .cancel = CF_PG_CANCEL_PQCANCEL});
+    fixture_open_behind(&relay, to_server,
+                        (struct cf_pg_options){.pool_max = 1, .cancel = CF_PG_CANCEL_PQCANCEL});
     pid = backend_pid();
     job_init(&job, &one);
     if (_i == 0) {
@@ -740,7 +725,8 @@ START_TEST(fatal_in_mid_query_without_an_end_is_its_error)
     struct job job;
     int pid;
 
-    open_behind(to_server, (struct cf_pg_options){.pool_max = 1, .cancel = CF_PG_CANCEL_PQCANCEL});
+    fixture_open_behind(&relay, to_server,
+                        (struct cf_pg_options){.pool_max = 1, .cancel = CF_PG_CANCEL_PQCANCEL});
     pid = backend_pid();
     job_init_sleep(&job, 60);
     job.timeout_ns = 5 * CF_SECOND;

@@ -14,7 +14,6 @@
 #include "cluster.h"
 #include "effort.h"
 #include "fault.h"
-#include "relay.h"
 
 #define HEARD_MAX 1024
 
@@ -187,15 +186,9 @@ static void tap(size_t number, const char *bytes, size_t size)
 
 static void open_behind(relay_route route, struct cf_pg_listen_options options)
 {
-    static char url[1024];
-    char port[8];
+    const char *url = fixture_url_behind(&relay, route, NULL, "disable");
 
-    relay_start(&relay, route);
     atomic_store(&relay.tap, tap);
-    (void)snprintf(port, sizeof(port), "%d", relay.port);
-    fixture_url(
-        url, sizeof(url), NULL,
-        (const char *const[]){"host", "127.0.0.1", "port", port, "sslmode", "disable", NULL});
     open_on(url, options);
 }
 

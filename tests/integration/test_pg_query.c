@@ -31,6 +31,7 @@ static void setup_one(void)
     job_init_sleep(&holder, 60);
     job_start(&holder);
     WAIT_FOR(pgview_active(fixture_view(), SLEEP_PATTERN) == 1);
+    WAIT_FOR(fixture_stats().queries == 1); /* Counted after it was sent. */
 }
 
 static void let_go(void)

@@ -16,7 +16,6 @@
 
 #include "effort.h"
 #include "fault.h"
-#include "relay.h"
 
 /* More than libpq, both sockets and the server hold between them. */
 #define MANY 200000
@@ -263,20 +262,6 @@ static int to_server(size_t number)
 {
     (void)number;
     return server_port;
-}
-
-static void open_behind_relay(struct cf_pg_options options)
-{
-    static char url[1024];
-    char port[8];
-
-    relay_start(&relay, to_server);
-    (void)snprintf(port, sizeof(port), "%d", relay.port);
-    fixture_url(
-        url, sizeof(url), NULL,
-        (const char *const[]){"host", "127.0.0.1", "port", port, "sslmode", "disable", NULL});
-    options.url = url;
-    fixture_open(options, 1);
 }
 
 /* open */
@@ -698,7 +683,7 @@ START_TEST(next_whose_line_is_cut_fails_and_the_pool_heals)
 {
     int pid;
 
-    open_behind_relay((struct cf_pg_options){.pool_max = 1});
+    fixture_open_behind(&relay, to_server, (struct cf_pg_options){.pool_max = 1});
     pid = backend_pid();
     reader_init(&reader, &drip);
     reader_start(&reader);
@@ -719,7 +704,8 @@ START_TEST(next_whose_line_is_dead_ends_at_the_deadline)
 {
     int pid;
 
-    open_behind_relay((struct cf_pg_options){.pool_max = 1, .cancel_timeout_ns = 300 * CF_MS});
+    fixture_open_behind(&relay, to_server,
+                        (struct cf_pg_options){.pool_max = 1, .cancel_timeout_ns = 300 * CF_MS});
     pid = backend_pid();
     reader_init(&reader, &drip);
     reader.timeout_ns = 500 * CF_MS;

@@ -15,7 +15,6 @@
 
 #include "bouncer.h"
 #include "cluster.h"
-#include "relay.h"
 
 /* Of the library: how soon the server looks for a client that has left. */
 #define CLIENT_CHECK_NS (500 * CF_MS)
@@ -28,7 +27,6 @@ static struct bouncer bouncer;
 static int server_port;   /* Where the relay leads to. */
 static size_t n_pool;     /* The connections that come first, and are the pool's. */
 static atomic_int beyond; /* Where all later ones go; 0: to the server too. */
-static char relay_url[1024];
 
 static const enum cf_pg_cancel_way all_ways[] = {CF_PG_CANCEL_AUTO, CF_PG_CANCEL_CONTROL,
                                                  CF_PG_CANCEL_PQCANCEL,
@@ -101,23 +99,12 @@ static int pool_first(size_t number)
 /* Put the relay before the server, and open a database behind it, with all it has open. */
 static void open_behind(struct cf_pg_options options, const char *url, const char *sslmode)
 {
-    char port[8];
-
-    relay_start(&relay, pool_first);
+    options.url = fixture_url_behind(&relay, pool_first, url, sslmode);
     atomic_store(&relay.tap, hear_first_words);
-    (void)snprintf(port, sizeof(port), "%d", relay.port);
-    fixture_url(relay_url, sizeof(relay_url), url,
-                (const char *const[]){"host", "127.0.0.1", "port", port, "sslmode", sslmode, NULL});
-    options.url = relay_url;
     options.pool_max = n_pool;
     options.pool_min = n_pool;
     fixture_open(options, 1);
     WAIT_FOR(fixture_stats().idle == n_pool);
-}
-
-static uint64_t outcomes(enum cf_pg_outcome outcome)
-{
-    return fixture_stats().cancels[outcome];
 }
 
 static void start_sleeper(struct job *job, PGconn *view)
@@ -437,12 +424,7 @@ START_TEST(control_connection_through_a_pooler_is_not_kept)
     struct job job;
 
     bouncer_start(&bouncer, "transaction");
-    relay_start(&relay, second_to_bouncer);
-    (void)snprintf(relay_url, sizeof(relay_url), "%d", relay.port);
-    fixture_url(relay_url, sizeof(relay_url), NULL,
-                (const char *const[]){"host", "127.0.0.1", "port", strdupa(relay_url), "sslmode",
-                                      "disable", NULL});
-    fixture_open((struct cf_pg_options){.url = relay_url, .pool_max = 1}, 1);
+    fixture_open_behind(&relay, second_to_bouncer, (struct cf_pg_options){.pool_max = 1});
     WAIT_FOR(atomic_load(&relay.accepted) == 2 && atomic_load(&relay.open) == 1);
     start_sleeper(&job, fixture_view());
     cancel_job(&job);
