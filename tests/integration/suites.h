@@ -16,6 +16,11 @@
     X(pg_stream)                                                                                   \
     X(pg_ways)                                                                                     \
     X(http)                                                                                        \
+    X(http_refused)                                                                                \
+    X(http_deadline)                                                                               \
+    X(http_leave)                                                                                  \
+    X(http_stop)                                                                                   \
+    X(http_body)                                                                                   \
     X(http_limits)                                                                                 \
     X(http_wire)                                                                                   \
     X(http_slow)                                                                                   \

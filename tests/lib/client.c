@@ -21,10 +21,12 @@
 
 /* Constants and types */
 
-#define REPLY_SIZE_MAX ((size_t)1 << 20)
+#define REPLY_SIZE_MAX ((size_t)16 << 20)
+#define HEAD_SIZE_MAX ((size_t)1 << 16)
 #define REQUEST_SIZE_MAX 16384
 
-static struct reply *replies; /* All that were handed out. */
+static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;
+static struct reply *replies; /* All that were handed out; under `mu`. */
 
 /* Internal helpers */
 
@@ -115,7 +117,7 @@ static size_t size_of_reply(const char *text, const char *body, bool has_body)
 
 /* Life cycle */
 
-int client_try_open(uint16_t port)
+int client_try_open_for(uint16_t port, int64_t timeout_ns)
 {
     struct sockaddr_in address = loopback(port);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -127,9 +129,9 @@ int client_try_open(uint16_t port)
     ck_assert_int_eq(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)), 0);
     if (connect(fd, (struct sockaddr *)&address, sizeof(address)) != 0) {
         sys = errno;
-        if (sys == EINPROGRESS) {
-            ck_assert_msg(wait_ready(fd, POLLOUT, cf_now_ns() + CLIENT_WAIT_NS),
-                          "connecting to port %d hangs", port);
+        if (sys == EINPROGRESS && !wait_ready(fd, POLLOUT, cf_now_ns() + timeout_ns)) {
+            sys = ETIMEDOUT;
+        } else if (sys == EINPROGRESS) {
             ck_assert_int_eq(getsockopt(fd, SOL_SOCKET, SO_ERROR, &sys, &size), 0);
         }
     }
@@ -137,6 +139,14 @@ int client_try_open(uint16_t port)
         (void)close(fd);
         return -sys;
     }
+    return fd;
+}
+
+int client_try_open(uint16_t port)
+{
+    int fd = client_try_open_for(port, CLIENT_WAIT_NS);
+
+    ck_assert_msg(fd != -ETIMEDOUT, "connecting to port %d hangs", port);
     return fd;
 }
 
@@ -158,10 +168,16 @@ void client_reset(int fd)
 
 void client_free_all(void)
 {
-    while (replies != NULL) {
-        struct reply *reply = replies;
+    struct reply *next;
 
-        replies = reply->next;
+    (void)pthread_mutex_lock(&mu);
+    next = replies;
+    replies = NULL;
+    (void)pthread_mutex_unlock(&mu);
+    while (next != NULL) {
+        struct reply *reply = next;
+
+        next = reply->next;
         json_decref(reply->json);
         free(reply->head);
         free(reply->body);
@@ -171,12 +187,12 @@ void client_free_all(void)
 
 /* Operations */
 
-void client_send(int fd, const char *bytes)
+bool client_send(int fd, const char *bytes)
 {
-    client_send_bytes(fd, bytes, strlen(bytes));
+    return client_send_bytes(fd, bytes, strlen(bytes));
 }
 
-void client_send_bytes(int fd, const void *bytes, size_t size)
+bool client_send_bytes(int fd, const void *bytes, size_t size)
 {
     const char *at = bytes;
 
@@ -188,11 +204,12 @@ void client_send_bytes(int fd, const void *bytes, size_t size)
             continue;
         }
         if (n < 0) {
-            return; /* The other side has closed: what it said before is still to be read. */
+            return false;
         }
         at += n;
         size -= (size_t)n;
     }
+    return true;
 }
 
 void client_request(int fd, const char *method, const char *target, const char *headers)
@@ -200,7 +217,7 @@ void client_request(int fd, const char *method, const char *target, const char *
     char request[REQUEST_SIZE_MAX];
 
     ck_assert(write_request(request, sizeof(request), method, target, headers));
-    client_send(fd, request);
+    (void)client_send(fd, request); /* That no reply comes says it. */
 }
 
 /* Split what was read into a reply. */
@@ -222,52 +239,75 @@ static void parse_reply(struct reply *reply, const char *text, size_t size)
         json_loadb(reply->body, reply->body_size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, NULL);
 }
 
-/* Read until the reply is whole, or the other side closes. */
-static size_t read_reply(int fd, bool has_body, char *text, bool *out_whole)
+/* Read what has come, and of a head nothing beyond its end. */
+static ssize_t read_some(int fd, char *text, size_t size, size_t room, bool is_head)
+{
+    ssize_t n = recv(fd, text + size, room, is_head ? MSG_PEEK : 0);
+    const char *end;
+
+    if (n <= 0 || !is_head) {
+        return n;
+    }
+    text[size + (size_t)n] = '\0';
+    end = end_of_head(text);
+    return recv(fd, text + size, end != NULL ? (size_t)(end - text) - size : (size_t)n, 0);
+}
+
+/* Read until the reply is whole, or the other side closes. The caller frees it. */
+static char *read_reply(int fd, bool has_body, size_t *out_size, bool *out_whole)
 {
     int64_t until_ns = cf_now_ns() + CLIENT_WAIT_NS;
+    size_t capacity = HEAD_SIZE_MAX;
+    char *text = calloc(1, capacity + 1);
+    bool is_head = true;
     size_t size = 0;
-    size_t want = 0;
+    size_t want = 0; /* 0: up to the end of the connection. */
 
-    for (;;) {
+    ck_assert_ptr_nonnull(text);
+    *out_whole = false;
+    while (!*out_whole) {
         ssize_t n;
-        const char *body;
 
         ck_assert_msg(wait_ready(fd, POLLIN, until_ns), "no reply comes; so far: \"%s\"", text);
-        n = recv(fd, text + size, want > 0 ? want - size : 1, 0);
+        n = read_some(fd, text, size, (want > 0 ? want : capacity) - size, is_head);
         if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
             continue;
         }
         if (n <= 0) {
-            *out_whole = want == 0 && end_of_head(text) != NULL;
-            return size;
+            *out_whole = want == 0 && !is_head;
+            break;
         }
         size += (size_t)n;
         text[size] = '\0';
-        ck_assert_uint_lt(size, REPLY_SIZE_MAX - 1);
-        body = want == 0 ? end_of_head(text) : NULL;
-        if (body != NULL) {
-            want = size_of_reply(text, body, has_body);
-            ck_assert_uint_lt(want, REPLY_SIZE_MAX - 1);
+        if (is_head && end_of_head(text) != NULL) {
+            is_head = false;
+            want = size_of_reply(text, end_of_head(text), has_body);
         }
-        if (want > 0 && size == want) {
-            *out_whole = true;
-            return size;
+        if (want > capacity || size == capacity) {
+            capacity = want > capacity ? want : 2 * capacity;
+            ck_assert_msg(!is_head && capacity <= REPLY_SIZE_MAX, "too large: %.60s", text);
+            text = realloc(text, capacity + 1);
+            ck_assert_ptr_nonnull(text);
         }
+        *out_whole = want > 0 && size == want;
     }
+    *out_size = size;
+    return text;
 }
 
 struct reply *client_recv(int fd, const char *method)
 {
     struct reply *reply = calloc(1, sizeof(*reply));
-    char *text = calloc(1, REPLY_SIZE_MAX);
+    char *text;
     bool whole;
     size_t size;
 
-    ck_assert(reply != NULL && text != NULL);
+    ck_assert_ptr_nonnull(reply);
+    (void)pthread_mutex_lock(&mu);
     reply->next = replies;
     replies = reply;
-    size = read_reply(fd, strcmp(method, "HEAD") != 0, text, &whole);
+    (void)pthread_mutex_unlock(&mu);
+    text = read_reply(fd, strcmp(method, "HEAD") != 0, &size, &whole);
     reply->done_ns = cf_now_ns();
     reply->head = strdup("");
     reply->body = strdup("");
@@ -310,6 +350,18 @@ bool client_wait_closed(int fd, int64_t timeout_ns)
         }
     }
     return false;
+}
+
+void client_expect_end(int fd)
+{
+    char said[64];
+    ssize_t n;
+
+    do {
+        ck_assert_msg(wait_ready(fd, POLLIN, cf_now_ns() + CLIENT_WAIT_NS), "it does not close");
+        n = recv(fd, said, sizeof(said), 0);
+    } while (n < 0 && (errno == EAGAIN || errno == EINTR));
+    ck_assert_msg(n <= 0, "it says more: \"%.*s\"", (int)n, said);
 }
 
 /* Queries */

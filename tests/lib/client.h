@@ -10,7 +10,8 @@
  *     struct reply *reply = client_get(service->api_port, "/v1/users/1", NULL);
  *     ck_assert_int_eq(reply->status, 200);
  *
- * Thread safety: the test's thread; shots belong to their volley's until it was waited for. */
+ * Thread safety: any thread may have a connection of its own, but for reply_header(), which is the
+ * test's; shots belong to their volley's until it was waited for. */
 #ifndef CLIENT_H
 #define CLIENT_H
 
@@ -41,6 +42,9 @@ int client_open(uint16_t port);
 /* The same, but a refusal is no failure: returns -errno. */
 int client_try_open(uint16_t port);
 
+/* The same, and neither is it one that nobody answers in `timeout_ns`: -ETIMEDOUT. */
+int client_try_open_for(uint16_t port, int64_t timeout_ns);
+
 /* Close with an RST. (close() sends a FIN, or an RST if something came that nobody read.) */
 void client_reset(int fd);
 
@@ -49,9 +53,9 @@ void client_free_all(void);
 
 /* Operations */
 
-/* Send bytes as they are. */
-void client_send(int fd, const char *bytes);
-void client_send_bytes(int fd, const void *bytes, size_t size);
+/* Send bytes as they are. False: the other side has closed; what it said before can still be read. */
+bool client_send(int fd, const char *bytes);
+bool client_send_bytes(int fd, const void *bytes, size_t size);
 
 /* Send a request. `headers` are whole lines with their CRLF, or NULL. */
 void client_request(int fd, const char *method, const char *target, const char *headers);
@@ -66,6 +70,9 @@ struct reply *client_get(uint16_t port, const char *target, const char *headers)
 
 /* True if the other side closes within `timeout_ns`; what it sends until then is dropped. */
 bool client_wait_closed(int fd, int64_t timeout_ns);
+
+/* Wait for the other side to close, with nothing more said. */
+void client_expect_end(int fd);
 
 /* Queries */
 
