@@ -26,6 +26,7 @@
     X(http_slow)                                                                                   \
     X(http_gzip)                                                                                   \
     X(http_stream)                                                                                 \
+    X(http_stream_client)                                                                          \
     X(http_trace)                                                                                  \
     X(client)                                                                                      \
     X(client_tls)
