@@ -14,9 +14,8 @@
 #include <curfew/clock.h>
 
 #include "fakepg.h"
+#include "fault_fixture.h"
 #include "pgview.h"
-#include "recovery.h"
-#include "relay.h"
 
 #define POOL 4
 #define FAULT_MS 500
@@ -26,46 +25,24 @@
 
 /* Fixture */
 
-static struct cluster cluster;
-static struct relay relay;
 static struct fake fake;
-static struct service *service;
-static struct baseline baseline;
 static atomic_bool to_fake;
-
-static void create(void)
-{
-    cluster_create(&cluster);
-    cluster_start(&cluster); /* Nothing happens to it: it serves all tests. */
-}
-
-static void destroy(void)
-{
-    cluster_destroy(&cluster);
-}
 
 static int route(size_t number)
 {
     (void)number;
-    return atomic_load(&to_fake) ? fake.port : cluster.port;
+    return atomic_load(&to_fake) ? fake.port : fault.cluster.port;
 }
 
 static void setup(void)
 {
-    char url[300];
-
     fake_start(&fake);
-    relay_start(&relay, route);
-    url_through(url, sizeof(url), &cluster, relay.port);
-    service = service_start_ready(url, (const char *[]){"CURFEW_POOL=4", "CURFEW_LOOPS=2", NULL});
-    baseline_take(&baseline, service, cluster.url);
+    fault_start_behind(route, (const char *[]){"CURFEW_POOL=4", "CURFEW_LOOPS=2", NULL});
 }
 
 static void teardown(void)
 {
-    service_stop_all();
-    client_free_all();
-    relay_stop(&relay);
+    fault_teardown();
     fake_stop(&fake);
 }
 
@@ -77,12 +54,12 @@ static void teardown(void)
 static size_t ask_throughout(const char *right)
 {
     int64_t until_ns = cf_now_ns() + FAULT_MS * CF_MS;
-    size_t most_bytes = baseline.rss_bytes + (size_t)bound(PEAK_MORE);
+    size_t most_bytes = fault.baseline.rss_bytes + (size_t)bound(PEAK_MORE);
     size_t n_right = 0;
 
     while (cf_now_ns() < until_ns) {
         struct reply *reply =
-            answer(ask(service, "/v1/dashboard?user_id=1&require=all&timeout=200ms"));
+            answer(ask(fault.service, "/v1/dashboard?user_id=1&require=all&timeout=200ms"));
 
         ck_assert_int_le(reply->done_ns - reply->sent_ns, 200 * CF_MS + bound(LATE_NS));
         n_right += reply->status == 200;
@@ -91,9 +68,9 @@ static size_t ask_throughout(const char *right)
         } else if (right != NULL) {
             ck_assert_msg(reply->status >= 500, "%d %s", reply->status, reply->body);
         }
-        expect_alive(service);
-        ck_assert_uint_le(service_rss_bytes(service), most_bytes);
-        ck_assert_uint_le(atomic_load(&relay.open), POOL + 1 + 4); /* As many may cancel. */
+        expect_alive(fault.service);
+        ck_assert_uint_le(service_rss_bytes(fault.service), most_bytes);
+        ck_assert_uint_le(atomic_load(&fault.relay.open), POOL + 1 + 4); /* As many may cancel. */
     }
     return n_right;
 }
@@ -185,13 +162,13 @@ START_TEST(lie_is_a_failure_in_time_and_in_bounds)
                                        .pause_us = is_answer ? 0 : PAUSE_US,
                                        .closes = lie->closes});
     atomic_store(&to_fake, true);
-    relay_cut(&relay);
+    relay_cut(&fault.relay);
     n_right = ask_throughout("");
     ck_assert_uint_eq(n_right, 0);
     ck_assert_uint_ge(atomic_load(&fake.accepted), 1);
     atomic_store(&to_fake, false);
-    relay_cut(&relay);
-    expect_recovery(&baseline, lie->name);
+    relay_cut(&fault.relay);
+    expect_recovery(&fault.baseline, lie->name);
 }
 END_TEST
 
@@ -218,17 +195,18 @@ static const struct {
  * sum for that, and TLS a better one. */
 START_TEST(spoilt_line_is_a_failure_in_time_and_in_bounds)
 {
-    const struct relay_fault *fault = &spoils[_i % N_SPOILS].fault;
+    const struct relay_fault *spoil = &spoils[_i % N_SPOILS].fault;
     bool up = _i >= N_SPOILS;
-    char *right = strdup(client_get(service->api_port, "/v1/dashboard?user_id=1", NULL)->body);
+    char *right =
+        strdup(client_get(fault.service->api_port, "/v1/dashboard?user_id=1", NULL)->body);
 
-    relay_fault(&relay, up ? &(struct relay_faults){.to_server = *fault}
-                           : &(struct relay_faults){.to_client = *fault});
-    (void)ask_throughout(fault->garble_every > 0 ? NULL : right);
-    relay_fault(&relay, NULL);
-    relay_cut(&relay);
+    relay_fault(&fault.relay, up ? &(struct relay_faults){.to_server = *spoil}
+                                 : &(struct relay_faults){.to_client = *spoil});
+    (void)ask_throughout(spoil->garble_every > 0 ? NULL : right);
+    relay_fault(&fault.relay, NULL);
+    relay_cut(&fault.relay);
     free(right);
-    expect_recovery(&baseline, spoils[_i % N_SPOILS].name);
+    expect_recovery(&fault.baseline, spoils[_i % N_SPOILS].name);
 }
 END_TEST
 
@@ -238,13 +216,13 @@ Suite *suite_garbage(void)
     TCase *tc = tcase_create("lies");
     TCase *spoilt = tcase_create("spoilt");
 
-    tcase_add_unchecked_fixture(tc, create, destroy);
+    tcase_add_unchecked_fixture(tc, fault_create_started, fault_destroy);
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_loop_test(tc, lie_is_a_failure_in_time_and_in_bounds, 0, N_LIES);
     tcase_set_timeout(tc, 30);
     suite_add_tcase(suite, tc);
 
-    tcase_add_unchecked_fixture(spoilt, create, destroy);
+    tcase_add_unchecked_fixture(spoilt, fault_create_started, fault_destroy);
     tcase_add_checked_fixture(spoilt, setup, teardown);
     tcase_add_loop_test(spoilt, spoilt_line_is_a_failure_in_time_and_in_bounds, 0, 2 * N_SPOILS);
     tcase_set_timeout(spoilt, 30);

@@ -10,16 +10,13 @@
 
 #include <curfew/clock.h>
 
+#include "fault_fixture.h"
 #include "pgview.h"
-#include "recovery.h"
 
 #define SECRET "hunter2-secret"
 
 /* Fixture */
 
-static struct cluster cluster;
-static struct service *service;
-static struct baseline baseline;
 static char admin_url[300];
 
 /* The service has a role and a database of its own, which somebody else can take away. */
@@ -27,9 +24,8 @@ static void create(void)
 {
     PGconn *pg;
 
-    cluster_create(&cluster);
-    cluster_start(&cluster);
-    (void)snprintf(admin_url, sizeof(admin_url), "%s", cluster.url);
+    fault_create_started();
+    (void)snprintf(admin_url, sizeof(admin_url), "%s", fault.cluster.url);
     strcpy(strrchr(admin_url, '/'), "/template1");
     pg = pgview_open(admin_url);
     pgview_exec(pg, "create role service superuser login password '" SECRET "'");
@@ -37,25 +33,15 @@ static void create(void)
     PQfinish(pg);
 }
 
-static void destroy(void)
-{
-    cluster_destroy(&cluster);
-}
-
 static void setup(void)
 {
     char url[300];
 
     (void)snprintf(url, sizeof(url), "postgresql://service:" SECRET "@127.0.0.1:%d/store",
-                   cluster.port);
-    service = service_start_ready(url, (const char *[]){"CURFEW_POOL=4", "CURFEW_LOOPS=2", NULL});
-    baseline_take(&baseline, service, admin_url);
-}
-
-static void teardown(void)
-{
-    service_stop_all();
-    client_free_all();
+                   fault.cluster.port);
+    fault.service =
+        service_start_ready(url, (const char *[]){"CURFEW_POOL=4", "CURFEW_LOOPS=2", NULL});
+    baseline_take(&fault.baseline, fault.service, admin_url);
 }
 
 /* Helpers */
@@ -70,12 +56,12 @@ static void expect_no_secret(const struct reply *reply)
     static const char *const files[] = {"cmdline", "comm"};
 
     ck_assert_ptr_null(strstr(reply->body, SECRET));
-    ck_assert(!service_has_said(service, SECRET));
+    ck_assert(!service_has_said(fault.service, SECRET));
     for (size_t i = 0; i < 2; i++) {
         ssize_t n;
         int fd;
 
-        (void)snprintf(path, sizeof(path), "/proc/%d/%s", service->pid, files[i]);
+        (void)snprintf(path, sizeof(path), "/proc/%d/%s", fault.service->pid, files[i]);
         fd = open(path, O_RDONLY | O_CLOEXEC);
         n = read(fd, text, sizeof(text));
         ck_assert_int_ge(n, 0);
@@ -119,21 +105,21 @@ START_TEST(refused_is_not_ready_said_once_and_no_secret_with_it)
     pgview_exec(pg, locks[_i].off_then);
     until_ns = cf_now_ns() + 2500 * CF_MS;
     while (cf_now_ns() < until_ns) {
-        struct reply *reply = answer(ask(service, "/v1/users/1?timeout=1s"));
+        struct reply *reply = answer(ask(fault.service, "/v1/users/1?timeout=1s"));
 
         expect_refused(reply, CF_SECOND);
         expect_no_secret(reply);
         pause_ms(20);
     }
-    expect_no_secret(client_get(service->api_port, "/readyz", NULL));
-    ck_assert_int_eq(client_get(service->api_port, "/readyz", NULL)->status, 503);
-    expect_alive(service);
-    ck_assert(service_has_said(service, locks[_i].said));
-    n_said = service_count_lines(service, "event", "connect_failed");
+    expect_no_secret(client_get(fault.service->api_port, "/readyz", NULL));
+    ck_assert_int_eq(client_get(fault.service->api_port, "/readyz", NULL)->status, 503);
+    expect_alive(fault.service);
+    ck_assert(service_has_said(fault.service, locks[_i].said));
+    n_said = service_count_lines(fault.service, "event", "connect_failed");
     ck_assert_msg(n_said >= 1 && n_said <= 2, "said %zu times", n_said);
     pgview_exec(pg, locks[_i].on);
     PQfinish(pg);
-    expect_recovery(&baseline, locks[_i].name);
+    expect_recovery(&fault.baseline, locks[_i].name);
 }
 END_TEST
 
@@ -142,8 +128,8 @@ Suite *suite_login(void)
     Suite *suite = suite_create("login");
     TCase *tc = tcase_create("login");
 
-    tcase_add_unchecked_fixture(tc, create, destroy);
-    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_unchecked_fixture(tc, create, fault_destroy);
+    tcase_add_checked_fixture(tc, setup, fault_teardown);
     tcase_add_loop_test(tc, refused_is_not_ready_said_once_and_no_secret_with_it, 0, 3);
     tcase_set_timeout(tc, 30);
     suite_add_tcase(suite, tc);

@@ -15,38 +15,17 @@
 
 #include <curfew/clock.h>
 
+#include "fault_fixture.h"
 #include "pgview.h"
-#include "recovery.h"
-#include "relay.h"
 
 #define NAME "db.curfew.test"
 
 /* Fixture */
 
-static struct cluster cluster;
 static struct relay old;
 static struct relay new;
-static struct service *service;
-static struct baseline baseline;
 static char hosts[96];
 static char resolv[96];
-
-static void create(void)
-{
-    cluster_create(&cluster);
-    cluster_start(&cluster);
-}
-
-static void destroy(void)
-{
-    cluster_destroy(&cluster);
-}
-
-static int to_cluster(size_t number)
-{
-    (void)number;
-    return cluster.port;
-}
 
 /* In place: what is mounted is the file, not its name. */
 static void write_file(const char *path, const char *text)
@@ -66,15 +45,15 @@ static bool start(void)
     const char *const wrapper[] = {
         "unshare", "--mount", is_root ? "--propagation=private" : "--map-root-user", "sh", "-c",
         script,    NULL};
-    const char *head = strstr(cluster.url, "//");
+    const char *head = strstr(fault.cluster.url, "//");
     char url[300];
 
     if (system(is_root ? "unshare --mount true" : "unshare --mount --map-root-user true") != 0) {
         (void)fprintf(stderr, "  fault names: not asked, there is no mount namespace to be had\n");
         return false;
     }
-    (void)snprintf(hosts, sizeof(hosts), "%s/hosts", cluster.dir);
-    (void)snprintf(resolv, sizeof(resolv), "%s/resolv.conf", cluster.dir);
+    (void)snprintf(hosts, sizeof(hosts), "%s/hosts", fault.cluster.dir);
+    (void)snprintf(resolv, sizeof(resolv), "%s/resolv.conf", fault.cluster.dir);
     write_file(hosts, "127.0.0.1 " NAME "\n");
     write_file(resolv, "nameserver 127.99.99.99\noptions timeout:5 attempts:2\n");
     (void)snprintf(script, sizeof(script),
@@ -84,17 +63,16 @@ static bool start(void)
     relay_start_on(&new, "127.0.0.2", old.port, to_cluster);
     (void)snprintf(url, sizeof(url), "postgresql:%.*s@" NAME ":%d/postgres",
                    (int)strcspn(head, "@"), head, old.port);
-    service = service_start_under(wrapper, url,
-                                  (const char *[]){"CURFEW_POOL=4", "CURFEW_LOOPS=2", NULL});
-    service_wait_ready(service, 5 * CF_SECOND);
-    baseline_take(&baseline, service, cluster.url);
+    fault.service = service_start_under(wrapper, url,
+                                        (const char *[]){"CURFEW_POOL=4", "CURFEW_LOOPS=2", NULL});
+    service_wait_ready(fault.service, 5 * CF_SECOND);
+    baseline_take(&fault.baseline, fault.service, fault.cluster.url);
     return true;
 }
 
 static void teardown(void)
 {
-    service_stop_all();
-    client_free_all();
+    fault_teardown();
     relay_stop(&old);
     relay_stop(&new);
 }
@@ -130,13 +108,13 @@ START_TEST(name_that_nobody_resolves_blocks_no_request)
     relay_cut(&old);
     until_ns = cf_now_ns() + 2 * CF_SECOND;
     while (cf_now_ns() < until_ns) {
-        expect_refused(answer(ask(service, "/v1/users/1?timeout=200ms")), 200 * CF_MS);
-        expect_alive(service);
+        expect_refused(answer(ask(fault.service, "/v1/users/1?timeout=200ms")), 200 * CF_MS);
+        expect_alive(fault.service);
     }
     ck_assert_uint_eq(atomic_load(&old.open), 0);
     write_file(hosts, "127.0.0.1 " NAME "\n");
     (void)close(fd);
-    expect_recovery(&baseline, "name server silent");
+    expect_recovery(&fault.baseline, "name server silent");
 }
 END_TEST
 
@@ -148,7 +126,7 @@ START_TEST(name_that_means_another_address_is_followed)
     ck_assert_uint_eq(atomic_load(&new.accepted), 0);
     write_file(hosts, "127.0.0.2 " NAME "\n");
     relay_cut(&old);
-    expect_recovery(&baseline, "name of another address");
+    expect_recovery(&fault.baseline, "name of another address");
     ck_assert_uint_ge(atomic_load(&new.open), 4);
     ck_assert_uint_eq(atomic_load(&old.open), 0);
 }
@@ -159,7 +137,7 @@ Suite *suite_names(void)
     Suite *suite = suite_create("names");
     TCase *tc = tcase_create("names");
 
-    tcase_add_unchecked_fixture(tc, create, destroy);
+    tcase_add_unchecked_fixture(tc, fault_create_started, fault_destroy);
     tcase_add_checked_fixture(tc, NULL, teardown);
     tcase_add_test(tc, name_that_nobody_resolves_blocks_no_request);
     tcase_add_test(tc, name_that_means_another_address_is_followed);

@@ -13,9 +13,8 @@
 
 #include <curfew/clock.h>
 
+#include "fault_fixture.h"
 #include "pgview.h"
-#include "recovery.h"
-#include "relay.h"
 
 #define POOL 4
 #define SLEEPING "pg_sleep"
@@ -23,49 +22,20 @@
 
 /* Fixture */
 
-static struct cluster cluster;
-static struct relay relay;
-static struct service *service;
-static struct baseline baseline;
 static PGconn *pg;
-
-static void create(void)
-{
-    cluster_create(&cluster);
-}
-
-static void destroy(void)
-{
-    cluster_destroy(&cluster);
-}
-
-static int to_cluster(size_t number)
-{
-    (void)number;
-    return cluster.port;
-}
 
 static void start(const char *cancel)
 {
-    char url[300];
-
-    cluster_start(&cluster);
-    pg = pgview_open(cluster.url);
-    relay_start(&relay, to_cluster);
-    url_through(url, sizeof(url), &cluster, relay.port);
-    service =
-        service_start_ready(url, (const char *[]){"CURFEW_POOL=4", "CURFEW_LOOPS=2", cancel, NULL});
-    baseline_take(&baseline, service, cluster.url);
+    fault_start_behind(to_cluster,
+                       (const char *[]){"CURFEW_POOL=4", "CURFEW_LOOPS=2", cancel, NULL});
+    pg = pgview_open(fault.cluster.url);
 }
 
 static void teardown(void)
 {
-    relay_fault(&relay, NULL);
-    service_stop_all();
-    client_free_all();
-    relay_stop(&relay);
+    relay_fault(&fault.relay, NULL);
     PQfinish(pg);
-    cluster_stop(&cluster, SIGINT);
+    fault_teardown_all();
 }
 
 /* Helpers */
@@ -79,8 +49,8 @@ static void wait_dropped(size_t n)
 {
     int64_t until_ns = cf_now_ns() + bound(5 * CF_SECOND);
 
-    while (service_count_lines(service, "outcome", "connection_dropped") +
-               service_count_lines(service, "outcome", "dispatch_failed") <
+    while (service_count_lines(fault.service, "outcome", "connection_dropped") +
+               service_count_lines(fault.service, "outcome", "dispatch_failed") <
            n) {
         ck_assert_msg(cf_now_ns() < until_ns, "no connection was dropped");
         pause_ms(5);
@@ -94,17 +64,17 @@ START_TEST(partition_in_mid_query_ends_at_the_deadline_and_gives_the_sockets_up)
     struct asked asked;
 
     start(ways[_i]);
-    asked = ask(service, "/v1/sleep?seconds=9&timeout=400ms");
+    asked = ask(fault.service, "/v1/sleep?seconds=9&timeout=400ms");
     ck_assert_int_ge(pgview_wait_active(pg, SLEEPING, 1, 3 * CF_SECOND), 0);
-    relay_fault(&relay, &black_hole);
+    relay_fault(&fault.relay, &black_hole);
     expect_refused(answer(asked), 400 * CF_MS);
-    expect_alive(service);
+    expect_alive(fault.service);
     wait_dropped(1); /* Both fences have two seconds. */
-    expect_refused(answer(ask(service, "/v1/users/1?timeout=300ms")), 300 * CF_MS);
-    ck_assert_int_le(count_backends(cluster.url), POOL + 1);
+    expect_refused(answer(ask(fault.service, "/v1/users/1?timeout=300ms")), 300 * CF_MS);
+    ck_assert_int_le(count_backends(fault.cluster.url), POOL + 1);
     ck_assert_int_ge(pgview_wait_active(pg, SLEEPING, 1, 0), 0); /* What nobody can tell it. */
-    relay_fault(&relay, NULL);
-    expect_recovery(&baseline, "partition in mid-query");
+    relay_fault(&fault.relay, NULL);
+    expect_recovery(&fault.baseline, "partition in mid-query");
 }
 END_TEST
 
@@ -112,14 +82,14 @@ END_TEST
 START_TEST(partition_of_an_idle_pool_ends_at_the_deadline)
 {
     start(NULL);
-    relay_fault(&relay, &black_hole);
+    relay_fault(&fault.relay, &black_hole);
     for (int i = 0; i < 2 * POOL; i++) {
-        expect_refused(answer(ask(service, "/v1/dashboard?require=all&timeout=200ms")),
+        expect_refused(answer(ask(fault.service, "/v1/dashboard?require=all&timeout=200ms")),
                        200 * CF_MS);
     }
-    expect_alive(service);
-    relay_fault(&relay, NULL);
-    expect_recovery(&baseline, "partition of an idle pool");
+    expect_alive(fault.service);
+    relay_fault(&fault.relay, NULL);
+    expect_recovery(&fault.baseline, "partition of an idle pool");
 }
 END_TEST
 
@@ -134,29 +104,29 @@ START_TEST(partition_at_connect_ends_at_the_deadline_without_a_blocked_thread)
     int64_t until_ns = cf_now_ns();
 
     start(NULL);
-    threads = service_threads(service);
+    threads = service_threads(fault.service);
     if (_i == 0) {
-        relay_deafen(&relay);
+        relay_deafen(&fault.relay);
     } else {
-        relay_fault(&relay,
+        relay_fault(&fault.relay,
                     &(struct relay_faults){.to_server = {.hold = _i == 1, .cut_after = _i == 2}});
     }
-    accepted = atomic_load(&relay.accepted);
-    relay_cut(&relay);
+    accepted = atomic_load(&fault.relay.accepted);
+    relay_cut(&fault.relay);
     until_ns = cf_now_ns() + 2 * CF_SECOND;
     while (cf_now_ns() < until_ns) {
-        expect_refused(answer(ask(service, "/v1/users/1?timeout=200ms")), 200 * CF_MS);
-        expect_alive(service);
+        expect_refused(answer(ask(fault.service, "/v1/users/1?timeout=200ms")), 200 * CF_MS);
+        expect_alive(fault.service);
     }
-    ck_assert_int_eq(client_get(service->api_port, "/readyz", NULL)->status, 503);
-    ck_assert_uint_le(service_threads(service), threads);
-    ck_assert_uint_le(atomic_load(&relay.accepted) - accepted, 3 * 9);
+    ck_assert_int_eq(client_get(fault.service->api_port, "/readyz", NULL)->status, 503);
+    ck_assert_uint_le(service_threads(fault.service), threads);
+    ck_assert_uint_le(atomic_load(&fault.relay.accepted) - accepted, 3 * 9);
     if (_i == 0) {
-        relay_hear(&relay);
+        relay_hear(&fault.relay);
     } else {
-        relay_fault(&relay, NULL);
+        relay_fault(&fault.relay, NULL);
     }
-    expect_recovery(&baseline, names[_i]);
+    expect_recovery(&fault.baseline, names[_i]);
 }
 END_TEST
 
@@ -180,13 +150,14 @@ START_TEST(slow_line_gives_right_results_or_none)
     size_t n_right = 0;
 
     start(NULL);
-    reply = client_get(service->api_port, "/v1/dashboard?user_id=1", NULL);
+    reply = client_get(fault.service->api_port, "/v1/dashboard?user_id=1", NULL);
     (void)snprintf(right, sizeof(right), "%s", reply->body);
-    relay_fault(&relay,
+    relay_fault(&fault.relay,
                 &(struct relay_faults){.to_server = slow[_i].fault, .to_client = slow[_i].fault});
     for (int i = 0; i < 20; i++) {
-        reply = answer(ask(service, i % 4 == 3 ? "/v1/dashboard?user_id=1&require=all&timeout=20ms"
-                                               : "/v1/dashboard?user_id=1&require=all&timeout=2s"));
+        reply = answer(ask(fault.service, i % 4 == 3
+                                              ? "/v1/dashboard?user_id=1&require=all&timeout=20ms"
+                                              : "/v1/dashboard?user_id=1&require=all&timeout=2s"));
         if (reply->status == 200) {
             ck_assert_str_eq(reply->body, right);
             n_right++;
@@ -196,10 +167,10 @@ START_TEST(slow_line_gives_right_results_or_none)
         }
     }
     ck_assert_uint_ge(n_right, 10);
-    ck_assert_uint_le(atomic_load(&relay.open), POOL + 1);
-    expect_alive(service);
-    relay_fault(&relay, NULL);
-    expect_recovery(&baseline, slow[_i].name);
+    ck_assert_uint_le(atomic_load(&fault.relay.open), POOL + 1);
+    expect_alive(fault.service);
+    relay_fault(&fault.relay, NULL);
+    expect_recovery(&fault.baseline, slow[_i].name);
 }
 END_TEST
 
@@ -209,11 +180,11 @@ END_TEST
 static void cancel_among_others(void)
 {
     for (int i = 0; i < 5; i++) {
-        struct asked asked = ask(service, "/v1/sleep?seconds=9&timeout=150ms");
+        struct asked asked = ask(fault.service, "/v1/sleep?seconds=9&timeout=150ms");
 
         for (int k = 0; k < 5; k++) {
             struct reply *reply =
-                client_get(service->api_port, "/v1/sleep?seconds=0.01&timeout=5s", NULL);
+                client_get(fault.service->api_port, "/v1/sleep?seconds=0.01&timeout=5s", NULL);
 
             ck_assert_msg(reply->status == 200, "a victim: %d %s", reply->status, reply->body);
         }
@@ -223,7 +194,7 @@ static void cancel_among_others(void)
 
 static void expect_no_victim(void)
 {
-    ck_assert(!service_has_said(service, "canceling statement"));
+    ck_assert(!service_has_said(fault.service, "canceling statement"));
 }
 
 START_TEST(cancel_lost_keeps_the_deadline_and_drops_the_connection)
@@ -231,31 +202,31 @@ START_TEST(cancel_lost_keeps_the_deadline_and_drops_the_connection)
     struct reply *reply;
 
     start(ways[_i]);
-    relay_fault(&relay, &(struct relay_faults){.cancels = RELAY_CANCELS_DROP});
-    reply = answer(ask(service, "/v1/sleep?seconds=9&timeout=300ms"));
+    relay_fault(&fault.relay, &(struct relay_faults){.cancels = RELAY_CANCELS_DROP});
+    reply = answer(ask(fault.service, "/v1/sleep?seconds=9&timeout=300ms"));
     ck_assert_int_eq(reply->status, 504);
     expect_refused(reply, 300 * CF_MS);
     for (int i = 0; i < 50; i++) {
-        ck_assert_int_eq(client_get(service->api_port, "/v1/users/1", NULL)->status, 200);
+        ck_assert_int_eq(client_get(fault.service->api_port, "/v1/users/1", NULL)->status, 200);
     }
     wait_dropped(1);
-    ck_assert_uint_ge(atomic_load(&relay.cancels), 1);
+    ck_assert_uint_ge(atomic_load(&fault.relay.cancels), 1);
     expect_no_victim();
-    relay_fault(&relay, NULL);
-    expect_recovery(&baseline, _i == 0 ? "control cancel lost" : "PQcancel lost");
+    relay_fault(&fault.relay, NULL);
+    expect_recovery(&fault.baseline, _i == 0 ? "control cancel lost" : "PQcancel lost");
 }
 END_TEST
 
 START_TEST(cancel_late_finds_no_victim)
 {
     start(ways[_i]);
-    relay_fault(&relay, &(struct relay_faults){.cancels = RELAY_CANCELS_DELAY,
-                                               .cancel_delay_ns = CF_SECOND});
+    relay_fault(&fault.relay, &(struct relay_faults){.cancels = RELAY_CANCELS_DELAY,
+                                                     .cancel_delay_ns = CF_SECOND});
     cancel_among_others();
-    ck_assert_uint_ge(atomic_load(&relay.cancels), 1);
+    ck_assert_uint_ge(atomic_load(&fault.relay.cancels), 1);
     expect_no_victim();
-    relay_fault(&relay, NULL);
-    expect_recovery(&baseline, _i == 0 ? "control cancel late" : "PQcancel late");
+    relay_fault(&fault.relay, NULL);
+    expect_recovery(&fault.baseline, _i == 0 ? "control cancel late" : "PQcancel late");
     expect_no_victim();
 }
 END_TEST
@@ -265,7 +236,7 @@ Suite *suite_network(void)
     Suite *suite = suite_create("network");
     TCase *tc = tcase_create("network");
 
-    tcase_add_unchecked_fixture(tc, create, destroy);
+    tcase_add_unchecked_fixture(tc, fault_create, fault_destroy);
     tcase_add_checked_fixture(tc, NULL, teardown);
     tcase_add_loop_test(tc, partition_in_mid_query_ends_at_the_deadline_and_gives_the_sockets_up, 0,
                         2);

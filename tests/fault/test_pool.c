@@ -9,53 +9,10 @@
 
 #include <curfew/clock.h>
 
+#include "fault_fixture.h"
 #include "pgview.h"
-#include "recovery.h"
-#include "relay.h"
 
 #define SLEEPING "pg_sleep"
-
-/* Fixture */
-
-static struct cluster cluster;
-static struct relay relay;
-static struct service *service;
-static struct baseline baseline;
-
-static void create(void)
-{
-    cluster_create(&cluster);
-}
-
-static void destroy(void)
-{
-    cluster_destroy(&cluster);
-}
-
-static int to_cluster(size_t number)
-{
-    (void)number;
-    return cluster.port;
-}
-
-static void start(const char *const *env)
-{
-    char url[300];
-
-    cluster_start(&cluster);
-    relay_start(&relay, to_cluster);
-    url_through(url, sizeof(url), &cluster, relay.port);
-    service = service_start_ready(url, env);
-    baseline_take(&baseline, service, cluster.url);
-}
-
-static void teardown(void)
-{
-    service_stop_all();
-    client_free_all();
-    relay_stop(&relay);
-    cluster_stop(&cluster, SIGINT);
-}
 
 /* Helpers */
 
@@ -93,12 +50,13 @@ START_TEST(exhausted_pool_queues_in_order_sheds_the_rest_and_serves_what_needs_n
     struct reply *reply;
     int64_t last_ns = 0;
 
-    start((const char *[]){"CURFEW_POOL=1", "CURFEW_LOOPS=1", "CURFEW_IN_FLIGHT=20", NULL});
-    holder = ask(service, "/v1/sleep?seconds=1&timeout=5s");
-    (void)wait_backend(cluster.url, SLEEPING);
+    fault_start_behind(to_cluster, (const char *[]){"CURFEW_POOL=1", "CURFEW_LOOPS=1",
+                                                    "CURFEW_IN_FLIGHT=20", NULL});
+    holder = ask(fault.service, "/v1/sleep?seconds=1&timeout=5s");
+    (void)wait_backend(fault.cluster.url, SLEEPING);
     for (int i = 0; i < QUEUE - 1; i++) {
         asked[i] =
-            ask(service, i % 5 == 4 ? "/v1/users/1?timeout=100ms" : "/v1/users/1?timeout=5s");
+            ask(fault.service, i % 5 == 4 ? "/v1/users/1?timeout=100ms" : "/v1/users/1?timeout=5s");
         pause_ms(2);
     }
     (void)close(asked[0].fd);
@@ -108,14 +66,14 @@ START_TEST(exhausted_pool_queues_in_order_sheds_the_rest_and_serves_what_needs_n
         ck_assert_str_eq(reply_str(reply, "phase"), "pool");
         expect_refused(reply, 100 * CF_MS);
     }
-    ck_assert_int_eq(client_get(service->admin_port, "/livez", NULL)->status, 200);
-    ck_assert_int_eq(client_get(service->api_port, "/version", NULL)->status, 200);
-    ck_assert_int_eq(client_get(service->api_port, "/v1/users/x", NULL)->status, 400);
+    ck_assert_int_eq(client_get(fault.service->admin_port, "/livez", NULL)->status, 200);
+    ck_assert_int_eq(client_get(fault.service->api_port, "/version", NULL)->status, 200);
+    ck_assert_int_eq(client_get(fault.service->api_port, "/v1/users/x", NULL)->status, 400);
     for (int i = 0; i < 4; i++) { /* In place of those four. */
-        asked[i == 0 ? 0 : 5 * i - 1] = ask(service, "/v1/users/1?timeout=5s");
+        asked[i == 0 ? 0 : 5 * i - 1] = ask(fault.service, "/v1/users/1?timeout=5s");
     }
-    WAIT_FOR(count_unread(service->api_port) == 0);
-    reply = client_get(service->api_port, "/v1/users/1", NULL);
+    WAIT_FOR(count_unread(fault.service->api_port) == 0);
+    reply = client_get(fault.service->api_port, "/v1/users/1", NULL);
     ck_assert_int_eq(reply->status, 503);
     ck_assert_ptr_nonnull(reply_header(reply, "Retry-After"));
     ck_assert_int_eq(answer(holder)->status, 200);
@@ -128,8 +86,8 @@ START_TEST(exhausted_pool_queues_in_order_sheds_the_rest_and_serves_what_needs_n
         }
     }
     (void)answer(asked[0]);
-    ck_assert_uint_le(atomic_load(&relay.open), 2);
-    expect_recovery(&baseline, "pool exhausted");
+    ck_assert_uint_le(atomic_load(&fault.relay.open), 2);
+    expect_recovery(&fault.baseline, "pool exhausted");
 }
 END_TEST
 
@@ -137,13 +95,13 @@ END_TEST
 
 static void restart(void)
 {
-    cluster_stop(&cluster, SIGINT);
-    cluster_start(&cluster);
+    cluster_stop(&fault.cluster, SIGINT);
+    cluster_start(&fault.cluster);
 }
 
 static void grant_few(void)
 {
-    PGconn *pg = pgview_open(cluster.url);
+    PGconn *pg = pgview_open(fault.cluster.url);
 
     pgview_exec(pg, "alter system set max_connections = 6");
     PQfinish(pg);
@@ -155,7 +113,7 @@ static void grant_all(void)
 {
     char path[128];
 
-    (void)snprintf(path, sizeof(path), "%s/data/postgresql.auto.conf", cluster.dir);
+    (void)snprintf(path, sizeof(path), "%s/data/postgresql.auto.conf", fault.cluster.dir);
     ck_assert_int_eq(unlink(path), 0);
     restart();
 }
@@ -167,32 +125,32 @@ START_TEST(too_many_clients_leaves_a_smaller_pool_and_no_storm)
     int64_t until_ns;
     size_t n_served = 0;
 
-    start((const char *[]){"CURFEW_POOL=12", "CURFEW_LOOPS=2", NULL});
+    fault_start_behind(to_cluster, (const char *[]){"CURFEW_POOL=12", "CURFEW_LOOPS=2", NULL});
     grant_few();
     until_ns = cf_now_ns() + 2 * CF_SECOND;
-    while (client_get(service->api_port, "/v1/users/1", NULL)->status != 200) {
+    while (client_get(fault.service->api_port, "/v1/users/1", NULL)->status != 200) {
         ck_assert_int_lt(cf_now_ns(), until_ns);
         pause_ms(10);
     }
     pause_ms(300);
-    accepted = atomic_load(&relay.accepted);
+    accepted = atomic_load(&fault.relay.accepted);
     until_ns = cf_now_ns() + 2 * CF_SECOND;
     while (cf_now_ns() < until_ns) {
         struct reply *reply =
-            answer(ask(service, "/v1/dashboard?user_id=1&require=all&timeout=1s"));
+            answer(ask(fault.service, "/v1/dashboard?user_id=1&require=all&timeout=1s"));
 
         n_served += reply->status == 200;
         if (reply->status != 200) {
             expect_refused(reply, CF_SECOND);
         }
-        ck_assert_uint_le(atomic_load(&relay.open), 12 + 1);
-        expect_alive(service);
+        ck_assert_uint_le(atomic_load(&fault.relay.open), 12 + 1);
+        expect_alive(fault.service);
     }
     ck_assert_uint_gt(n_served, 20);
-    ck_assert_uint_le(atomic_load(&relay.accepted) - accepted, 3 * 10);
-    ck_assert(service_has_said(service, "too many clients"));
+    ck_assert_uint_le(atomic_load(&fault.relay.accepted) - accepted, 3 * 10);
+    ck_assert(service_has_said(fault.service, "too many clients"));
     grant_all();
-    expect_recovery(&baseline, "too many clients");
+    expect_recovery(&fault.baseline, "too many clients");
 }
 END_TEST
 
@@ -201,8 +159,8 @@ Suite *suite_pool(void)
     Suite *suite = suite_create("pool");
     TCase *tc = tcase_create("pool");
 
-    tcase_add_unchecked_fixture(tc, create, destroy);
-    tcase_add_checked_fixture(tc, NULL, teardown);
+    tcase_add_unchecked_fixture(tc, fault_create, fault_destroy);
+    tcase_add_checked_fixture(tc, NULL, fault_teardown_all);
     tcase_add_test(tc, exhausted_pool_queues_in_order_sheds_the_rest_and_serves_what_needs_none);
     tcase_add_test(tc, too_many_clients_leaves_a_smaller_pool_and_no_storm);
     tcase_set_timeout(tc, 60);

@@ -15,37 +15,15 @@
 
 #include <curfew/clock.h>
 
+#include "fault_fixture.h"
 #include "load.h"
 #include "pgview.h"
-#include "recovery.h"
-#include "relay.h"
 
 #define SLEEPING "pg_sleep"
 
 /* Fixture */
 
-static struct cluster cluster;
-static struct relay relay;
-static struct service *service;
-static struct baseline baseline;
 static char work[64]; /* A directory of the test's own. */
-
-static void create(void)
-{
-    cluster_create(&cluster);
-    cluster_start(&cluster);
-}
-
-static void destroy(void)
-{
-    cluster_destroy(&cluster);
-}
-
-static int to_cluster(size_t number)
-{
-    (void)number;
-    return cluster.port;
-}
 
 static void setup(void)
 {
@@ -57,9 +35,7 @@ static void teardown(void)
 {
     char command[96];
 
-    service_stop_all();
-    client_free_all();
-    relay_stop(&relay);
+    fault_teardown();
     (void)snprintf(command, sizeof(command), "rm -rf %s", work);
     (void)!system(command);
 }
@@ -123,8 +99,8 @@ static int wait_end(pid_t pid, int64_t timeout_ns)
 
 static void start(const char *const *wrapper, const char *const *env)
 {
-    service = service_start_under(wrapper, cluster.url, env);
-    service_wait_ready(service, 5 * CF_SECOND);
+    fault.service = service_start_under(wrapper, fault.cluster.url, env);
+    service_wait_ready(fault.service, 5 * CF_SECOND);
 }
 
 /* term */
@@ -141,10 +117,10 @@ START_TEST(term_under_load_fails_no_request_that_was_accepted)
 
     for (int round = 0; round < rounds; round++) {
         start(NULL, (const char *[]){"CURFEW_POOL=4", "CURFEW_GRACE=5s", NULL});
-        load_start(&load, service->api_port, CLIENTS, 0);
+        load_start(&load, fault.service->api_port, CLIENTS, 0);
         pause_ms(50 + 100 * round / rounds);
-        service_signal(service, SIGTERM);
-        ck_assert_int_eq(service_wait(service, 5 * CF_SECOND), 0);
+        service_signal(fault.service, SIGTERM);
+        ck_assert_int_eq(service_wait(fault.service, 5 * CF_SECOND), 0);
         load_stop(&load);
         ck_assert_msg(load.failed == 0, "round %d: %zu of %zu failed, the first: %s", round,
                       atomic_load(&load.failed), atomic_load(&load.failed) + load.served,
@@ -165,7 +141,7 @@ START_TEST(term_during_the_start_ends_it_clean)
     int n_clean = 0;
 
     for (int ms = 0; ms < 30 || (n_clean == 0 && ms < 1000); ms += 1 + ms / 30) {
-        pid_t pid = spawn(NULL, cluster.url, 0, out);
+        pid_t pid = spawn(NULL, fault.cluster.url, 0, out);
         int status;
 
         pause_ms(ms);
@@ -185,18 +161,19 @@ START_TEST(term_while_postgresql_is_away_ends_at_once)
     char url[300];
     int64_t stopped_ns;
 
-    relay_start(&relay, to_cluster);
-    url_through(url, sizeof(url), &cluster, _i == 0 ? cluster_choose_port() : relay.port);
-    relay_fault(&relay, &(struct relay_faults){.to_server = {.hold = true}});
-    service = service_start(url, NULL);
+    relay_start(&fault.relay, to_cluster);
+    url_through(url, sizeof(url), &fault.cluster,
+                _i == 0 ? cluster_choose_port() : fault.relay.port);
+    relay_fault(&fault.relay, &(struct relay_faults){.to_server = {.hold = true}});
+    fault.service = service_start(url, NULL);
     if (_i == 0) {
-        WAIT_FOR(service_count_lines(service, "event", "connect_failed") > 0);
+        WAIT_FOR(service_count_lines(fault.service, "event", "connect_failed") > 0);
     } else {
-        WAIT_FOR(atomic_load(&relay.accepted) > 0);
+        WAIT_FOR(atomic_load(&fault.relay.accepted) > 0);
     }
     stopped_ns = cf_now_ns();
-    service_signal(service, SIGTERM);
-    ck_assert_int_eq(service_wait(service, 3 * CF_SECOND), 0);
+    service_signal(fault.service, SIGTERM);
+    ck_assert_int_eq(service_wait(fault.service, 3 * CF_SECOND), 0);
     ck_assert_int_lt(cf_now_ns() - stopped_ns, bound(CF_SECOND));
 }
 END_TEST
@@ -207,24 +184,24 @@ START_TEST(killed_service_leaves_nothing_and_its_successor_is_whole)
 {
     const char *const env[] = {"CURFEW_POOL=4", NULL};
     struct asked asked[4];
-    PGconn *pg = pgview_open(cluster.url);
+    PGconn *pg = pgview_open(fault.cluster.url);
 
     start(NULL, env);
     for (int i = 0; i < 4; i++) {
-        asked[i] = ask(service, "/v1/sleep?seconds=30&timeout=40s");
+        asked[i] = ask(fault.service, "/v1/sleep?seconds=30&timeout=40s");
     }
     (void)pgview_wait_active(pg, SLEEPING, 4, 2 * CF_SECOND);
-    service_signal(service, SIGKILL);
-    ck_assert_int_eq(service_wait(service, CF_SECOND), -SIGKILL);
+    service_signal(fault.service, SIGKILL);
+    ck_assert_int_eq(service_wait(fault.service, CF_SECOND), -SIGKILL);
     for (int i = 0; i < 4; i++) {
         (void)answer(asked[i]);
     }
     ck_assert_int_ge(pgview_wait_active(pg, SLEEPING, 0, 2 * CF_SECOND), 0);
-    ck_assert_int_eq(count_backends(cluster.url), 0);
+    ck_assert_int_eq(count_backends(fault.cluster.url), 0);
     PQfinish(pg);
     start(NULL, env);
-    baseline_take(&baseline, service, cluster.url);
-    expect_recovery(&baseline, "kill -9 of the service");
+    baseline_take(&fault.baseline, fault.service, fault.cluster.url);
+    expect_recovery(&fault.baseline, "kill -9 of the service");
 }
 END_TEST
 
@@ -247,7 +224,7 @@ static void limit_threads(bool limit)
 
     ck_assert_int_eq(getrlimit(RLIMIT_NPROC, &ours), 0);
     (void)snprintf(command, sizeof(command), "%s prlimit --pid=%d --nproc=%lld:",
-                   geteuid() == 0 ? "setpriv --reuid=54321 --clear-groups" : "", service->pid,
+                   geteuid() == 0 ? "setpriv --reuid=54321 --clear-groups" : "", fault.service->pid,
                    limit ? 1LL : (long long)ours.rlim_max);
     ck_assert_int_eq(system(command), 0);
 }
@@ -262,7 +239,8 @@ START_TEST(threads_not_to_be_had_at_the_start_is_said)
     out = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     ck_assert_int_ge(out, 0);
     ck_assert_int_eq(
-        wait_end(spawn(geteuid() == 0 ? alone : limited, cluster.url, 0, out), 5 * CF_SECOND), 1);
+        wait_end(spawn(geteuid() == 0 ? alone : limited, fault.cluster.url, 0, out), 5 * CF_SECOND),
+        1);
     ck_assert_int_gt(pread(out, text, sizeof(text) - 1, 0), 0);
     ck_assert_msg(strstr(text, "thread") != NULL, "it says: %s", text);
     (void)close(out);
@@ -276,15 +254,16 @@ START_TEST(threads_not_to_be_had_later_costs_connections_only)
           (const char *[]){"CURFEW_POOL=4", "CURFEW_LOOPS=2", "CURFEW_CANCEL=pqcancel", NULL});
     limit_threads(true);
     for (int i = 0; i < 8; i++) {
-        expect_refused(answer(ask(service, "/v1/sleep?seconds=5&timeout=50ms")), 50 * CF_MS);
-        ck_assert_int_eq(client_get(service->api_port, "/v1/users/1", NULL)->status, 200);
-        expect_alive(service);
+        expect_refused(answer(ask(fault.service, "/v1/sleep?seconds=5&timeout=50ms")), 50 * CF_MS);
+        ck_assert_int_eq(client_get(fault.service->api_port, "/v1/users/1", NULL)->status, 200);
+        expect_alive(fault.service);
     }
-    ck_assert_uint_ge(service_count_lines(service, "outcome", "dispatch_failed"), 1);
+    ck_assert_uint_ge(service_count_lines(fault.service, "outcome", "dispatch_failed"), 1);
     limit_threads(false);
-    WAIT_FOR(count_backends(cluster.url) == 4); /* Those that were closed end by themselves. */
-    baseline_take(&baseline, service, cluster.url);
-    expect_recovery(&baseline, "no threads");
+    WAIT_FOR(count_backends(fault.cluster.url) ==
+             4); /* Those that were closed end by themselves. */
+    baseline_take(&fault.baseline, fault.service, fault.cluster.url);
+    expect_recovery(&fault.baseline, "no threads");
     limit_threads(true); /* It ends without another, too. */
 }
 END_TEST
@@ -318,11 +297,12 @@ START_TEST(clock_that_jumps_moves_no_deadline)
     set_clock(path, "+0");
     start(NULL, (const char *[]){preload, file, "FAKETIME_DONT_FAKE_MONOTONIC=1",
                                  "FAKETIME_NO_CACHE=1", "CURFEW_POOL=4", "CURFEW_LOOPS=2", NULL});
-    baseline_take(&baseline, service, cluster.url);
-    connected = service_count_lines(service, "event", "connected");
+    baseline_take(&fault.baseline, fault.service, fault.cluster.url);
+    connected = service_count_lines(fault.service, "event", "connected");
     for (size_t i = 0; i < sizeof(jumps) / sizeof(jumps[0]); i++) {
-        char *date = strdup(reply_header(client_get(service->api_port, "/version", NULL), "Date"));
-        struct asked asked = ask(service, "/v1/sleep?seconds=5&timeout=400ms");
+        char *date =
+            strdup(reply_header(client_get(fault.service->api_port, "/version", NULL), "Date"));
+        struct asked asked = ask(fault.service, "/v1/sleep?seconds=5&timeout=400ms");
         struct reply *reply;
 
         pause_ms(100);
@@ -331,14 +311,14 @@ START_TEST(clock_that_jumps_moves_no_deadline)
         ck_assert_int_eq(reply->status, 504);
         ck_assert_int_ge(reply->done_ns - reply->sent_ns, 400 * CF_MS);
         expect_refused(reply, 400 * CF_MS);
-        reply = client_get(service->api_port, "/v1/users/1", NULL);
+        reply = client_get(fault.service->api_port, "/v1/users/1", NULL);
         ck_assert_int_eq(reply->status, 200);
         ck_assert_str_ne(reply_header(reply, "Date"), date); /* It did jump. */
         free(date);
     }
     pause_ms(1100); /* Once more does the pool look for what is old. */
-    ck_assert_uint_eq(service_count_lines(service, "event", "connected"), connected);
-    expect_recovery(&baseline, "clock that jumps");
+    ck_assert_uint_eq(service_count_lines(fault.service, "event", "connected"), connected);
+    expect_recovery(&fault.baseline, "clock that jumps");
 }
 END_TEST
 
@@ -348,7 +328,7 @@ START_TEST(log_that_cannot_be_written_fails_no_request)
 {
     uint16_t port = cluster_choose_port();
     int full = open("/dev/full", O_WRONLY | O_CLOEXEC);
-    pid_t pid = spawn(NULL, cluster.url, port, full);
+    pid_t pid = spawn(NULL, fault.cluster.url, port, full);
     int64_t until_ns = cf_now_ns() + bound(5 * CF_SECOND);
     int fd;
 
@@ -384,7 +364,7 @@ static pid_t start_with_reader(void)
     fd = open(path, O_RDONLY | O_CLOEXEC);
     ck_assert_int_gt(read(fd, text, sizeof(text) - 1), 0);
     (void)close(fd);
-    baseline_take(&baseline, service, cluster.url);
+    baseline_take(&fault.baseline, fault.service, fault.cluster.url);
     return atoi(text);
 }
 
@@ -399,7 +379,7 @@ START_TEST(log_that_nobody_reads_delays_no_request_and_counts_what_is_dropped)
 
     ck_assert_int_eq(kill(reader, SIGSTOP), 0);
     for (int i = 0; i < UNREAD; i++) {
-        struct reply *reply = client_get(service->api_port, "/v1/users/1", NULL);
+        struct reply *reply = client_get(fault.service->api_port, "/v1/users/1", NULL);
 
         ck_assert_int_eq(reply->status, 200);
         took_ns[i] = reply->done_ns - reply->sent_ns;
@@ -409,12 +389,12 @@ START_TEST(log_that_nobody_reads_delays_no_request_and_counts_what_is_dropped)
     }
     ck_assert_int_lt(permille(took_ns, UNREAD, 990), bound(LATE_NS));
     ck_assert_int_eq(kill(reader, SIGCONT), 0);
-    ck_assert_int_eq(client_get(service->api_port, "/v1/users/1", NULL)->status, 200);
-    line = service_find_line(service, "msg", "log lines dropped", 3 * CF_SECOND);
+    ck_assert_int_eq(client_get(fault.service->api_port, "/v1/users/1", NULL)->status, 200);
+    line = service_find_line(fault.service, "msg", "log lines dropped", 3 * CF_SECOND);
     ck_assert_ptr_nonnull(line);
     ck_assert_int_gt(json_integer_value(json_object_get(line, "count")), 0);
     json_decref(line);
-    expect_recovery(&baseline, "log that nobody reads");
+    expect_recovery(&fault.baseline, "log that nobody reads");
 }
 END_TEST
 
@@ -424,9 +404,9 @@ START_TEST(log_whose_reader_ends_fails_no_request)
 
     ck_assert_int_eq(kill(reader, SIGKILL), 0);
     for (int i = 0; i < 200; i++) {
-        ck_assert_int_eq(client_get(service->api_port, "/v1/users/1", NULL)->status, 200);
+        ck_assert_int_eq(client_get(fault.service->api_port, "/v1/users/1", NULL)->status, 200);
     }
-    expect_recovery(&baseline, "log whose reader ended");
+    expect_recovery(&fault.baseline, "log whose reader ended");
 }
 END_TEST
 
@@ -434,7 +414,7 @@ static TCase *add_case(Suite *suite, const char *name)
 {
     TCase *tc = tcase_create(name);
 
-    tcase_add_unchecked_fixture(tc, create, destroy);
+    tcase_add_unchecked_fixture(tc, fault_create_started, fault_destroy);
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_set_timeout(tc, 90);
     suite_add_tcase(suite, tc);

@@ -9,39 +9,22 @@
 
 #include <curfew/clock.h>
 
+#include "fault_fixture.h"
 #include "pgview.h"
-#include "recovery.h"
 
 /* Fixture */
 
-static struct cluster cluster;
-static struct service *service;
-static struct baseline baseline;
 static PGconn *pg;
-
-static void create(void)
-{
-    cluster_create(&cluster);
-    cluster_start(&cluster);
-}
-
-static void destroy(void)
-{
-    cluster_destroy(&cluster);
-}
 
 static void setup(void)
 {
-    pg = pgview_open(cluster.url);
-    service =
-        service_start_ready(cluster.url, (const char *[]){"CURFEW_POOL=4", "CURFEW_LOOPS=2", NULL});
-    baseline_take(&baseline, service, cluster.url);
+    fault_start((const char *[]){"CURFEW_POOL=4", "CURFEW_LOOPS=2", NULL});
+    pg = pgview_open(fault.cluster.url);
 }
 
 static void teardown(void)
 {
-    service_stop_all();
-    client_free_all();
+    fault_teardown();
     PQfinish(pg);
 }
 
@@ -52,11 +35,11 @@ START_TEST(locked_table_ends_at_the_deadline_and_leaves_nothing_behind)
     pgview_exec(pg, "begin; lock table orders in access exclusive mode");
     for (int i = 0; i < 10; i++) {
         struct reply *reply =
-            answer(ask(service, "/v1/dashboard?user_id=1&require=all&timeout=200ms"));
+            answer(ask(fault.service, "/v1/dashboard?user_id=1&require=all&timeout=200ms"));
 
         ck_assert_int_eq(reply->status, 504);
         expect_refused(reply, 200 * CF_MS);
-        ck_assert_int_eq(client_get(service->api_port, "/v1/users/1", NULL)->status, 200);
+        ck_assert_int_eq(client_get(fault.service->api_port, "/v1/users/1", NULL)->status, 200);
     }
     ck_assert_int_eq(pgview_i64(pg,
                                 "select count(*) from pg_stat_activity"
@@ -64,7 +47,7 @@ START_TEST(locked_table_ends_at_the_deadline_and_leaves_nothing_behind)
                                 NULL),
                      0);
     pgview_exec(pg, "rollback");
-    expect_recovery(&baseline, "locked table");
+    expect_recovery(&fault.baseline, "locked table");
 }
 END_TEST
 
@@ -76,7 +59,7 @@ START_TEST(read_only_server_serves_as_ever)
     pgview_exec(pg, "alter database postgres set default_transaction_read_only = on");
     pgview_exec(pg, "select pg_terminate_backend(pid) from pg_stat_activity"
                     " where application_name = 'curfewd'");
-    expect_recovery(&baseline, "read-only server");
+    expect_recovery(&fault.baseline, "read-only server");
     pgview_exec(pg, "set transaction_read_only = off;"
                     "alter database postgres reset default_transaction_read_only");
 }
@@ -91,14 +74,14 @@ START_TEST(changed_column_is_a_failure_until_it_is_changed_back)
 
     pgview_exec(pg, "alter table orders alter total_cents type numeric");
     for (int i = 0; i < 20; i++) {
-        reply = client_get(service->api_port, "/v1/orders?user_id=1", NULL);
+        reply = client_get(fault.service->api_port, "/v1/orders?user_id=1", NULL);
         ck_assert_int_eq(reply->status, 500);
         ck_assert_str_eq(reply_str(reply, "code"), "internal");
     }
-    ck_assert(service_has_said(service, "column 4 is of type 1700"));
-    expect_alive(service);
+    ck_assert(service_has_said(fault.service, "column 4 is of type 1700"));
+    expect_alive(fault.service);
     pgview_exec(pg, "alter table orders alter total_cents type bigint");
-    expect_recovery(&baseline, "changed column");
+    expect_recovery(&fault.baseline, "changed column");
 }
 END_TEST
 
@@ -107,7 +90,7 @@ Suite *suite_rows(void)
     Suite *suite = suite_create("rows");
     TCase *tc = tcase_create("rows");
 
-    tcase_add_unchecked_fixture(tc, create, destroy);
+    tcase_add_unchecked_fixture(tc, fault_create_started, fault_destroy);
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, locked_table_ends_at_the_deadline_and_leaves_nothing_behind);
     tcase_add_test(tc, read_only_server_serves_as_ever);

@@ -8,9 +8,8 @@
 
 #include <curfew/clock.h>
 
+#include "fault_fixture.h"
 #include "pgview.h"
-#include "recovery.h"
-#include "relay.h"
 
 #define POOL 4
 #define LOOPS 2
@@ -18,48 +17,10 @@
 
 /* Fixture */
 
-static struct cluster cluster;
-static struct relay relay;
-static struct service *service;
-static struct baseline baseline;
-
-static void create(void)
-{
-    cluster_create(&cluster);
-}
-
-static void destroy(void)
-{
-    cluster_destroy(&cluster);
-}
-
-static int to_cluster(size_t number)
-{
-    (void)number;
-    return cluster.port;
-}
-
 static void start(const char *cancel)
 {
-    char url[300];
-
-    cluster_start(&cluster);
-    relay_start(&relay, to_cluster);
-    url_through(url, sizeof(url), &cluster, relay.port);
-    service =
-        service_start_ready(url, (const char *[]){"CURFEW_POOL=4", "CURFEW_LOOPS=2", cancel, NULL});
-    baseline_take(&baseline, service, cluster.url);
-}
-
-static void teardown(void)
-{
-    service_stop_all();
-    client_free_all();
-    relay_stop(&relay);
-    if (cluster.pid != 0) {
-        cluster_thaw(&cluster);
-        cluster_stop(&cluster, SIGINT);
-    }
+    fault_start_behind(to_cluster,
+                       (const char *[]){"CURFEW_POOL=4", "CURFEW_LOOPS=2", cancel, NULL});
 }
 
 /* Helpers */
@@ -69,7 +30,7 @@ static void wait_lines(const char *key, const char *value, size_t n)
 {
     int64_t until_ns = cf_now_ns() + bound(5 * CF_SECOND);
 
-    while (service_count_lines(service, key, value) < n) {
+    while (service_count_lines(fault.service, key, value) < n) {
         ck_assert_msg(cf_now_ns() < until_ns, "no %s", value);
         pause_ms(5);
     }
@@ -84,13 +45,13 @@ START_TEST(killed_backend_fails_its_request_and_the_pool_heals)
     struct asked asked;
 
     start(NULL);
-    asked = ask(service, "/v1/sleep?seconds=5&timeout=10s");
-    ck_assert_int_eq(kill(wait_backend(cluster.url, SLEEPING), SIGKILL), 0);
+    asked = ask(fault.service, "/v1/sleep?seconds=5&timeout=10s");
+    ck_assert_int_eq(kill(wait_backend(fault.cluster.url, SLEEPING), SIGKILL), 0);
     reply = answer(asked);
     ck_assert_int_eq(reply->status, 503);
     ck_assert_int_lt(reply->done_ns - reply->sent_ns, bound(2 * CF_SECOND));
-    expect_alive(service);
-    expect_recovery(&baseline, "kill -9 of a backend");
+    expect_alive(fault.service);
+    expect_recovery(&fault.baseline, "kill -9 of a backend");
 }
 END_TEST
 
@@ -127,26 +88,26 @@ START_TEST(postmaster_gone_is_refused_at_once_without_a_storm)
     int64_t most_ns = 0;
 
     start(NULL);
-    cluster_stop(&cluster, stops[_i].number);
+    cluster_stop(&fault.cluster, stops[_i].number);
     pause_ms(50);
-    accepted = atomic_load(&relay.accepted);
+    accepted = atomic_load(&fault.relay.accepted);
     until_ns = cf_now_ns() + stops[_i].down_ms * CF_MS;
     while (cf_now_ns() < until_ns) {
-        struct reply *reply = client_get(service->api_port, "/v1/users/1?timeout=1s", NULL);
+        struct reply *reply = client_get(fault.service->api_port, "/v1/users/1?timeout=1s", NULL);
         int64_t took_ns = reply->done_ns - reply->sent_ns;
 
         expect_refused(reply, CF_SECOND);
         ck_assert_int_eq(reply->status, 503);
         most_ns = took_ns > most_ns ? took_ns : most_ns;
-        ck_assert_int_eq(client_get(service->admin_port, "/readyz", NULL)->status, 503);
-        expect_alive(service);
+        ck_assert_int_eq(client_get(fault.service->admin_port, "/readyz", NULL)->status, 503);
+        expect_alive(fault.service);
         pause_ms(2);
     }
     ck_assert_int_lt(most_ns, bound(50 * CF_MS));
-    ck_assert_uint_le(atomic_load(&relay.accepted) - accepted,
+    ck_assert_uint_le(atomic_load(&fault.relay.accepted) - accepted,
                       (LOOPS + 1) * attempts(stops[_i].down_ms, 3000));
-    cluster_start(&cluster);
-    expect_recovery(&baseline, stops[_i].name);
+    cluster_start(&fault.cluster);
+    expect_recovery(&fault.baseline, stops[_i].name);
 }
 END_TEST
 
@@ -159,18 +120,18 @@ START_TEST(postmaster_frozen_bounds_cancels_and_new_connections_only)
     int64_t until_ns;
 
     start(ways[_i]);
-    cluster_freeze(&cluster, false);
+    cluster_freeze(&fault.cluster, false);
     until_ns = cf_now_ns() + 2500 * CF_MS;
-    expect_refused(answer(ask(service, "/v1/sleep?seconds=5&timeout=300ms")), 300 * CF_MS);
+    expect_refused(answer(ask(fault.service, "/v1/sleep?seconds=5&timeout=300ms")), 300 * CF_MS);
     while (cf_now_ns() < until_ns) {
-        ck_assert_int_eq(client_get(service->api_port, "/v1/users/1?timeout=1s", NULL)->status,
-                         200);
-        ck_assert_int_eq(client_get(service->api_port, "/readyz", NULL)->status, 200);
-        expect_alive(service);
+        ck_assert_int_eq(
+            client_get(fault.service->api_port, "/v1/users/1?timeout=1s", NULL)->status, 200);
+        ck_assert_int_eq(client_get(fault.service->api_port, "/readyz", NULL)->status, 200);
+        expect_alive(fault.service);
         pause_ms(10);
     }
-    cluster_thaw(&cluster);
-    expect_recovery(&baseline, _i == 0 ? "postmaster frozen" : "postmaster frozen, PQcancel");
+    cluster_thaw(&fault.cluster);
+    expect_recovery(&fault.baseline, _i == 0 ? "postmaster frozen" : "postmaster frozen, PQcancel");
 }
 END_TEST
 
@@ -182,23 +143,23 @@ START_TEST(backend_frozen_ends_at_the_deadline_and_is_replaced_once)
     struct asked asked;
 
     start(NULL);
-    connected = service_count_lines(service, "event", "connected");
-    accepted = atomic_load(&relay.accepted);
-    asked = ask(service, "/v1/sleep?seconds=5&timeout=600ms");
-    ck_assert_int_eq(kill(wait_backend(cluster.url, SLEEPING), SIGSTOP), 0);
+    connected = service_count_lines(fault.service, "event", "connected");
+    accepted = atomic_load(&fault.relay.accepted);
+    asked = ask(fault.service, "/v1/sleep?seconds=5&timeout=600ms");
+    ck_assert_int_eq(kill(wait_backend(fault.cluster.url, SLEEPING), SIGSTOP), 0);
     reply = answer(asked);
     ck_assert_int_eq(reply->status, 504);
     expect_refused(reply, 600 * CF_MS);
     wait_lines("outcome", "connection_dropped", 1);
     wait_lines("event", "connected", connected + 1);
     for (int i = 0; i < 50; i++) {
-        ck_assert_int_eq(client_get(service->api_port, "/v1/users/1", NULL)->status, 200);
+        ck_assert_int_eq(client_get(fault.service->api_port, "/v1/users/1", NULL)->status, 200);
     }
-    ck_assert_uint_eq(service_count_lines(service, "event", "connected"), connected + 1);
-    ck_assert_uint_eq(atomic_load(&relay.accepted), accepted + 1);
-    ck_assert_uint_le(atomic_load(&relay.open), POOL + 1);
-    cluster_thaw(&cluster);
-    expect_recovery(&baseline, "backend frozen");
+    ck_assert_uint_eq(service_count_lines(fault.service, "event", "connected"), connected + 1);
+    ck_assert_uint_eq(atomic_load(&fault.relay.accepted), accepted + 1);
+    ck_assert_uint_le(atomic_load(&fault.relay.open), POOL + 1);
+    cluster_thaw(&fault.cluster);
+    expect_recovery(&fault.baseline, "backend frozen");
 }
 END_TEST
 
@@ -207,8 +168,8 @@ Suite *suite_server(void)
     Suite *suite = suite_create("server");
     TCase *tc = tcase_create("server");
 
-    tcase_add_unchecked_fixture(tc, create, destroy);
-    tcase_add_checked_fixture(tc, NULL, teardown);
+    tcase_add_unchecked_fixture(tc, fault_create, fault_destroy);
+    tcase_add_checked_fixture(tc, NULL, fault_teardown_all);
     tcase_add_test(tc, killed_backend_fails_its_request_and_the_pool_heals);
     tcase_add_loop_test(tc, postmaster_gone_is_refused_at_once_without_a_storm, 0, 4);
     tcase_add_loop_test(tc, postmaster_frozen_bounds_cancels_and_new_connections_only, 0, 2);
