@@ -29,6 +29,8 @@
     X(http_stream_client)                                                                          \
     X(http_trace)                                                                                  \
     X(client)                                                                                      \
+    X(client_rules)                                                                                \
+    X(client_trace)                                                                                \
     X(client_tls)
 
 #endif
