@@ -30,13 +30,19 @@
     X(flight)                                                                                      \
     X(singleflight)                                                                                \
     X(cache)                                                                                       \
+    X(cache_reload)                                                                                \
+    X(cache_stale)                                                                                 \
+    X(cache_drop)                                                                                  \
     X(cache_stress)                                                                                \
     X(sieve)                                                                                       \
     X(pipeline)                                                                                    \
+    X(pipeline_send)                                                                               \
+    X(pipeline_end)                                                                                \
     X(sem)                                                                                         \
     X(rwmutex)                                                                                     \
     X(once)                                                                                        \
     X(limiter)                                                                                     \
+    X(limiter_wait)                                                                                \
     X(json)                                                                                        \
     X(router)                                                                                      \
     X(target)                                                                                      \

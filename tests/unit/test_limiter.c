@@ -2,62 +2,30 @@
 /* Rate limiters. Time is the virtual clock's but in the races, so nothing here depends on how fast the
  * machine is: it stands still between two lines unless one of them moves it. A comment "Go: TestFoo"
  * names the test of golang.org/x/time/rate whose behaviour is asked for; tests/README.md has all. */
-#include <curfew/limiter.h>
+#include "limiter_kit.h"
 
-#include <check.h>
+#include <errno.h>
 #include <math.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 
 #include <curfew/clock.h>
-#include <curfew/wait.h>
 
 #include "crowd.h"
 #include "effort.h"
 #include "fault.h"
-#include "vclock.h"
-#include "waits.h"
-
-/* Fixture */
-
-/* Go's tests count in tenths of a second, with ten tokens a second: one a tick. */
-#define TICK (100 * CF_MS)
-
-static struct vclock vclock;
-static struct cf_limiter *limiter; /* NULL before a test makes it. */
-
-static void setup(void)
-{
-    setup_waits();
-    vclock_start(&vclock);
-    limiter = NULL;
-}
-
-static void teardown(void)
-{
-    cf_limiter_free(limiter);
-    vclock_stop(&vclock);
-    teardown_waits();
-}
 
 /* Helpers */
 
-static void make(double per_second, int burst)
-{
-    cf_limiter_free(limiter);
-    ck_assert_int_eq(cf_limiter_new(per_second, burst, &limiter, &failure), CF_OK);
-}
-
 static int64_t now_ns(void)
 {
-    return vclock.source.now_ns(&vclock.source);
+    return limiter_clock.source.now_ns(&limiter_clock.source);
 }
 
 /* Put the clock to that tick, also back. */
 static void go_to(int tick)
 {
-    vclock_stall(&vclock, VCLOCK_START_NS + tick * TICK - now_ns());
+    vclock_stall(&limiter_clock, VCLOCK_START_NS + tick * TICK - now_ns());
 }
 
 /* Reserve at that tick, and expect to act at `act`; or, with -1, to be refused. */
@@ -102,60 +70,6 @@ static void check_asks(const struct ask *asks, size_t n)
 
 #define CHECK_ASKS(asks) check_asks(asks, sizeof(asks) / sizeof(asks[0]))
 
-/* One call for `period_ns` tokens, on the virtual clock. */
-static enum cf_code do_wait(struct cf_ctx *of, struct call *call)
-{
-    return cf_limiter_wait(of, limiter, (int)call->period_ns, &call->err);
-}
-
-static void call_wait(void *arg)
-{
-    struct cf_timer_source *before = cf_timer_source_use(&vclock.source);
-
-    make_call(do_wait, arg);
-    (void)cf_timer_source_use(before);
-}
-
-static enum cf_code do_wait_one(struct cf_ctx *of, struct call *call)
-{
-    return cf_limiter_wait(of, limiter, 1, &call->err);
-}
-
-static void call_wait_one(void *arg)
-{
-    struct cf_timer_source *before = cf_timer_source_use(&vclock.source);
-
-    make_call(do_wait_one, arg);
-    (void)cf_timer_source_use(before);
-}
-
-static struct call want(struct cf_ctx *of, int n)
-{
-    struct call call = endless();
-
-    call.ctx = of;
-    call.period_ns = n;
-    return call;
-}
-
-/* Wait for `n` tokens, and expect it to last so many ticks, to the nanosecond. */
-static struct cf_err check_wait(int place, struct cf_ctx *of, int n, int ticks, enum cf_code code)
-{
-    struct call call = want(of, n);
-    struct visit visit;
-
-    visit_start(&visit, place, call_wait, &call);
-    if (ticks > 0) {
-        visit_wait_parked(&visit);
-        vclock_advance(&vclock, ticks * TICK - 1);
-        visit_wait_parked(&visit);
-        vclock_advance(&vclock, 1);
-    }
-    visit_join(&visit);
-    ck_assert_int_eq(call.code, code);
-    return call.err;
-}
-
 /* new */
 
 START_TEST(new_out_of_memory)
@@ -172,7 +86,7 @@ END_TEST
 
 START_TEST(new_is_full)
 {
-    make(10, 7);
+    make_limiter(10, 7);
     ck_assert_double_eq(cf_limiter_tokens(limiter), 7);
     ck_assert_double_eq(cf_limiter_limit(limiter), 10);
     ck_assert_int_eq(cf_limiter_burst(limiter), 7);
@@ -194,11 +108,11 @@ START_TEST(new_with_odd_numbers)
     };
 
     for (size_t i = 0; i < sizeof(rates) / sizeof(rates[0]); i++) {
-        make(rates[i].given, -5);
+        make_limiter(rates[i].given, -5);
         ck_assert_double_eq(cf_limiter_limit(limiter), rates[i].limit);
         ck_assert_int_eq(cf_limiter_burst(limiter), 0);
         ck_assert_int_eq(cf_limiter_allow(limiter, 1), rates[i].limit > 0);
-        make(3, 1);
+        make_limiter(3, 1);
         cf_limiter_set_limit(limiter, rates[i].given);
         ck_assert_double_eq(cf_limiter_limit(limiter), rates[i].limit);
     }
@@ -221,7 +135,7 @@ START_TEST(allow_with_a_burst_of_one)
         {1, 0, 1, false}, {2, 1, 2, false}, {2, 1, 1, true},  {2, 0, 1, false},
     };
 
-    make(10, 1);
+    make_limiter(10, 1);
     CHECK_ASKS(asks);
 }
 END_TEST
@@ -235,7 +149,7 @@ START_TEST(allow_with_a_burst_of_three)
         {4, 0, 1, false}, {9, 3, 3, true},  {9, 0, 0, true},
     };
 
-    make(10, 3);
+    make_limiter(10, 3);
     CHECK_ASKS(asks);
 }
 END_TEST
@@ -249,7 +163,7 @@ START_TEST(allow_when_the_clock_goes_back)
         {2, 1, 1, true},  {2, 0, 1, false}, {2, 0, 1, false},
     };
 
-    make(10, 3);
+    make_limiter(10, 3);
     CHECK_ASKS(asks);
 }
 END_TEST
@@ -257,11 +171,11 @@ END_TEST
 /* Go: TestLimiter_noTruncationErrors */
 START_TEST(allow_at_a_rate_that_does_not_divide)
 {
-    make(0.7692307692307693, 1);
+    make_limiter(0.7692307692307693, 1);
     ck_assert(cf_limiter_allow(limiter, 1));
-    vclock_stall(&vclock, CF_SECOND);
+    vclock_stall(&limiter_clock, CF_SECOND);
     ck_assert(!cf_limiter_allow(limiter, 1));
-    vclock_stall(&vclock, 3 * CF_SECOND / 10);
+    vclock_stall(&limiter_clock, 3 * CF_SECOND / 10);
     ck_assert(cf_limiter_allow(limiter, 1));
 }
 END_TEST
@@ -279,7 +193,7 @@ START_TEST(allow_to_a_crowd_the_burst_and_no_more)
 {
     atomic_int allowed = 0;
 
-    make(0.001, 5);
+    make_limiter(0.001, 5);
     crowd_run(allow_one, &allowed);
     ck_assert_int_eq(atomic_load(&allowed), 5);
 }
@@ -291,10 +205,10 @@ START_TEST(allow_in_the_long_run_the_rate)
     int allowed = 0;
     double ideal = 100 + 100 * 5;
 
-    make(100, 100);
+    make_limiter(100, 100);
     for (int i = 0; i <= 2500; i++) {
         allowed += cf_limiter_allow(limiter, 1);
-        vclock_stall(&vclock, 2 * CF_MS);
+        vclock_stall(&limiter_clock, 2 * CF_MS);
     }
     ck_assert_double_le(allowed, ideal + 1);
     ck_assert_double_ge(allowed, 0.999 * ideal);
@@ -304,10 +218,10 @@ END_TEST
 /* Go: TestZeroLimit */
 START_TEST(allow_without_a_rate_the_burst_only)
 {
-    make(0, 1);
+    make_limiter(0, 1);
     ck_assert(cf_limiter_allow(limiter, 1));
     ck_assert(!cf_limiter_allow(limiter, 1));
-    vclock_stall(&vclock, CF_NEVER);
+    vclock_stall(&limiter_clock, CF_NEVER);
     ck_assert(!cf_limiter_allow(limiter, 1));
 }
 END_TEST
@@ -318,7 +232,7 @@ START_TEST(allow_at_a_tiny_rate_the_burst_only)
     static const double rates[] = {1e-10, 1e-11, 5e-324};
 
     for (size_t i = 0; i < sizeof(rates) / sizeof(rates[0]); i++) {
-        make(rates[i], 1);
+        make_limiter(rates[i], 1);
         ck_assert(cf_limiter_allow(limiter, 1));
         ck_assert(!cf_limiter_allow(limiter, 1));
     }
@@ -327,7 +241,7 @@ END_TEST
 
 START_TEST(allow_at_an_infinite_rate_everything)
 {
-    make(CF_LIMITER_INFINITE, 0);
+    make_limiter(CF_LIMITER_INFINITE, 0);
     for (int i = 0; i < 100; i++) {
         ck_assert(cf_limiter_allow(limiter, 1000000));
     }
@@ -336,7 +250,7 @@ END_TEST
 
 START_TEST(allow_of_less_than_nothing_asserts)
 {
-    make(10, 1);
+    make_limiter(10, 1);
     (void)!cf_limiter_allow(limiter, -1);
 }
 END_TEST
@@ -346,7 +260,7 @@ END_TEST
 /* Go: TestSimpleReserve */
 START_TEST(reserve_says_when_to_act)
 {
-    make(10, 2);
+    make_limiter(10, 2);
     (void)check_reserve(0, 2, 0);
     (void)check_reserve(0, 2, 2);
     (void)check_reserve(3, 2, 4);
@@ -356,7 +270,7 @@ END_TEST
 /* Go: TestMix */
 START_TEST(reserve_and_allow_share_the_tokens)
 {
-    make(10, 2);
+    make_limiter(10, 2);
     (void)check_reserve(0, 3, -1); /* More than the burst. */
     (void)check_reserve(0, 2, 0);
     go_to(1);
@@ -372,7 +286,7 @@ END_TEST
 /* Go: TestReserveJumpBack */
 START_TEST(reserve_when_the_clock_goes_back)
 {
-    make(10, 2);
+    make_limiter(10, 2);
     (void)check_reserve(1, 2, 1);
     (void)check_reserve(0, 1, 1);
     (void)check_reserve(2, 2, 3);
@@ -382,7 +296,7 @@ END_TEST
 /* Go: TestReserveSetLimit */
 START_TEST(reserve_before_and_after_set_limit)
 {
-    make(5, 2);
+    make_limiter(5, 2);
     (void)check_reserve(0, 2, 0);
     (void)check_reserve(0, 2, 4);
     go_to(2);
@@ -394,7 +308,7 @@ END_TEST
 /* Go: TestReserveSetBurst */
 START_TEST(reserve_before_and_after_set_burst)
 {
-    make(5, 2);
+    make_limiter(5, 2);
     (void)check_reserve(0, 2, 0);
     (void)check_reserve(0, 2, 4);
     go_to(3);
@@ -407,7 +321,7 @@ START_TEST(reserve_without_a_rate_never_acts)
 {
     struct cf_reservation reservation;
 
-    make(0, 2);
+    make_limiter(0, 2);
     (void)check_reserve(0, 2, 0);
     ck_assert(cf_limiter_reserve(limiter, 1, &reservation));
     ck_assert_int_eq(reservation.at_ns, CF_NEVER);
@@ -422,7 +336,7 @@ START_TEST(delay_shrinks_to_nothing)
 {
     struct cf_reservation reservation;
 
-    make(10, 2);
+    make_limiter(10, 2);
     (void)check_reserve(0, 2, 0);
     reservation = check_reserve(0, 2, 2);
     go_to(1);
@@ -441,7 +355,7 @@ START_TEST(cancel_of_the_last_gives_back_all)
 {
     struct cf_reservation reservation;
 
-    make(10, 2);
+    make_limiter(10, 2);
     (void)check_reserve(0, 2, 0);
     reservation = check_reserve(0, 2, 2);
     cancel_at(1, &reservation);
@@ -454,7 +368,7 @@ START_TEST(cancel_after_its_time_gives_back_nothing)
 {
     struct cf_reservation reservation;
 
-    make(10, 2);
+    make_limiter(10, 2);
     (void)check_reserve(0, 2, 0);
     reservation = check_reserve(0, 2, 2);
     cancel_at(3, &reservation);
@@ -467,7 +381,7 @@ START_TEST(cancel_of_what_the_next_depends_on_gives_back_nothing)
 {
     struct cf_reservation reservation;
 
-    make(10, 2);
+    make_limiter(10, 2);
     (void)check_reserve(0, 2, 0);
     reservation = check_reserve(0, 1, 1);
     (void)check_reserve(0, 1, 2);
@@ -481,7 +395,7 @@ START_TEST(cancel_of_what_the_next_depends_on_in_part_gives_back_the_rest)
 {
     struct cf_reservation reservation;
 
-    make(10, 2);
+    make_limiter(10, 2);
     (void)check_reserve(0, 2, 0);
     reservation = check_reserve(0, 2, 2);
     (void)check_reserve(0, 1, 3);
@@ -496,7 +410,7 @@ START_TEST(cancel_of_several_is_as_if_the_last_had_not_been)
     struct cf_reservation first;
     struct cf_reservation last;
 
-    make(10, 4);
+    make_limiter(10, 4);
     (void)check_reserve(0, 4, 0);
     first = check_reserve(0, 3, 3);
     (void)check_reserve(0, 1, 4);
@@ -512,7 +426,7 @@ START_TEST(cancel_when_the_clock_goes_back)
 {
     struct cf_reservation reservation;
 
-    make(10, 2);
+    make_limiter(10, 2);
     (void)check_reserve(1, 2, 1);
     reservation = check_reserve(1, 2, 3);
     (void)check_reserve(1, 1, 4);
@@ -526,7 +440,7 @@ START_TEST(cancel_when_a_later_one_acts_before_gives_back_no_more_than_it_took)
 {
     struct cf_reservation reservation;
 
-    make(10, 4);
+    make_limiter(10, 4);
     (void)check_reserve(5, 4, 5);
     reservation = check_reserve(5, 2, 7);
     (void)check_reserve(0, 1, 3);
@@ -540,7 +454,7 @@ START_TEST(cancel_after_set_limit_gives_back_what_was_taken)
 {
     struct cf_reservation reservation;
 
-    make(5, 2);
+    make_limiter(5, 2);
     (void)check_reserve(0, 2, 0);
     reservation = check_reserve(0, 2, 4);
     go_to(2);
@@ -556,7 +470,7 @@ START_TEST(cancel_again_does_nothing)
 {
     struct cf_reservation reservation;
 
-    make(10, 2);
+    make_limiter(10, 2);
     (void)check_reserve(0, 2, 0);
     (void)check_reserve(0, 3, -1);
     (void)check_reserve(0, 1, 1);
@@ -573,7 +487,7 @@ START_TEST(cancel_of_an_infinite_rate_gives_back_nothing)
 {
     struct cf_reservation reservation;
 
-    make(CF_LIMITER_INFINITE, 5);
+    make_limiter(CF_LIMITER_INFINITE, 5);
     reservation = check_reserve(0, 5, 0);
     cf_limiter_set_limit(limiter, 10);
     ck_assert(cf_limiter_allow(limiter, 5));
@@ -586,7 +500,7 @@ START_TEST(cancel_fills_no_further_than_the_burst)
 {
     struct cf_reservation reservation;
 
-    make(10, 4);
+    make_limiter(10, 4);
     (void)check_reserve(0, 4, 0);
     reservation = check_reserve(0, 4, 4);
     cf_limiter_set_burst(limiter, 1);
@@ -595,326 +509,11 @@ START_TEST(cancel_fills_no_further_than_the_burst)
 }
 END_TEST
 
-/* wait */
-
-/* Go: TestWaitSimple */
-START_TEST(wait_lasts_until_the_tokens_are_there)
-{
-    struct cf_err err;
-    struct cf_ctx *done;
-
-    make(10, 3);
-    ck_assert_int_eq(cf_ctx_with_cancel(ctx, &done, &failure), CF_OK);
-    cf_ctx_cancel(done);
-    (void)check_wait(_i, done, 1, 0, CF_ECANCELED);
-    err = check_wait(_i, cf_ctx_background(), 4, 0, CF_EINVAL);
-    ck_assert_int_eq(err.code, CF_EINVAL);
-    ck_assert_str_eq(err.msg, "tokens (4) exceed the burst");
-    ck_assert_double_eq(cf_limiter_tokens(limiter), 3); /* None of them took any. */
-    (void)check_wait(_i, cf_ctx_background(), 2, 0, CF_OK);
-    (void)check_wait(_i, cf_ctx_background(), 3, 2, CF_OK);
-    ck_assert_double_eq(cf_limiter_tokens(limiter), 0);
-    cf_ctx_free(done);
-}
-END_TEST
-
-/* Go: TestWaitInf */
-START_TEST(wait_at_an_infinite_rate_does_not)
-{
-    make(CF_LIMITER_INFINITE, 0);
-    (void)check_wait(_i, cf_ctx_background(), 3, 0, CF_OK);
-}
-END_TEST
-
-/* Go: TestSetAfterZeroLimit */
-START_TEST(wait_after_the_rate_was_nothing)
-{
-    make(0, 1);
-    ck_assert(cf_limiter_allow(limiter, 1));
-    ck_assert(!cf_limiter_allow(limiter, 1));
-    cf_limiter_set_limit(limiter, 10);
-    (void)check_wait(_i, cf_ctx_background(), 1, 1, CF_OK);
-}
-END_TEST
-
-/* Those who wait go on in the order in which they came, a tick apart. */
-START_TEST(wait_behind_others_waits_longer)
-{
-    struct call calls[3];
-    struct visit visits[3];
-
-    make(10, 1);
-    ck_assert(cf_limiter_allow(limiter, 1));
-    for (int i = 0; i < 3; i++) {
-        calls[i] = want(ctx, 1);
-        visit_start(&visits[i], (_i + i) % PLACES, call_wait, &calls[i]);
-        visit_wait_parked(&visits[i]);
-    }
-    ck_assert_double_eq(cf_limiter_tokens(limiter), -3);
-    for (int i = 0; i < 3; i++) {
-        for (int k = i; k < 3; k++) {
-            visit_wait_parked(&visits[k]);
-        }
-        vclock_advance(&vclock, TICK);
-        visit_join(&visits[i]);
-        ck_assert_int_eq(calls[i].code, CF_OK);
-    }
-}
-END_TEST
-
-START_TEST(wait_already_canceled)
-{
-    make(10, 1);
-    check_already_canceled(_i, call_wait_one);
-    ck_assert_double_eq(cf_limiter_tokens(limiter), 1);
-}
-END_TEST
-
-START_TEST(wait_already_late)
-{
-    struct cf_ctx *late;
-
-    make(10, 1);
-    ck_assert_int_eq(cf_ctx_with_timeout(ctx, 1, &late, &failure), CF_OK);
-    vclock_stall(&vclock, 1);
-    (void)check_wait(_i, late, 1, 0, CF_EDEADLINE);
-    ck_assert_double_eq(cf_limiter_tokens(limiter), 1);
-    cf_ctx_free(late);
-}
-END_TEST
-
-START_TEST(wait_canceled_while_waiting)
-{
-    make(10, 1);
-    ck_assert(cf_limiter_allow(limiter, 1));
-    check_canceled_while_waiting(_i, call_wait_one);
-    ck_assert_double_eq(cf_limiter_tokens(limiter), 0);
-}
-END_TEST
-
-/* Go: TestWaitCancel */
-START_TEST(wait_canceled_lets_others_act_sooner)
-{
-    struct call call;
-    struct visit visit;
-
-    make(10, 3);
-    (void)check_wait(_i, ctx, 2, 0, CF_OK);
-    call = want(ctx, 3);
-    visit_start(&visit, _i, call_wait, &call);
-    visit_wait_parked(&visit);
-    vclock_advance(&vclock, TICK);
-    visit_wait_parked(&visit);
-    cf_ctx_cancel(ctx);
-    visit_join(&visit);
-    ck_assert_int_eq(call.code, CF_ECANCELED);
-    ck_assert_double_eq(cf_limiter_tokens(limiter), 2);
-    (void)check_wait(_i, cf_ctx_background(), 2, 0, CF_OK);
-}
-END_TEST
-
-/* Go: TestWaitTimeout. It fails at once, with the context alive, and says when to come again. */
-START_TEST(wait_that_would_be_late_fails_at_once)
-{
-    struct cf_err err;
-    struct cf_ctx *brief;
-
-    make(10, 3);
-    ck_assert_int_eq(cf_ctx_with_timeout(ctx, TICK, &brief, &failure), CF_OK);
-    (void)check_wait(_i, brief, 2, 0, CF_OK);
-    err = check_wait(_i, brief, 3, 0, CF_EDEADLINE);
-    ck_assert_int_eq(cf_ctx_err(brief), CF_OK);
-    ck_assert_int_eq(err.code, CF_EDEADLINE);
-    ck_assert_int_eq(err.retry_after_ns, 2 * TICK);
-    ck_assert_str_eq(err.msg, "waiting for tokens (3) would exceed the deadline");
-    ck_assert_double_eq(cf_limiter_tokens(limiter), 1); /* It took nothing. */
-    vclock_advance(&vclock, err.retry_after_ns - CF_US);
-    ck_assert(!cf_limiter_allow(limiter, 3));
-    vclock_advance(&vclock, CF_US);
-    ck_assert(cf_limiter_allow(limiter, 3));
-    cf_ctx_free(brief);
-}
-END_TEST
-
-/* Go: TestReserveMax, by a wait: there is no other way to say for how long. At the deadline it is too
- * late here. */
-START_TEST(wait_up_to_the_deadline_is_late)
-{
-    struct cf_ctx *brief;
-
-    make(10, 2);
-    ck_assert_int_eq(cf_ctx_with_timeout(ctx, TICK, &brief, &failure), CF_OK);
-    (void)check_wait(_i, brief, 2, 0, CF_OK);
-    (void)check_wait(_i, brief, 1, 0, CF_EDEADLINE);
-    cf_ctx_free(brief);
-    ck_assert_int_eq(cf_ctx_with_timeout(ctx, TICK + 1, &brief, &failure), CF_OK);
-    (void)check_wait(_i, brief, 2, 0, CF_EDEADLINE);
-    (void)check_wait(_i, brief, 1, 1, CF_OK);
-    cf_ctx_free(brief);
-}
-END_TEST
-
-START_TEST(wait_without_a_rate_waits_for_its_end)
-{
-    struct cf_err err;
-    struct cf_ctx *brief;
-    struct call call = want(ctx, 1);
-    struct visit visit;
-
-    make(0, 1);
-    ck_assert(cf_limiter_allow(limiter, 1));
-    ck_assert_int_eq(cf_ctx_with_timeout(ctx, CF_SECOND, &brief, &failure), CF_OK);
-    err = check_wait(_i, brief, 1, 0, CF_EDEADLINE);
-    ck_assert_int_eq(err.retry_after_ns, CF_NEVER);
-    cf_ctx_free(brief);
-    visit_start(&visit, _i, call_wait, &call);
-    visit_wait_parked(&visit);
-    cf_ctx_cancel(ctx);
-    visit_join(&visit);
-    ck_assert_int_eq(call.code, CF_ECANCELED);
-    ck_assert_double_eq(cf_limiter_tokens(limiter), 0);
-}
-END_TEST
-
-/* Give a deadline on the real clock to a wait of 1 ms on the virtual one, which stands still. */
-static struct call wait_until_late(int place, int64_t timeout_ns)
-{
-    struct cf_timer_source *own = cf_timer_source_use(NULL);
-    struct call call = endless();
-
-    ck_assert_int_eq(cf_ctx_with_timeout(ctx, timeout_ns, &call.ctx, &failure), CF_OK);
-    (void)cf_timer_source_use(own);
-    make(1000, 1);
-    ck_assert(cf_limiter_allow(limiter, 1));
-    place_run(place, call_wait_one, &call);
-    EVENTUALLY(vclock_armed(&vclock) == 0); /* Who ended it wakes first and cleans up then. */
-    cf_ctx_free(call.ctx);
-    return call;
-}
-
-/* A deadline on another clock can pass while it waits. Where it had all but passed before the call, on
- * a machine with other things to do, there is no wait: with more time there is. */
-START_TEST(wait_deadline_while_waiting)
-{
-    struct call call;
-    int64_t timeout_ns = 20 * CF_MS;
-
-    do {
-        call = wait_until_late(_i, timeout_ns);
-        ck_assert_int_eq(call.code, CF_EDEADLINE);
-        ck_assert_int_eq(call.err.code, CF_EDEADLINE);
-        timeout_ns *= 4;
-    } while (call.err.retry_after_ns != 0 && timeout_ns < 10 * CF_SECOND);
-    ck_assert_int_eq(call.err.retry_after_ns, 0);
-    ck_assert_double_eq(cf_limiter_tokens(limiter), 0);
-}
-END_TEST
-
-/* The machine stood still until both its time and its deadline had passed. Nobody acted, so the token is
- * there for the next. */
-START_TEST(wait_that_wakes_too_late_gives_back)
-{
-    struct cf_ctx *brief;
-    struct call call;
-    struct visit visit;
-
-    make(10, 3);
-    ck_assert(cf_limiter_allow(limiter, 3));
-    ck_assert_int_eq(cf_ctx_with_timeout(ctx, 2 * TICK, &brief, &failure), CF_OK);
-    call = want(brief, 1);
-    visit_start(&visit, _i, call_wait, &call);
-    visit_wait_parked(&visit);
-    vclock_stall(&vclock, 2 * TICK);
-    vclock_advance(&vclock, 0);
-    visit_join(&visit);
-    ck_assert_int_eq(call.code, CF_EDEADLINE);
-    ck_assert_double_eq(cf_limiter_tokens(limiter), 2);
-    cf_ctx_free(brief);
-}
-END_TEST
-
-START_TEST(wait_out_of_memory)
-{
-    int struck = 0;
-
-    make(10, 1);
-    ck_assert(cf_limiter_allow(limiter, 1));
-    for (unsigned nth = 1;; nth++) {
-        struct call call = want(ctx, 1);
-        struct visit visit;
-
-        call.fail_nth = nth;
-        visit_start(&visit, _i, call_wait, &call);
-        EVENTUALLY(atomic_load(&visit.ended) || vclock_armed(&vclock) == 1);
-        vclock_advance(&vclock, TICK);
-        visit_join(&visit);
-        if (!call.struck) {
-            ck_assert_int_eq(call.code, CF_OK);
-            ck_assert_double_eq(cf_limiter_tokens(limiter), 0);
-            break;
-        }
-        ck_assert_int_eq(call.code, CF_ENOMEM);
-        ck_assert_double_eq(cf_limiter_tokens(limiter), 1); /* The tick's: that was given back. */
-        ck_assert(cf_limiter_allow(limiter, 1));
-        struck++;
-    }
-    ck_assert_int_gt(struck, 0);
-}
-END_TEST
-
-START_TEST(wait_that_need_not_wait_needs_no_memory)
-{
-    struct call call = want(ctx, 1);
-
-    make(10, 1);
-    call.fail_nth = 1;
-    place_run(_i, call_wait, &call);
-    ck_assert_int_eq(call.code, CF_OK);
-    ck_assert(!call.struck);
-}
-END_TEST
-
-/* A wait of 50 us, or of 2 ms where nobody is faster. */
-#define RACE_RATE effort_count(20000, 500)
-
-/* On the real clock. A cancelled wait leaves no fewer tokens than there were; a wait that succeeds is
- * one of those that the rate lets through. */
-static void race_wait(void *arg)
-{
-    struct race *race = arg;
-    int64_t began_ns = cf_now_ns();
-    int64_t until_ns = effort_until_ns();
-
-    make(RACE_RATE, 1);
-    while (race_goes_on(race, until_ns)) {
-        struct call call = {.ctx = new_ctx()};
-        double before = cf_limiter_tokens(limiter);
-
-        atomic_store(&race->canceler.ctx, call.ctx);
-        rival_ask(&race->canceler);
-        make_call(do_wait_one, &call);
-        judge(race, call.code, true, call.ctx);
-        if (call.code != CF_OK) {
-            EXPECT(cf_limiter_tokens(limiter) >= before - 1e-6);
-        }
-        rival_settle(&race->canceler);
-        cf_ctx_free(call.ctx);
-    }
-    EXPECT((double)race->successes <=
-           2 + (double)(cf_now_ns() - began_ns) / (double)CF_SECOND * RACE_RATE);
-}
-
-START_TEST(wait_success_races_cancel)
-{
-    check_race(_i, race_wait, give_nothing);
-}
-END_TEST
-
 /* set_limit, set_burst */
 
 START_TEST(set_limit_counts_from_now_on)
 {
-    make(10, 5);
+    make_limiter(10, 5);
     ck_assert(cf_limiter_allow(limiter, 5));
     go_to(1);
     cf_limiter_set_limit(limiter, 20);
@@ -927,7 +526,7 @@ END_TEST
 
 START_TEST(set_limit_from_infinite_begins_full)
 {
-    make(CF_LIMITER_INFINITE, 2);
+    make_limiter(CF_LIMITER_INFINITE, 2);
     ck_assert(cf_limiter_allow(limiter, 1000));
     cf_limiter_set_limit(limiter, 10); /* At the very instant, too. */
     ck_assert_double_eq(cf_limiter_tokens(limiter), 2);
@@ -941,7 +540,7 @@ END_TEST
 
 START_TEST(set_burst_smaller_loses_what_does_not_fit)
 {
-    make(10, 5);
+    make_limiter(10, 5);
     cf_limiter_set_burst(limiter, 2);
     ck_assert_int_eq(cf_limiter_burst(limiter), 2);
     ck_assert_double_eq(cf_limiter_tokens(limiter), 2);
@@ -1040,30 +639,21 @@ START_TEST(wait_reserve_and_cancel_race)
     int64_t began_ns = cf_now_ns();
     double most;
 
-    (void)cf_timer_source_use(vclock.before); /* By the real clock. */
-    make(STRESS_RATE, STRESS_BURST);
+    (void)cf_timer_source_use(limiter_clock.before); /* By the real clock. */
+    make_limiter(STRESS_RATE, STRESS_BURST);
     crowd_run(stampede, &self);
     most = STRESS_BURST + (double)(cf_now_ns() - began_ns) / (double)CF_SECOND * STRESS_RATE;
-    (void)cf_timer_source_use(&vclock.source);
+    (void)cf_timer_source_use(&limiter_clock.source);
     ck_assert_double_le((double)atomic_load(&self.passed), most + 1);
     ck_assert_int_gt(atomic_load(&self.passed), 0);
     ck_assert_int_gt(atomic_load(&self.refused), 0);
 }
 END_TEST
 
-static TCase *add(Suite *suite, const char *name)
+Suite *suite_limiter(void)
 {
-    TCase *tc = tcase_create(name);
-
-    tcase_add_checked_fixture(tc, setup, teardown);
-    tcase_set_timeout(tc, 20);
-    suite_add_tcase(suite, tc);
-    return tc;
-}
-
-static void add_reservations(Suite *suite)
-{
-    TCase *tc = add(suite, "reserve");
+    Suite *suite = suite_create("limiter");
+    TCase *tc = add_limiter_case(suite, "reserve");
 
     tcase_add_test(tc, reserve_says_when_to_act);
     tcase_add_test(tc, reserve_and_allow_share_the_tokens);
@@ -1073,7 +663,7 @@ static void add_reservations(Suite *suite)
     tcase_add_test(tc, reserve_without_a_rate_never_acts);
     tcase_add_test(tc, delay_shrinks_to_nothing);
 
-    tc = add(suite, "cancel");
+    tc = add_limiter_case(suite, "cancel");
     tcase_add_test(tc, cancel_of_the_last_gives_back_all);
     tcase_add_test(tc, cancel_after_its_time_gives_back_nothing);
     tcase_add_test(tc, cancel_of_what_the_next_depends_on_gives_back_nothing);
@@ -1085,41 +675,14 @@ static void add_reservations(Suite *suite)
     tcase_add_test(tc, cancel_again_does_nothing);
     tcase_add_test(tc, cancel_of_an_infinite_rate_gives_back_nothing);
     tcase_add_test(tc, cancel_fills_no_further_than_the_burst);
-}
 
-static void add_waits(Suite *suite)
-{
-    TCase *tc = add(suite, "wait");
-
-    tcase_add_loop_test(tc, wait_lasts_until_the_tokens_are_there, 0, PLACES);
-    tcase_add_loop_test(tc, wait_at_an_infinite_rate_does_not, 0, PLACES);
-    tcase_add_loop_test(tc, wait_after_the_rate_was_nothing, 0, PLACES);
-    tcase_add_loop_test(tc, wait_behind_others_waits_longer, 0, PLACES);
-    tcase_add_loop_test(tc, wait_already_canceled, 0, PLACES);
-    tcase_add_loop_test(tc, wait_already_late, 0, PLACES);
-    tcase_add_loop_test(tc, wait_canceled_while_waiting, 0, PLACES);
-    tcase_add_loop_test(tc, wait_canceled_lets_others_act_sooner, 0, PLACES);
-    tcase_add_loop_test(tc, wait_that_would_be_late_fails_at_once, 0, PLACES);
-    tcase_add_loop_test(tc, wait_up_to_the_deadline_is_late, 0, PLACES);
-    tcase_add_loop_test(tc, wait_without_a_rate_waits_for_its_end, 0, PLACES);
-    tcase_add_loop_test(tc, wait_deadline_while_waiting, 0, PLACES);
-    tcase_add_loop_test(tc, wait_that_wakes_too_late_gives_back, 0, PLACES);
-    tcase_add_loop_test(tc, wait_out_of_memory, 0, PLACES);
-    tcase_add_loop_test(tc, wait_that_need_not_wait_needs_no_memory, 0, PLACES);
-    tcase_add_loop_test(tc, wait_success_races_cancel, 0, PLACES);
-}
-
-Suite *suite_limiter(void)
-{
-    Suite *suite = suite_create("limiter");
-    TCase *tc = add(suite, "new");
-
+    tc = add_limiter_case(suite, "new");
     tcase_add_test(tc, new_out_of_memory);
     tcase_add_test(tc, new_is_full);
     tcase_add_test(tc, new_with_odd_numbers);
     tcase_add_test(tc, free_of_null_does_nothing);
 
-    tc = add(suite, "allow");
+    tc = add_limiter_case(suite, "allow");
     tcase_add_test(tc, allow_with_a_burst_of_one);
     tcase_add_test(tc, allow_with_a_burst_of_three);
     tcase_add_test(tc, allow_when_the_clock_goes_back);
@@ -1130,20 +693,17 @@ Suite *suite_limiter(void)
     tcase_add_test(tc, allow_at_a_tiny_rate_the_burst_only);
     tcase_add_test(tc, allow_at_an_infinite_rate_everything);
 
-    add_reservations(suite);
-    add_waits(suite);
-
-    tc = add(suite, "set");
+    tc = add_limiter_case(suite, "set");
     tcase_add_test(tc, set_limit_counts_from_now_on);
     tcase_add_test(tc, set_limit_from_infinite_begins_full);
     tcase_add_test(tc, set_burst_smaller_loses_what_does_not_fit);
     tcase_add_test(tc, every_is_the_rate_of_a_period);
 
-    tc = add(suite, "race");
+    tc = add_limiter_case(suite, "race");
     tcase_set_timeout(tc, EFFORT_STRESS_SECONDS_MAX);
     tcase_add_test(tc, wait_reserve_and_cancel_race);
 
-    tc = add(suite, "asserts");
+    tc = add_limiter_case(suite, "asserts");
     tcase_set_tags(tc, "fork");
     tcase_add_test_raise_signal(tc, allow_of_less_than_nothing_asserts, SIGABRT);
     return suite;

@@ -1,88 +1,26 @@
 /* SPDX-License-Identifier: MIT */
-/* Pipelines: order, ends, failures, and that no stage is left behind; made on a plain thread, where
+/* Pipelines: what is made, what comes, and that it stops with its context; made on a plain thread, where
  * workers are threads, and on a fiber, where they are fibers. */
-#include <curfew/pipeline.h>
+#include "pipeline_kit.h"
 
-#include <check.h>
 #include <errno.h>
 #include <limits.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
 
+#include <curfew/clock.h>
 #include <curfew/wait.h>
 
 #include "effort.h"
 #include "fault.h"
-#include "places.h"
-#include "waits.h"
-
-/* Fixture: `ctx`, `target` and `failure` of waits.h; `target` is the gate that some stages wait at. */
-
-static atomic_int entered; /* Calls of stages that have begun. */
-static atomic_int left;    /* And have returned. */
-
-static void setup(void)
-{
-    setup_waits();
-    atomic_store(&entered, 0);
-    atomic_store(&left, 0);
-}
 
 /* Helpers: stages of ints */
-
-#define FOREVER INT32_MAX
-
-/* 0, 1, 2, ... up to what `arg` says, or until nobody wants more. */
-static enum cf_code count_up(struct cf_ctx *of, const void *in, struct cf_outlet *out, void *arg,
-                             struct cf_err *err)
-{
-    int count = *(const int *)arg;
-    enum cf_code code = CF_OK;
-
-    EXPECT(in == NULL);
-    (void)atomic_fetch_add(&entered, 1);
-    for (int i = 0; code == CF_OK && i < count; i++) {
-        code = cf_outlet_send(of, out, &i, err);
-    }
-    (void)atomic_fetch_add(&left, 1);
-    return code;
-}
-
-static enum cf_code pass_on(struct cf_ctx *of, const void *in, struct cf_outlet *out, void *arg,
-                            struct cf_err *err)
-{
-    (void)arg;
-    return cf_outlet_send(of, out, in, err);
-}
-
-static enum cf_code square(struct cf_ctx *of, const void *in, struct cf_outlet *out, void *arg,
-                           struct cf_err *err)
-{
-    int number = *(const int *)in;
-
-    (void)arg;
-    number *= number;
-    return cf_outlet_send(of, out, &number, err);
-}
 
 static enum cf_code keep_even(struct cf_ctx *of, const void *in, struct cf_outlet *out, void *arg,
                               struct cf_err *err)
 {
     (void)arg;
     return *(const int *)in % 2 == 0 ? cf_outlet_send(of, out, in, err) : CF_OK;
-}
-
-static enum cf_code drop(struct cf_ctx *of, const void *in, struct cf_outlet *out, void *arg,
-                         struct cf_err *err)
-{
-    (void)of;
-    (void)in;
-    (void)out;
-    (void)arg;
-    (void)err;
-    return CF_OK;
 }
 
 /* n: n % 3 times itself, after a while that differs. */
@@ -102,26 +40,6 @@ static enum cf_code repeat(struct cf_ctx *of, const void *in, struct cf_outlet *
     return code;
 }
 
-/* Let what is less than `arg` pass, and fail at it. */
-static enum cf_code fail_at(struct cf_ctx *of, const void *in, struct cf_outlet *out, void *arg,
-                            struct cf_err *err)
-{
-    if (*(const int *)in == *(const int *)arg) {
-        return cf_err_set_sys(err, CF_EIO, ENOSPC, "write order %d", *(const int *)in);
-    }
-    return cf_outlet_send(of, out, in, err);
-}
-
-/* The first `arg` + 1 of what counts up from 0. */
-static enum cf_code take_up_to(struct cf_ctx *of, const void *in, struct cf_outlet *out, void *arg,
-                               struct cf_err *err)
-{
-    if (*(const int *)in == *(const int *)arg) {
-        cf_outlet_close(out);
-    }
-    return cf_outlet_send(of, out, in, err);
-}
-
 static enum cf_code wait_at_gate(struct cf_ctx *of, const void *in, struct cf_outlet *out,
                                  void *arg, struct cf_err *err)
 {
@@ -134,32 +52,6 @@ static enum cf_code wait_at_gate(struct cf_ctx *of, const void *in, struct cf_ou
     return code != CF_OK ? code : cf_outlet_send(of, out, in, err);
 }
 
-/* Helpers: pipelines */
-
-#define INTS .out_size = sizeof(int)
-
-static struct cf_pipeline *start(const struct cf_stage *stages, size_t count)
-{
-    struct cf_pipeline *pipeline = NULL;
-
-    EXPECT(cf_pipeline_new(ctx, stages, count, &pipeline, NULL) == CF_OK);
-    return pipeline;
-}
-
-/* Receive to the end: 0, 1, 2, ... Returns how it ended, *out_count how many there were. */
-static enum cf_code receive_all(struct cf_pipeline *pipeline, int *out_count, struct cf_err *err)
-{
-    enum cf_code code;
-    int value = -1;
-
-    *out_count = 0;
-    while ((code = cf_pipeline_recv(cf_ctx_background(), pipeline, &value, err)) == CF_OK) {
-        EXPECT(value == *out_count);
-        (*out_count)++;
-    }
-    return code;
-}
-
 /* recv: what comes */
 
 static void run_article(void *arg)
@@ -167,7 +59,7 @@ static void run_article(void *arg)
     int count = 6;
     const struct cf_stage stages[] = {
         {.fn = count_up, .arg = &count, INTS}, {.fn = square, INTS}, {.fn = keep_even, INTS}};
-    struct cf_pipeline *pipeline = start(stages, 3);
+    struct cf_pipeline *pipeline = start_pipeline(stages, 3);
     int value = -1;
 
     (void)arg;
@@ -197,7 +89,7 @@ static void run_counts(void *arg)
             for (size_t i = 1; i < stages_count; i++) {
                 stages[i] = (struct cf_stage){.fn = pass_on, INTS, .capacity = i % 3};
             }
-            pipeline = start(stages, stages_count);
+            pipeline = start_pipeline(stages, stages_count);
             EXPECT(receive_all(pipeline, &received, NULL) == CF_ECLOSED);
             EXPECT(received == count);
             cf_pipeline_free(pipeline);
@@ -222,7 +114,7 @@ static void run_signals(void *arg)
 {
     int one = 1;
     const struct cf_stage stages[] = {{.fn = send_signals}, {.fn = send_signals, .arg = &one}};
-    struct cf_pipeline *pipeline = start(stages, 2);
+    struct cf_pipeline *pipeline = start_pipeline(stages, 2);
 
     (void)arg;
     EXPECT(cf_pipeline_recv(ctx, pipeline, NULL, NULL) == CF_OK);
@@ -238,8 +130,6 @@ END_TEST
 
 /* Workers */
 
-static const int workers[] = {1, 2, 3, 7};
-
 static void run_repeat(void *arg)
 {
     int count = effort_count(300, 60);
@@ -247,7 +137,7 @@ static void run_repeat(void *arg)
         {.fn = count_up, .arg = &count, INTS, .capacity = 2},
         {.fn = repeat, INTS, .workers = *(int *)arg, .capacity = (size_t) * (int *)arg / 2},
         {.fn = pass_on, INTS, .workers = 3}};
-    struct cf_pipeline *pipeline = start(stages, 3);
+    struct cf_pipeline *pipeline = start_pipeline(stages, 3);
     int value = -1;
 
     for (int i = 0; i < count; i++) {
@@ -262,7 +152,7 @@ static void run_repeat(void *arg)
 
 START_TEST(workers_keep_the_order)
 {
-    int how_many = workers[_i / PLACES];
+    int how_many = worker_counts[_i / PLACES];
 
     place_run(_i % PLACES, run_repeat, &how_many);
 }
@@ -273,7 +163,7 @@ static void run_gated(void *arg)
     int count = 9;
     const struct cf_stage stages[] = {{.fn = count_up, .arg = &count, INTS, .capacity = 9},
                                       {.fn = wait_at_gate, INTS, .workers = 4}};
-    struct cf_pipeline *pipeline = start(stages, 2);
+    struct cf_pipeline *pipeline = start_pipeline(stages, 2);
     int received;
 
     (void)arg;
@@ -297,519 +187,6 @@ START_TEST(workers_work_at_once_and_no_more_than_there_are)
 }
 END_TEST
 
-/* Limits */
-
-static struct cf_pipeline *_Atomic held; /* The test receives from it. */
-
-static enum cf_code count_sends(struct cf_ctx *of, const void *in, struct cf_outlet *out, void *arg,
-                                struct cf_err *err)
-{
-    enum cf_code code = CF_OK;
-
-    (void)in;
-    (void)arg;
-    for (int i = 0; code == CF_OK; i++) {
-        code = cf_outlet_send(of, out, &i, err);
-        (void)atomic_fetch_add(&entered, code == CF_OK);
-    }
-    return code;
-}
-
-static void hold(void *arg)
-{
-    const struct cf_stage stages[] = {{.fn = count_sends, INTS, .capacity = 3},
-                                      {.fn = pass_on, INTS, .capacity = 2}};
-
-    (void)arg;
-    held = start(stages, 2);
-    place_wait(target);
-    cf_pipeline_free(held);
-}
-
-/* Nobody receives: two have gone through, one is in the second stage's hands, three wait for it. */
-START_TEST(send_limit_reached_waits)
-{
-    struct visit visit;
-
-    visit_start(&visit, _i, hold, NULL);
-    EVENTUALLY(atomic_load(&entered) == 6);
-    visit_wait_parked(&visit); /* On a fiber: and with it every stage. */
-    ck_assert_int_eq(atomic_load(&entered), 6);
-    for (int i = 0; i < 2; i++) {
-        ck_assert_int_eq(cf_pipeline_recv(ctx, held, NULL, &failure), CF_OK);
-        EVENTUALLY(atomic_load(&entered) == 7 + i);
-    }
-    cf_ctx_cancel(target);
-    visit_join(&visit);
-}
-END_TEST
-
-/* send: a stage of one send, with a context of its own */
-
-struct sending {
-    struct cf_ctx *with;
-    struct cf_ctx *over; /* Cancelled when it has returned. */
-    size_t capacity;
-    bool closes;   /* A stage behind it wants no more than what it was sent before. */
-    bool receives; /* There is a receiver from the start. */
-    bool starves;  /* No allocation works meanwhile. */
-    bool struck;
-    enum cf_code code;
-    int64_t ended_ns;
-};
-
-static enum cf_code send_once(struct cf_ctx *of, const void *in, struct cf_outlet *out, void *arg,
-                              struct cf_err *err)
-{
-    struct sending *sending = arg;
-    int value = 0;
-
-    (void)in;
-    (void)atomic_fetch_add(&entered, 1);
-    if (sending->closes) {
-        EXPECT(cf_outlet_send(of, out, &value, err) == CF_OK);
-    }
-    if (sending->starves) {
-        fault_alloc(1, true);
-    }
-    sending->code = cf_outlet_send(sending->with, out, &value, NULL);
-    sending->struck = fault_off();
-    sending->ended_ns = cf_now_ns();
-    (void)atomic_fetch_add(&left, 1);
-    cf_ctx_cancel(sending->over);
-    return sending->code == CF_ECLOSED ? CF_ECLOSED : CF_OK;
-}
-
-/* Wants one, and says so only when the gate opens: until then the second one waits. */
-static enum cf_code take_one(struct cf_ctx *of, const void *in, struct cf_outlet *out, void *arg,
-                             struct cf_err *err)
-{
-    (void)in;
-    (void)arg;
-    cf_outlet_close(out);
-    return cf_wait_done(of, target, err);
-}
-
-/* What was not sent is not received, and the pipeline is as it was. */
-static void send_at_place(void *arg)
-{
-    struct sending *sending = arg;
-    const struct cf_stage stages[] = {
-        {.fn = send_once, .arg = sending, INTS, .capacity = sending->capacity},
-        {.fn = take_one, INTS}};
-    struct cf_pipeline *pipeline;
-    int received;
-
-    EXPECT(cf_ctx_with_cancel(cf_ctx_background(), &sending->over, NULL) == CF_OK);
-    pipeline = start(stages, sending->closes ? 2 : 1);
-    if (!sending->receives) {
-        place_wait(sending->over);
-    }
-    EXPECT(receive_all(pipeline, &received, NULL) == CF_ECLOSED);
-    EXPECT(received == (sending->code == CF_OK));
-    cf_pipeline_free(pipeline);
-    cf_ctx_free(sending->over);
-}
-
-START_TEST(send_already_canceled)
-{
-    struct sending sending = {.with = ctx, .capacity = 1};
-
-    ck_assert_int_eq(cf_ctx_with_cancel(ctx, &sending.with, &failure), CF_OK);
-    cf_ctx_cancel(sending.with);
-    place_run(_i, send_at_place, &sending);
-    ck_assert_int_eq(sending.code, CF_ECANCELED);
-    cf_ctx_free(sending.with);
-}
-END_TEST
-
-START_TEST(send_canceled_while_waiting)
-{
-    struct sending sending = {.with = NULL};
-    struct visit visit;
-
-    ck_assert_int_eq(cf_ctx_with_cancel(ctx, &sending.with, &failure), CF_OK);
-    visit_start(&visit, _i, send_at_place, &sending);
-    EVENTUALLY(atomic_load(&entered) == 1);
-    visit_wait_parked(&visit); /* On a fiber: and with it the stage. */
-    ck_assert_int_eq(atomic_load(&left), 0);
-    cf_ctx_cancel(sending.with);
-    visit_join(&visit);
-    ck_assert_int_eq(sending.code, CF_ECANCELED);
-    cf_ctx_free(sending.with);
-}
-END_TEST
-
-START_TEST(send_deadline_while_waiting)
-{
-    struct sending sending = {.with = NULL};
-    int64_t deadline_ns = cf_now_ns() + 20 * CF_MS;
-
-    ck_assert_int_eq(cf_ctx_with_deadline(ctx, deadline_ns, &sending.with, &failure), CF_OK);
-    place_run(_i, send_at_place, &sending);
-    ck_assert_int_eq(sending.code, CF_EDEADLINE);
-    ck_assert_int_ge(sending.ended_ns, deadline_ns);
-    ck_assert_int_lt(sending.ended_ns, deadline_ns + LATE_NS);
-    cf_ctx_free(sending.with);
-}
-END_TEST
-
-START_TEST(send_closed_while_waiting)
-{
-    struct sending sending = {.with = ctx, .closes = true};
-    struct visit visit;
-
-    visit_start(&visit, _i, send_at_place, &sending);
-    EVENTUALLY(atomic_load(&entered) == 1);
-    visit_wait_parked(&visit);
-    ck_assert_int_eq(atomic_load(&left), 0);
-    cf_ctx_cancel(target);
-    visit_join(&visit);
-    ck_assert_int_eq(sending.code, CF_ECLOSED);
-}
-END_TEST
-
-START_TEST(send_needs_no_memory)
-{
-    struct sending sending = {.with = ctx, .receives = true, .starves = true};
-
-    place_run(_i, send_at_place, &sending);
-    ck_assert_int_eq(sending.code, CF_OK);
-    ck_assert(!sending.struck);
-}
-END_TEST
-
-/* Sends whose context is cancelled at the same time: what was sent comes, and nothing else. */
-static enum cf_code race_sends(struct cf_ctx *of, const void *in, struct cf_outlet *out, void *arg,
-                               struct cf_err *err)
-{
-    struct race *race = arg;
-    int64_t until_ns = effort_until_ns();
-
-    (void)of;
-    (void)in;
-    (void)err;
-    for (int next = 0; race_goes_on(race, until_ns);) {
-        struct cf_ctx *with = new_ctx();
-        enum cf_code code = CF_OK;
-
-        atomic_store(&race->canceler.ctx, with);
-        rival_ask(&race->canceler);
-        while (code == CF_OK) {
-            code = cf_outlet_send(with, out, &next, NULL);
-            judge(race, code, true, with);
-            next += code == CF_OK;
-        }
-        rival_settle(&race->canceler);
-        cf_ctx_free(with);
-    }
-    return CF_OK;
-}
-
-static void receive_race(void *arg)
-{
-    struct race *race = arg;
-    const struct cf_stage stages[] = {{.fn = race_sends, .arg = race, INTS}};
-    struct cf_pipeline *pipeline = start(stages, 1);
-    int received;
-
-    EXPECT(receive_all(pipeline, &received, NULL) == CF_ECLOSED);
-    EXPECT(received == race->successes);
-    cf_pipeline_free(pipeline);
-}
-
-START_TEST(send_success_races_cancel)
-{
-    check_race(_i, receive_race, give_nothing);
-}
-END_TEST
-
-/* Failures */
-
-static void run_failing(void *arg)
-{
-    int count = FOREVER;
-    int at = 5;
-    struct cf_stage stages[4] = {{.fn = count_up, .arg = &count, INTS}};
-    struct cf_pipeline *pipeline;
-    struct cf_err err = {.code = CF_OK};
-    int received;
-
-    for (int i = 1; i < 4; i++) {
-        stages[i] = (struct cf_stage){.fn = pass_on, INTS, .workers = i};
-    }
-    stages[*(int *)arg].fn = fail_at;
-    stages[*(int *)arg].arg = &at;
-    pipeline = start(stages, 4);
-    EXPECT(receive_all(pipeline, &received, &err) == CF_EIO);
-    EXPECT(received <= 5);
-    EXPECT(err.code == CF_EIO && err.sys == ENOSPC);
-    EXPECT(strcmp(err.msg, "write order 5: No space left on device") == 0);
-    EXPECT(cf_pipeline_recv(ctx, pipeline, NULL, NULL) == CF_EIO); /* And so it stays. */
-    cf_pipeline_free(pipeline);
-    EXPECT(atomic_load(&left) == atomic_load(&entered));
-    EXPECT(cf_pipeline_run(ctx, stages, 4, &err) == CF_EIO);
-    EXPECT(cf_ctx_err(ctx) == CF_OK);
-}
-
-START_TEST(fail_of_any_stage_ends_all_and_is_told)
-{
-    int which = 1 + _i / PLACES;
-
-    place_run(_i % PLACES, run_failing, &which);
-}
-END_TEST
-
-/* What a stage says, and what the receiver is told. */
-struct talk {
-    enum cf_code set;
-    enum cf_code returns;
-    enum cf_code told;
-    const char *msg;
-};
-
-static enum cf_code say(struct cf_ctx *of, const void *in, struct cf_outlet *out, void *arg,
-                        struct cf_err *err)
-{
-    const struct talk *talk = arg;
-
-    (void)of;
-    (void)in;
-    (void)out;
-    if (talk->set != CF_OK) {
-        (void)cf_err_set(err, talk->set, "its own words");
-    }
-    return talk->returns;
-}
-
-static void run_talk(void *arg)
-{
-    const struct talk *talk = arg;
-    const struct cf_stage stages[] = {{.fn = say, .arg = arg, INTS}, {.fn = drop, INTS}};
-    struct cf_pipeline *pipeline = start(stages, 2);
-    struct cf_err err = {.code = CF_OK};
-
-    EXPECT(cf_pipeline_recv(ctx, pipeline, NULL, &err) == talk->told);
-    EXPECT(err.code == talk->told);
-    EXPECT(strcmp(err.msg, talk->msg) == 0);
-    EXPECT(talk->told != CF_EUNAVAIL || err.cause == CF_ECLOSED);
-    cf_pipeline_free(pipeline);
-}
-
-START_TEST(fail_is_what_the_stage_returns)
-{
-    static const struct talk talks[] = {
-        {CF_EIO, CF_EIO, CF_EIO, "its own words"},
-        {CF_OK, CF_EIO, CF_EIO, "input or output failed"},
-        {CF_EIO, CF_OK, CF_ECLOSED, "channel closed"},
-        /* Not the end of the pipeline, although it is the end of something. */
-        {CF_ECLOSED, CF_ECLOSED, CF_EUNAVAIL, "its own words"},
-        {CF_OK, CF_ECLOSED, CF_EUNAVAIL, "closed"},
-    };
-
-    place_run(_i % PLACES, run_talk, (void *)&talks[_i / PLACES]);
-}
-END_TEST
-
-/* A later stage must not take a failure for the end of its input: it would complete too little. */
-static enum cf_code note_cancel(struct cf_ctx *of, const void *in, struct cf_outlet *out, void *arg,
-                                struct cf_err *err)
-{
-    struct cf_cause cause;
-    enum cf_code code;
-
-    (void)in;
-    (void)out;
-    (void)arg;
-    (void)atomic_fetch_add(&entered, 1);
-    code = cf_sleep(of, CF_NEVER, err);
-    EXPECT(cf_ctx_cause(of, &cause) && cause.reason == CF_REASON_SIBLING_FAILED);
-    EXPECT(cause.err.code == CF_EIO);
-    return code;
-}
-
-static enum cf_code fail_at_gate(struct cf_ctx *of, const void *in, struct cf_outlet *out,
-                                 void *arg, struct cf_err *err)
-{
-    int value = 0;
-    enum cf_code code = cf_outlet_send(of, out, &value, err);
-
-    (void)in;
-    (void)arg;
-    EXPECT(code == CF_OK);
-    code = cf_wait_done(of, target, err);
-    return code != CF_OK ? code : cf_err_set(err, CF_EIO, "behind the gate");
-}
-
-static void run_cancel(void *arg)
-{
-    const struct cf_stage stages[] = {{.fn = fail_at_gate, INTS}, {.fn = note_cancel, INTS}};
-
-    (void)arg;
-    EXPECT(cf_pipeline_run(ctx, stages, 2, NULL) == CF_EIO);
-}
-
-/* Sums up in `arg`, and sends the sum at the end. */
-static enum cf_code add(struct cf_ctx *of, const void *in, struct cf_outlet *out, void *arg,
-                        struct cf_err *err)
-{
-    (void)of;
-    (void)out;
-    (void)err;
-    (void)atomic_fetch_add((atomic_int *)arg, *(const int *)in);
-    return CF_OK;
-}
-
-static enum cf_code send_sum(struct cf_ctx *of, const void *in, struct cf_outlet *out, void *arg,
-                             struct cf_err *err)
-{
-    int sum = atomic_load((atomic_int *)arg);
-
-    EXPECT(in == NULL);
-    (void)atomic_fetch_add(&entered, 1);
-    (void)atomic_fetch_add(&left, 1);
-    return cf_outlet_send(of, out, &sum, err);
-}
-
-static void run_sum(void *arg)
-{
-    int count = 100;
-    atomic_int sum = 0;
-    const struct cf_stage stages[] = {
-        {.fn = count_up, .arg = &count, INTS},
-        {.fn = pass_on, .end = send_sum, .arg = &sum, INTS, .workers = 2},
-        {.fn = add, .end = send_sum, .arg = &sum, INTS, .workers = *(int *)arg}};
-    struct cf_pipeline *pipeline = start(stages, 3);
-    int value = -1;
-
-    EXPECT(cf_pipeline_recv(ctx, pipeline, &value, NULL) == CF_OK);
-    EXPECT(value >= 4950 && value <= 2 * 4950); /* With what the second stage sent last. */
-    EXPECT(cf_pipeline_recv(ctx, pipeline, &value, NULL) == CF_ECLOSED);
-    cf_pipeline_free(pipeline);
-    EXPECT(atomic_load(&entered) == 3);
-}
-
-START_TEST(end_is_called_once_behind_all_elements)
-{
-    int how_many = workers[_i / PLACES];
-
-    place_run(_i % PLACES, run_sum, &how_many);
-}
-END_TEST
-
-/* The failure of the stage before it, its own, and one that was cut short. */
-static void run_without_end(void *arg)
-{
-    int count = 100;
-    int at = 50;
-    cf_stage_fn fns[3][2] = {{fail_at, drop}, {pass_on, fail_at}, {pass_on, take_up_to}};
-    size_t kind = *(size_t *)arg;
-    const struct cf_stage stages[] = {
-        {.fn = count_up, .arg = &count, INTS},
-        {.fn = fns[kind][0], .arg = &at, INTS, .workers = 2},
-        {.fn = fns[kind][1], .end = send_sum, .arg = &at, INTS, .workers = 3}};
-
-    for (int i = 0; i < effort_count(50, 5); i++) {
-        EXPECT(cf_pipeline_run(ctx, stages, 3, NULL) == (kind < 2 ? CF_EIO : CF_OK));
-    }
-    EXPECT(atomic_load(&entered) == effort_count(50, 5)); /* The sources, and no end. */
-}
-
-START_TEST(end_is_not_called_if_that_was_not_all)
-{
-    size_t kind = (size_t)(_i / PLACES);
-
-    place_run(_i % PLACES, run_without_end, &kind);
-}
-END_TEST
-
-START_TEST(fail_is_the_cause_that_other_stages_see)
-{
-    struct visit visit;
-
-    visit_start(&visit, _i, run_cancel, NULL);
-    EVENTUALLY(atomic_load(&entered) == 1);
-    cf_ctx_cancel(target);
-    visit_join(&visit);
-}
-END_TEST
-
-/* Ends from the other side */
-
-static void run_taking(void *arg)
-{
-    int count = FOREVER;
-    int last = 6;
-    const struct cf_stage stages[] = {
-        {.fn = count_up, .arg = &count, INTS},
-        {.fn = pass_on, INTS, .workers = 3, .capacity = 4},
-        {.fn = take_up_to, .arg = &last, INTS, .workers = *(int *)arg, .capacity = 2},
-        {.fn = pass_on, INTS}};
-    struct cf_pipeline *pipeline = start(stages, 4);
-    int received;
-
-    EXPECT(receive_all(pipeline, &received, NULL) == CF_ECLOSED);
-    EXPECT(received == 7);
-    cf_pipeline_free(pipeline);
-    EXPECT(cf_pipeline_run(ctx, stages, 4, NULL) == CF_OK);
-    EXPECT(atomic_load(&left) == atomic_load(&entered));
-}
-
-START_TEST(close_of_an_outlet_ends_the_stages_before_it)
-{
-    int how_many = workers[_i / PLACES];
-
-    place_run(_i % PLACES, run_taking, &how_many);
-}
-END_TEST
-
-/* The stage between sends nothing, so it cannot find out by itself. */
-static enum cf_code drop_after(struct cf_ctx *of, const void *in, struct cf_outlet *out, void *arg,
-                               struct cf_err *err)
-{
-    return *(const int *)in > *(const int *)arg ? CF_OK : cf_outlet_send(of, out, in, err);
-}
-
-static void run_dropping(void *arg)
-{
-    int count = FOREVER;
-    int last = 6;
-    const struct cf_stage stages[] = {{.fn = count_up, .arg = &count, INTS},
-                                      {.fn = drop_after, .arg = &last, INTS, .workers = 2},
-                                      {.fn = take_up_to, .arg = &last, INTS}};
-
-    (void)arg;
-    EXPECT(cf_pipeline_run(ctx, stages, 3, NULL) == CF_OK);
-}
-
-START_TEST(close_of_an_outlet_reaches_over_a_silent_stage)
-{
-    place_run(_i, run_dropping, NULL);
-}
-END_TEST
-
-static void leave_early(void *arg)
-{
-    int count = FOREVER;
-    const struct cf_stage stages[] = {{.fn = count_up, .arg = &count, INTS},
-                                      {.fn = pass_on, INTS, .workers = 3},
-                                      {.fn = square, INTS, .capacity = 2}};
-    struct cf_pipeline *pipeline = start(stages, 3);
-
-    (void)arg;
-    EXPECT(cf_pipeline_recv(ctx, pipeline, NULL, NULL) == CF_OK);
-    cf_pipeline_free(pipeline);
-    EXPECT(atomic_load(&entered) == 1);
-    EXPECT(atomic_load(&left) == 1);
-    cf_pipeline_free(NULL);
-}
-
-START_TEST(free_leaves_no_stage_behind)
-{
-    place_run(_i, leave_early, NULL);
-}
-END_TEST
-
 /* Contexts. The stages wait at the gate, so the receiver waits. */
 
 struct receipt {
@@ -827,7 +204,7 @@ static void receive_at_gate(void *arg)
     int received;
     const struct cf_stage stages[] = {{.fn = count_up, .arg = &count, INTS},
                                       {.fn = wait_at_gate, INTS, .workers = 2}};
-    struct cf_pipeline *pipeline = start(stages, 2);
+    struct cf_pipeline *pipeline = start_pipeline(stages, 2);
 
     receipt->code = cf_pipeline_recv(receipt->with, pipeline, NULL, &receipt->err);
     receipt->ended_ns = cf_now_ns();
@@ -895,7 +272,7 @@ static void receive_the_end(void *arg)
 {
     struct receipt *receipt = arg;
     const struct cf_stage stages[] = {{.fn = end_at_gate, INTS}};
-    struct cf_pipeline *pipeline = start(stages, 1);
+    struct cf_pipeline *pipeline = start_pipeline(stages, 1);
 
     receipt->code = cf_pipeline_recv(receipt->with, pipeline, NULL, &receipt->err);
     cf_pipeline_free(pipeline);
@@ -919,7 +296,7 @@ static void receive_starving(void *arg)
 {
     int count = 1;
     const struct cf_stage stages[] = {{.fn = count_up, .arg = &count, INTS}};
-    struct cf_pipeline *pipeline = start(stages, 1);
+    struct cf_pipeline *pipeline = start_pipeline(stages, 1);
     int value = -1;
 
     (void)arg;
@@ -986,7 +363,7 @@ static void race_rounds(void *arg)
     int count = FOREVER;
     const struct cf_stage stages[] = {{.fn = count_up, .arg = &count, INTS},
                                       {.fn = pass_on, INTS, .workers = 2}};
-    struct cf_pipeline *pipeline = start(stages, 2);
+    struct cf_pipeline *pipeline = start_pipeline(stages, 2);
 
     for (int next = 0; race_goes_on(race, until_ns);) {
         struct cf_ctx *with = new_ctx();
@@ -1183,7 +560,7 @@ START_TEST(new_of_what_cannot_be_asserts)
         {{.fn = count_up, .workers = 2}},
         {{.fn = count_up}, {.fn = pass_on, .workers = CF_STAGE_WORKERS_MAX + 1}},
         {{.fn = count_up}, {.fn = pass_on, .workers = -1}},
-        {{.fn = count_up, .end = send_sum}},
+        {{.fn = count_up, .end = pass_on}},
     };
     struct cf_pipeline *pipeline;
 
@@ -1195,9 +572,8 @@ END_TEST
 Suite *suite_pipeline(void)
 {
     Suite *suite = suite_create("pipeline");
-    TCase *tc = tcase_create("recv");
+    TCase *tc = add_pipeline_case(suite, "recv");
 
-    tcase_add_checked_fixture(tc, setup, teardown_waits);
     tcase_set_timeout(tc, 20);
     tcase_add_loop_test(tc, recv_gets_4_and_16, 0, PLACES);
     tcase_add_loop_test(tc, recv_gets_all_of_any_count_through_any_number_of_stages, 0, PLACES);
@@ -1208,73 +584,32 @@ Suite *suite_pipeline(void)
     tcase_add_loop_test(tc, recv_closed_while_waiting, 0, PLACES);
     tcase_add_loop_test(tc, recv_needs_no_memory, 0, PLACES);
     tcase_add_loop_test(tc, recv_success_races_cancel, 0, PLACES);
-    suite_add_tcase(suite, tc);
 
-    tc = tcase_create("send");
-    tcase_add_checked_fixture(tc, setup, teardown_waits);
-    tcase_set_timeout(tc, 20);
-    tcase_add_loop_test(tc, send_already_canceled, 0, PLACES);
-    tcase_add_loop_test(tc, send_canceled_while_waiting, 0, PLACES);
-    tcase_add_loop_test(tc, send_deadline_while_waiting, 0, PLACES);
-    tcase_add_loop_test(tc, send_closed_while_waiting, 0, PLACES);
-    tcase_add_loop_test(tc, send_needs_no_memory, 0, PLACES);
-    tcase_add_loop_test(tc, send_limit_reached_waits, 0, PLACES);
-    tcase_add_loop_test(tc, send_success_races_cancel, 0, PLACES);
-    suite_add_tcase(suite, tc);
-
-    tc = tcase_create("workers");
-    tcase_add_checked_fixture(tc, setup, teardown_waits);
+    tc = add_pipeline_case(suite, "workers");
     tcase_set_timeout(tc, 20);
     tcase_add_loop_test(tc, workers_keep_the_order, 0, 4 * PLACES);
     tcase_add_loop_test(tc, workers_work_at_once_and_no_more_than_there_are, 0, PLACES);
-    suite_add_tcase(suite, tc);
 
-    tc = tcase_create("fail");
-    tcase_add_checked_fixture(tc, setup, teardown_waits);
-    tcase_set_timeout(tc, 20);
-    tcase_add_loop_test(tc, fail_of_any_stage_ends_all_and_is_told, 0, 3 * PLACES);
-    tcase_add_loop_test(tc, fail_is_what_the_stage_returns, 0, 5 * PLACES);
-    tcase_add_loop_test(tc, fail_is_the_cause_that_other_stages_see, 0, PLACES);
-    suite_add_tcase(suite, tc);
-
-    tc = tcase_create("end");
-    tcase_add_checked_fixture(tc, setup, teardown_waits);
-    tcase_set_timeout(tc, 20);
-    tcase_add_loop_test(tc, end_is_called_once_behind_all_elements, 0, 4 * PLACES);
-    tcase_add_loop_test(tc, end_is_not_called_if_that_was_not_all, 0, 3 * PLACES);
-    tcase_add_loop_test(tc, close_of_an_outlet_ends_the_stages_before_it, 0, 4 * PLACES);
-    tcase_add_loop_test(tc, close_of_an_outlet_reaches_over_a_silent_stage, 0, PLACES);
-    tcase_add_loop_test(tc, free_leaves_no_stage_behind, 0, PLACES);
-    suite_add_tcase(suite, tc);
-
-    tc = tcase_create("new");
-    tcase_add_checked_fixture(tc, setup, teardown_waits);
+    tc = add_pipeline_case(suite, "new");
     tcase_set_timeout(tc, 20);
     tcase_add_loop_test(tc, new_already_canceled, 0, PLACES);
     tcase_add_loop_test(tc, new_canceled_while_stages_wait, 0, PLACES);
     tcase_add_loop_test(tc, new_deadline_while_stages_wait, 0, PLACES);
     tcase_add_loop_test(tc, new_out_of_memory, 0, 2 * PLACES);
-    suite_add_tcase(suite, tc);
 
-    tc = tcase_create("run");
-    tcase_add_checked_fixture(tc, setup, teardown_waits);
+    tc = add_pipeline_case(suite, "run");
     tcase_set_timeout(tc, 20);
     tcase_add_loop_test(tc, run_already_canceled, 0, PLACES);
     tcase_add_loop_test(tc, run_canceled_while_waiting, 0, PLACES);
     tcase_add_loop_test(tc, run_deadline_while_waiting, 0, PLACES);
-    suite_add_tcase(suite, tc);
 
-    tc = tcase_create("stress");
+    tc = add_pipeline_case(suite, "stress");
     tcase_set_tags(tc, "stress");
-    tcase_add_checked_fixture(tc, setup, teardown_waits);
     tcase_set_timeout(tc, 100);
     tcase_add_loop_test(tc, pipelines_of_any_shape, 0, PLACES);
-    suite_add_tcase(suite, tc);
 
-    tc = tcase_create("asserts");
+    tc = add_pipeline_case(suite, "asserts");
     tcase_set_tags(tc, "fork");
-    tcase_add_checked_fixture(tc, setup, teardown_waits);
     tcase_add_loop_test_raise_signal(tc, new_of_what_cannot_be_asserts, SIGABRT, 0, 5);
-    suite_add_tcase(suite, tc);
     return suite;
 }
