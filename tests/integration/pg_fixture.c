@@ -170,11 +170,16 @@ int fixture_backends(PGconn *view)
 
 int fixture_wait_sleeper(void)
 {
-    ck_assert_int_ge(pgview_wait_active(fixture_view(), SLEEP_PATTERN, 1, PATIENCE_NS), 0);
-    return (int)pgview_i64(fixture_view(),
-                           "select pid from pg_stat_activity"
-                           " where application_name = $1 and state = 'active' and query ~ $2",
-                           (const char *[]){fixture.app, SLEEP_PATTERN, NULL});
+    int pid;
+
+    /* By its application name: what an earlier test has left may be asleep still. */
+    WAIT_FOR((pid = (int)pgview_i64(fixture_view(),
+                                    "select case count(*) when 1 then max(pid) else 0 end"
+                                    " from pg_stat_activity"
+                                    " where application_name = $1 and state = 'active'"
+                                    " and query ~ $2",
+                                    (const char *[]){fixture.app, SLEEP_PATTERN, NULL})) != 0);
+    return pid;
 }
 
 static char process_state(int pid)

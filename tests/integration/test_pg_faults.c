@@ -278,6 +278,7 @@ START_TEST(control_request_that_nobody_waits_for_is_not_sent)
     ck_assert_uint_eq(outcomes(CF_PG_DISPATCH_FAILED), 1);
     ck_assert_uint_eq(atomic_load(&asked.n), 0);
     ck_assert_int_ne(backend_pid(), pid);
+    WAIT_FOR(!is_session(pid)); /* The next one that sleeps is another. */
 
     atomic_store(&is_held, false);
     relay_release(&relay);
