@@ -302,33 +302,12 @@ static void ask_all(void)
     ck_assert_int_ge(pgview_wait_active(pg, ON_ORDERS, SECTIONS_ON_ORDERS, 10 * CF_SECOND), 0);
 }
 
-/* Bytes that clients have sent to the port and nobody there has read. */
-static unsigned long unread(uint16_t port)
-{
-    FILE *table = fopen("/proc/net/tcp", "r");
-    char line[256];
-    unsigned long sum = 0;
-
-    ck_assert_ptr_nonnull(table);
-    while (fgets(line, sizeof(line), table) != NULL) {
-        unsigned local;
-        unsigned long size;
-
-        if (sscanf(line, " %*d: %*8x:%x %*8x:%*x %*x %*x:%lx", &local, &size) == 2 &&
-            local == port) {
-            sum += size;
-        }
-    }
-    (void)fclose(table);
-    return sum;
-}
-
 /* Until the service has them all: `fds` descriptors more, and each request read. */
 static void wait_all_asked(size_t fds)
 {
     int64_t until_ns = cf_now_ns() + bound(20 * CF_SECOND);
 
-    while (service_fds(service) < fds + CROWD || unread(service->api_port) > 0) {
+    while (service_fds(service) < fds + CROWD || service_unread(service) > 0) {
         ck_assert_int_lt(cf_now_ns(), until_ns);
         pause_ms(5);
     }

@@ -14,29 +14,6 @@
 
 #define SLEEPING "pg_sleep"
 
-/* Helpers */
-
-/* Bytes and connections that have come to this port and that the service has not taken. */
-static unsigned long count_unread(uint16_t port)
-{
-    FILE *file = fopen("/proc/net/tcp", "re");
-    unsigned long sum = 0;
-    char line[256];
-
-    ck_assert_ptr_nonnull(file);
-    while (fgets(line, sizeof(line), file) != NULL) {
-        unsigned local;
-        unsigned long unread;
-
-        if (sscanf(line, " %*d: %*x:%x %*x:%*x %*x %*x:%lx", &local, &unread) == 2 &&
-            local == port) {
-            sum += unread;
-        }
-    }
-    (void)fclose(file);
-    return sum;
-}
-
 /* exhausted */
 
 #define QUEUE 20
@@ -72,7 +49,7 @@ START_TEST(exhausted_pool_queues_in_order_sheds_the_rest_and_serves_what_needs_n
     for (int i = 0; i < 4; i++) { /* In place of those four. */
         asked[i == 0 ? 0 : 5 * i - 1] = ask(fault.service, "/v1/users/1?timeout=5s");
     }
-    WAIT_FOR(count_unread(fault.service->api_port) == 0);
+    WAIT_FOR(service_unread(fault.service) == 0);
     reply = client_get(fault.service->api_port, "/v1/users/1", NULL);
     ck_assert_int_eq(reply->status, 503);
     ck_assert_ptr_nonnull(reply_header(reply, "Retry-After"));

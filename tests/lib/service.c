@@ -530,3 +530,23 @@ size_t service_threads(struct service *service)
 {
     return count_entries(service, "task");
 }
+
+unsigned long service_unread(const struct service *service)
+{
+    FILE *table = fopen("/proc/net/tcp", "re");
+    char line[256];
+    unsigned long sum = 0;
+
+    ck_assert_ptr_nonnull(table);
+    while (fgets(line, sizeof(line), table) != NULL) {
+        unsigned local;
+        unsigned long size;
+
+        if (sscanf(line, " %*d: %*8x:%x %*8x:%*x %*x %*x:%lx", &local, &size) == 2 &&
+            local == service->api_port) {
+            sum += size;
+        }
+    }
+    (void)fclose(table);
+    return sum;
+}

@@ -104,4 +104,8 @@ size_t service_rss_bytes(struct service *service);
 size_t service_fds(struct service *service);
 size_t service_threads(struct service *service);
 
+/* What has come to its port and it has not taken: bytes that it has not read, connections that it has
+ * not accepted. */
+unsigned long service_unread(const struct service *service);
+
 #endif
