@@ -75,7 +75,7 @@ START_TEST(client_that_leaves_ends_its_request)
     client_request(fd, "GET", waiting_targets[_i / N_WAYS], NULL);
     wait_started();
     if (way == FIN_AFTER_MORE) {
-        client_request(fd, "GET", "/hello", NULL); /* Unread, and never to be. */
+        ck_assert(client_request(fd, "GET", "/hello", NULL)); /* Unread, and never to be. */
     }
     left_ns = cf_now_ns();
     if (way == RST) {
@@ -125,7 +125,7 @@ START_TEST(client_that_leaves_with_its_request_is_not_kept)
     for (int i = 0; i < 200; i++) {
         int fd = client_open(site.port);
 
-        client_request(fd, "GET", i % 2 == 0 ? "/hello" : "/nap", NULL);
+        ck_assert(client_request(fd, "GET", i % 2 == 0 ? "/hello" : "/nap", NULL));
         if (i % 3 == 0) {
             client_reset(fd);
         } else {

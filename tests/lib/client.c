@@ -212,12 +212,12 @@ bool client_send_bytes(int fd, const void *bytes, size_t size)
     return true;
 }
 
-void client_request(int fd, const char *method, const char *target, const char *headers)
+bool client_request(int fd, const char *method, const char *target, const char *headers)
 {
     char request[REQUEST_SIZE_MAX];
 
     ck_assert(write_request(request, sizeof(request), method, target, headers));
-    (void)client_send(fd, request); /* That no reply comes says it. */
+    return client_send(fd, request);
 }
 
 /* Split what was read into a reply. */

@@ -57,8 +57,8 @@ void client_free_all(void);
 bool client_send(int fd, const char *bytes);
 bool client_send_bytes(int fd, const void *bytes, size_t size);
 
-/* Send a request. `headers` are whole lines with their CRLF, or NULL. */
-void client_request(int fd, const char *method, const char *target, const char *headers);
+/* Send a request. `headers` are whole lines with their CRLF, or NULL. False: as above. */
+bool client_request(int fd, const char *method, const char *target, const char *headers);
 
 /* Read one reply. `method` says whether it has a body. The reply lives until client_free_all(). */
 struct reply *client_recv(int fd, const char *method);
