@@ -105,14 +105,25 @@ START_TEST(write_has_every_member)
     ck_assert_str_eq(member(document, "type"), "/problems/deadline-exceeded");
     ck_assert_str_eq(member(document, "title"), "Deadline exceeded");
     ck_assert_int_eq(json_integer_value(json_object_get(document, "status")), 504);
-    ck_assert_str_eq(member(document, "detail"), "The request did not finish before its deadline. "
-                                                 "A change that it asked for may have been made.");
+    ck_assert_str_eq(member(document, "detail"), "The request did not finish before its deadline.");
     ck_assert_str_eq(member(document, "code"), "deadline_exceeded");
     ck_assert_str_eq(member(document, "phase"), "query");
     ck_assert_int_eq(json_integer_value(json_object_get(document, "deadline_ms")), 50);
     ck_assert_double_eq_tol(json_real_value(json_object_get(document, "elapsed_ms")), 50.123, 1e-9);
     ck_assert_str_eq(member(document, "request_id"), "abc");
     ck_assert_str_eq(member(document, "trace_id"), "4bf92f3577b34da6a3ce929d0e0e4736");
+    json_decref(document);
+}
+END_TEST
+
+START_TEST(write_says_that_a_late_change_may_have_been_made)
+{
+    struct cf__problem problem = {.kind = CF__PROBLEM_DEADLINE, .is_unsafe = true};
+    json_t *document = written(&problem);
+
+    ck_assert_str_eq(member(document, "detail"),
+                     "The request did not finish before its deadline. The change that it asked for "
+                     "may have been made.");
     json_decref(document);
 }
 END_TEST
@@ -157,6 +168,7 @@ Suite *suite_problem(void)
     tcase_add_test(tc, chosen_is_the_kind_of_that_status);
     tcase_add_test(tc, status_of_success_is_200);
     tcase_add_test(tc, write_has_every_member);
+    tcase_add_test(tc, write_says_that_a_late_change_may_have_been_made);
     tcase_add_test(tc, write_leaves_out_what_is_not_known);
     tcase_add_test(tc, write_tells_the_client_its_own_mistakes_only);
     suite_add_tcase(suite, tc);

@@ -75,12 +75,23 @@ static bool tells_detail(int status)
     return status >= 400 && status < 499;
 }
 
+static const char *detail_of(const struct cf__problem *problem)
+{
+    if (problem->detail != NULL && tells_detail(kinds[problem->kind].status)) {
+        return problem->detail;
+    }
+    if (problem->kind == CF__PROBLEM_DEADLINE && problem->is_unsafe) {
+        return "The request did not finish before its deadline. The change that it asked for may "
+               "have been made.";
+    }
+    return kinds[problem->kind].sentence;
+}
+
 /* Operations */
 
 void cf__problem_write(const struct cf__problem *problem, struct cf_json *json)
 {
     int status = kinds[problem->kind].status;
-    bool own_words = problem->detail != NULL && tells_detail(status);
 
     cf_json_object(json);
     write_type(kinds[problem->kind].code, json);
@@ -89,7 +100,7 @@ void cf__problem_write(const struct cf__problem *problem, struct cf_json *json)
     cf_json_key(json, "status");
     cf_json_i64(json, status);
     cf_json_key(json, "detail");
-    cf_json_str(json, own_words ? problem->detail : kinds[problem->kind].sentence);
+    cf_json_str(json, detail_of(problem));
     cf_json_key(json, "code");
     cf_json_str(json, kinds[problem->kind].code);
     if (problem->phase != NULL) {

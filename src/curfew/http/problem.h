@@ -15,8 +15,7 @@
  * others where there is no better one. */
 #define CF__PROBLEMS(X)                                                                            \
     X(DEADLINE, 504, "deadline_exceeded", "Deadline exceeded",                                     \
-      "The request did not finish before its deadline. A change that it asked for may have "       \
-      "been made.")                                                                                \
+      "The request did not finish before its deadline.")                                           \
     X(CLIENT_GONE, 499, "client_gone", "Client gone", "The client closed the connection.")         \
     X(CANCELED, 499, "canceled", "Canceled", "The request was cancelled by an operator.")          \
     X(SHUTTING_DOWN, 503, "shutting_down", "Shutting down",                                        \
@@ -75,6 +74,7 @@ struct cf__problem {
     int64_t elapsed_ns;
     const char *request_id; /* Or NULL, */
     const char *trace_id;   /* as this. */
+    bool is_unsafe;         /* It asks for a change, which may have been made even if it is late. */
 };
 
 /* The kind of a failure: `code` is what failed, `reason` why its context ended, if it did. */

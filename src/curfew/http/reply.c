@@ -44,6 +44,8 @@ static struct cf__body problem_body(struct cf_http *http)
         .elapsed_ns = cf_now_ns() - http->started_ns,
         .request_id = http->request_id,
         .trace_id = http->trace.trace_id,
+        .is_unsafe = http->head.method != CF__GET && http->head.method != CF__HEAD &&
+                     http->head.method != CF__OPTIONS,
     };
     struct cf__body body = {.status = cf__problem_status(http->problem), .type = PROBLEM_TYPE};
 
