@@ -181,7 +181,7 @@ END_TEST
 
 START_TEST(new_takes_over_the_port_after_a_stop)
 {
-    char listen[32];
+    static char listen[32];
 
     site_start(2);
     (void)snprintf(listen, sizeof(listen), "127.0.0.1:%u", site.port);
