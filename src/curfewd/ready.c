@@ -128,18 +128,39 @@ static enum cf_code judge(const char *reply, struct cf_err *err)
                       (int)strcspn(body, "\r\n"), body);
 }
 
-static enum cf_code ask(struct cf_ctx *ctx, const struct addrinfo *info, struct cf_err *err)
+/* Connect to the first address that lets us: a name may have one of IPv6 and one of IPv4. */
+static enum cf_code open_connection(struct cf_ctx *ctx, const struct addrinfo *infos, int *out_fd,
+                                    struct cf_err *err)
 {
-    int fd = socket(info->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    char reply[REPLY_SIZE];
-    enum cf_code code;
+    enum cf_code code = CF_OK;
 
-    if (fd < 0) {
-        return cf_err_set_sys(err, CF_EIO, errno, "no socket");
+    for (const struct addrinfo *info = infos; info != NULL; info = info->ai_next) {
+        int fd = socket(info->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+        code = fd >= 0 ? connect_to(ctx, info, fd, err)
+                       : cf_err_set_sys(err, CF_EIO, errno, "no socket");
+        if (code == CF_OK) {
+            *out_fd = fd;
+            break;
+        }
+        if (fd >= 0) {
+            (void)close(fd);
+        }
     }
-    code = connect_to(ctx, info, fd, err);
+    return code;
+}
+
+static enum cf_code ask(struct cf_ctx *ctx, const struct addrinfo *infos, struct cf_err *err)
+{
+    int fd = -1;
+    char reply[REPLY_SIZE];
+    enum cf_code code = open_connection(ctx, infos, &fd, err);
+
+    if (code != CF_OK) {
+        return code;
+    }
     /* A socket that is new has room for all of it. */
-    if (code == CF_OK && send(fd, REQUEST, strlen(REQUEST), MSG_NOSIGNAL) < 0) {
+    if (send(fd, REQUEST, strlen(REQUEST), MSG_NOSIGNAL) < 0) {
         code = cf_err_set_sys(err, CF_EIO, errno, "cannot send the request");
     }
     if (code == CF_OK) {

@@ -36,7 +36,7 @@ static const struct cf_pg_stmt drip = {
     .sql = "SELECT g, repeat('x', 10000), pg_sleep(CASE WHEN g > 5 THEN 60 ELSE 0 END)::text"
            " FROM generate_series(1, 10::bigint) g"};
 
-#define DRIP_COMES 4 /* Five were made; the rest lies in the server's buffer. */
+#define DRIP_COMES 4 /* Of five; before PostgreSQL 17 the last stays in a buffer of the server. */
 
 /* The 5,000th has no value. */
 static const struct cf_pg_stmt breaks = {
@@ -330,7 +330,7 @@ START_TEST(open_limit_reached_is_refused)
     fixture_open((struct cf_pg_options){.pool_max = 1, .waiters_max = 1}, 1);
     reader_init(&reader, &drip);
     reader_start(&reader);
-    WAIT_FOR(atomic_load(&reader.n) == DRIP_COMES);
+    WAIT_FOR(atomic_load(&reader.n) >= DRIP_COMES);
     reader_init_numbers(&second, 1);
     reader_start(&second);
     WAIT_FOR(fixture_stats().waiting == 1);
@@ -462,7 +462,7 @@ START_TEST(next_canceled_while_waiting_returns_at_once)
     pid = backend_pid();
     reader_init(&reader, &drip);
     reader_start(&reader);
-    WAIT_FOR(atomic_load(&reader.n) == DRIP_COMES);
+    WAIT_FOR(atomic_load(&reader.n) >= DRIP_COMES);
     ck_assert_uint_eq(fixture_stats().busy, 1);
     since_ns = cf_now_ns();
     cf_ctx_cancel(reader.ctx);
@@ -666,7 +666,7 @@ START_TEST(next_whose_backend_is_ended_fails_and_the_pool_heals)
     pid = backend_pid();
     reader_init(&reader, &drip);
     reader_start(&reader);
-    WAIT_FOR(atomic_load(&reader.n) == DRIP_COMES);
+    WAIT_FOR(atomic_load(&reader.n) >= DRIP_COMES);
     fixture_terminate(pid);
     reader_wait(&reader);
     ck_assert_int_ge(reader.n, DRIP_COMES);
@@ -687,7 +687,7 @@ START_TEST(next_whose_line_is_cut_fails_and_the_pool_heals)
     pid = backend_pid();
     reader_init(&reader, &drip);
     reader_start(&reader);
-    WAIT_FOR(atomic_load(&reader.n) == DRIP_COMES);
+    WAIT_FOR(atomic_load(&reader.n) >= DRIP_COMES);
     relay_cut(&relay);
     reader_wait(&reader);
     ck_assert_int_eq(reader.next, CF_EUNAVAIL);
@@ -710,7 +710,7 @@ START_TEST(next_whose_line_is_dead_ends_at_the_deadline)
     reader_init(&reader, &drip);
     reader.timeout_ns = 500 * CF_MS;
     reader_start(&reader);
-    WAIT_FOR(atomic_load(&reader.n) == DRIP_COMES);
+    WAIT_FOR(atomic_load(&reader.n) >= DRIP_COMES);
     relay_fault(&relay,
                 &(struct relay_faults){.to_server = {.hold = true}, .to_client = {.hold = true}});
     reader_wait(&reader);

@@ -582,6 +582,10 @@ static enum cf_code explain(const struct leg *leg, struct cf_err *err)
     case CURLE_COULDNT_RESOLVE_HOST: /* its addresses are known, */
     case CURLE_SETOPT_OPTION_SYNTAX: /* and written as libcurl wants them. */
         return cf_err_set(err, CF_ENOMEM, "no memory for a request");
+#if LIBCURL_VERSION_NUM >= 0x080600
+    case CURLE_TOO_LARGE: /* A line of the head beyond libcurl's own limit. */
+        return cf_err_set(err, CF_ELIMIT, "%s", why);
+#endif
     case CURLE_COULDNT_CONNECT:
     case CURLE_OPERATION_TIMEDOUT: /* Of connecting: there is no other. */
     case CURLE_SSL_CONNECT_ERROR:
