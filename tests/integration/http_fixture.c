@@ -345,6 +345,16 @@ void site_teardown(void)
     (void)sem_destroy(&site.started);
 }
 
+TCase *site_add_case(Suite *suite, const char *name, void (*set_up)(void))
+{
+    TCase *tc = tcase_create(name);
+
+    tcase_set_timeout(tc, 120);
+    tcase_add_checked_fixture(tc, set_up, site_teardown);
+    suite_add_tcase(suite, tc);
+    return tc;
+}
+
 /* Looks at the server */
 
 size_t count_connections(void)

@@ -63,6 +63,9 @@ void site_stop(void);
 
 void site_teardown(void);
 
+/* A case that is set up in one of these ways, or in one of its own that ends with one of them. */
+TCase *site_add_case(Suite *suite, const char *name, void (*set_up)(void));
+
 /* Handlers: what they count and post is in the site. */
 
 /* GET and POST /hello: "hello", as JSON. */

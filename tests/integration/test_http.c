@@ -547,20 +547,10 @@ END_TEST
 
 /* Suite */
 
-static TCase *add_case(Suite *suite, const char *name, void (*set_up)(void))
-{
-    TCase *tc = tcase_create(name);
-
-    tcase_set_timeout(tc, 120);
-    tcase_add_checked_fixture(tc, set_up, site_teardown);
-    suite_add_tcase(suite, tc);
-    return tc;
-}
-
 Suite *suite_http(void)
 {
     Suite *suite = suite_create("http");
-    TCase *tc = add_case(suite, "new", setup_loops);
+    TCase *tc = site_add_case(suite, "new", setup_loops);
 
     tcase_add_test(tc, new_says_what_is_wrong_with_the_address);
     tcase_add_test(tc, new_names_the_bad_route);
@@ -568,7 +558,7 @@ Suite *suite_http(void)
     tcase_add_test(tc, new_takes_over_the_port_after_a_stop);
     tcase_add_test(tc, new_listens_on_ipv6);
 
-    tc = add_case(suite, "answering", setup);
+    tc = site_add_case(suite, "answering", setup);
     tcase_add_test(tc, hello_has_every_header);
     tcase_add_test(tc, keep_alive_serves_many_requests);
     tcase_add_test(tc, pipelined_requests_are_answered_in_order);
@@ -582,11 +572,11 @@ Suite *suite_http(void)
     tcase_add_test(tc, reply_may_be_large);
     tcase_add_test(tc, reply_without_body_has_no_type);
 
-    tc = add_case(suite, "method", setup);
+    tc = site_add_case(suite, "method", setup);
     tcase_add_test(tc, method_head_is_get_without_the_body);
     tcase_add_loop_test(tc, methods_and_paths_that_are_not_served, 0, N(methods));
 
-    tc = add_case(suite, "failure", setup);
+    tc = site_add_case(suite, "failure", setup);
     tcase_add_loop_test(tc, failure_becomes_a_problem_document, 0, N(failures));
     tcase_add_test(tc, failure_without_words_has_the_codes);
     return suite;

@@ -186,20 +186,10 @@ END_TEST
 
 /* Suite */
 
-static TCase *add_case(Suite *suite, const char *name, void (*set_up)(void))
-{
-    TCase *tc = tcase_create(name);
-
-    tcase_set_timeout(tc, 120);
-    tcase_add_checked_fixture(tc, set_up, site_teardown);
-    suite_add_tcase(suite, tc);
-    return tc;
-}
-
 Suite *suite_http_deadline(void)
 {
     Suite *suite = suite_create("http_deadline");
-    TCase *tc = add_case(suite, "deadline", setup);
+    TCase *tc = site_add_case(suite, "deadline", setup);
 
     tcase_add_loop_test(tc, deadline_ends_the_request_in_time, 0, N(deadlines));
     tcase_add_test(tc, deadline_is_never_early);
@@ -208,7 +198,7 @@ Suite *suite_http_deadline(void)
     tcase_add_test(tc, deadline_of_a_part_is_504_too);
     tcase_add_test(tc, deadline_ends_all_tasks_of_a_group);
 
-    tc = add_case(suite, "limits", setup_loops);
+    tc = site_add_case(suite, "limits", setup_loops);
     tcase_add_test(tc, timeouts_of_the_server_hold);
     return suite;
 }

@@ -347,20 +347,10 @@ END_TEST
 
 /* Suite */
 
-static TCase *add_case(Suite *suite, const char *name, void (*set_up)(void))
-{
-    TCase *tc = tcase_create(name);
-
-    tcase_set_timeout(tc, 120);
-    tcase_add_checked_fixture(tc, set_up, site_teardown);
-    suite_add_tcase(suite, tc);
-    return tc;
-}
-
 Suite *suite_http_leave(void)
 {
     Suite *suite = suite_create("http_leave");
-    TCase *tc = add_case(suite, "leaving", setup);
+    TCase *tc = site_add_case(suite, "leaving", setup);
 
     tcase_add_loop_test(tc, client_that_leaves_ends_its_request, 0, N_WAYS * N(waiting_targets));
     tcase_add_test(tc, client_that_leaves_is_seen_within_a_millisecond);
@@ -370,7 +360,7 @@ Suite *suite_http_leave(void)
     tcase_add_test(tc, client_that_leaves_in_mid_reply_is_not_kept);
     tcase_add_test(tc, client_that_leaves_while_others_never_pause_is_not_kept);
 
-    tc = add_case(suite, "half_close", setup_half_close);
+    tc = site_add_case(suite, "half_close", setup_half_close);
     tcase_add_test(tc, half_close_is_answered_where_it_is_allowed);
     tcase_add_test(tc, half_close_of_a_pipeline_is_answered_where_it_is_allowed);
     tcase_add_test(tc, half_close_of_half_a_request_is_not_kept);

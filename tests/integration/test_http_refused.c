@@ -286,29 +286,19 @@ END_TEST
 
 /* Suite */
 
-static TCase *add_case(Suite *suite, const char *name, void (*set_up)(void))
-{
-    TCase *tc = tcase_create(name);
-
-    tcase_set_timeout(tc, 120);
-    tcase_add_checked_fixture(tc, set_up, site_teardown);
-    suite_add_tcase(suite, tc);
-    return tc;
-}
-
 Suite *suite_http_refused(void)
 {
     Suite *suite = suite_create("http_refused");
-    TCase *tc = add_case(suite, "refused", setup);
+    TCase *tc = site_add_case(suite, "refused", setup);
 
     tcase_add_loop_test(tc, refused_requests_are_told_why, 0, N(refused));
 
-    tc = add_case(suite, "head", setup);
+    tc = site_add_case(suite, "head", setup);
     tcase_add_test(tc, headers_may_have_every_character_that_is_allowed);
     tcase_add_test(tc, query_of_very_many_arguments_is_refused);
     tcase_add_loop_test(tc, head_of_every_size_is_answered, 0, N(fillings));
 
-    tc = add_case(suite, "body", setup);
+    tc = site_add_case(suite, "body", setup);
     tcase_add_test(tc, body_is_read_and_the_connection_goes_on);
     tcase_add_test(tc, body_is_asked_for_with_100_continue);
     tcase_add_test(tc, body_in_chunks_closes_the_connection);

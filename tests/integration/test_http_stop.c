@@ -272,20 +272,10 @@ END_TEST
 
 /* Suite */
 
-static TCase *add_case(Suite *suite, const char *name, void (*set_up)(void))
-{
-    TCase *tc = tcase_create(name);
-
-    tcase_set_timeout(tc, 120);
-    tcase_add_checked_fixture(tc, set_up, site_teardown);
-    suite_add_tcase(suite, tc);
-    return tc;
-}
-
 Suite *suite_http_stop(void)
 {
     Suite *suite = suite_create("http_stop");
-    TCase *tc = add_case(suite, "stop", site_setup);
+    TCase *tc = site_add_case(suite, "stop", site_setup);
 
     tcase_add_test(tc, stop_lets_requests_finish);
     tcase_add_test(tc, stop_cuts_what_passes_the_grace);
