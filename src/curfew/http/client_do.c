@@ -500,12 +500,11 @@ static bool set_method(CURL *easy, const struct cf_client_request *request)
 
 /* Who may sign: a file, and no directory. libcurl would look into the system's too, whatever the file,
  * and because of that read both anew for each connection, on the loop; a file alone it keeps. */
-static bool set_trust(CURL *easy, const char *ca_file)
+static bool set_trust(CURL *easy, const struct cf_client *client)
 {
-    if (ca_file == NULL && curl_version_info(CURLVERSION_NOW)->cainfo == NULL) {
-        return true; /* Untested: one that was built with a directory only. */
-    }
-    return curl_easy_setopt(easy, CURLOPT_CAPATH, NULL) == CURLE_OK &&
+    const char *ca_file = client->options.ca_file;
+
+    return (!client->trusts_a_file || curl_easy_setopt(easy, CURLOPT_CAPATH, NULL) == CURLE_OK) &&
            (ca_file == NULL || curl_easy_setopt(easy, CURLOPT_CAINFO, ca_file) == CURLE_OK);
 }
 
@@ -529,7 +528,7 @@ static bool set_rules(CURL *easy, struct leg *leg)
            curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, as_ms(options->connect_timeout_ns)) ==
                CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_USERAGENT, options->user_agent) == CURLE_OK &&
-           set_trust(easy, options->ca_file);
+           set_trust(easy, leg->client);
 }
 
 static enum cf_code prepare(struct leg *leg, struct cf_err *err)

@@ -37,6 +37,7 @@ struct cf_client {
     struct cf_client_options options; /* Constant after new, as is all. Strings owned. */
     struct cf__rules *rules;
     struct cf_lane *resolve_lane;
+    bool trusts_a_file; /* Ours or the system's: no directory is needed. */
     size_t n_sides;
     struct cf__client_side sides[];
 };
