@@ -5,13 +5,11 @@
  * outlive the headers, which are libmicrohttpd's. Where there is no memory for it, it is dropped, for the
  * trace is whole without it. Of several traceparents none is better than the other: all are ignored. */
 #include <string.h>
-#include <strings.h>
 
+#include "curfew/http/field.h"
 #include "curfew/http/server_private.h"
 
 /* Constants and types */
-
-static const char TRACESTATE[] = "tracestate";
 
 /* All tracestates of a request, joined with commas. */
 struct states {
@@ -22,24 +20,19 @@ struct states {
 
 /* Internal helpers */
 
-static enum MHD_Result take_state(void *arg, enum MHD_ValueKind kind, const char *name, size_t size,
-                                  const char *value, size_t value_size)
+static void take_state(void *arg, const char *value)
 {
     struct states *states = arg;
+    size_t size = strlen(value);
     size_t comma = states->size > 0;
 
-    (void)kind;
-    if (size != sizeof(TRACESTATE) - 1 || strncasecmp(name, TRACESTATE, size) != 0) {
-        return MHD_YES;
-    }
-    if (comma + value_size > CF_TRACESTATE_SIZE_MAX - states->size) {
+    if (comma + size > CF_TRACESTATE_SIZE_MAX - states->size) {
         states->is_too_long = true;
-        return MHD_NO;
+        return;
     }
     memcpy(states->text + states->size, ",", comma);
-    memcpy(states->text + states->size + comma, value != NULL ? value : "", value_size);
-    states->size += comma + value_size;
-    return MHD_YES;
+    memcpy(states->text + states->size + comma, value, size);
+    states->size += comma + size;
 }
 
 /* NULL: there is none, or too much of it. */
@@ -50,7 +43,7 @@ static const char *join_states(struct cf_http *http, struct states *states)
     }
     states->size = 0;
     states->is_too_long = false;
-    (void)MHD_get_connection_values_n(http->mhd, MHD_HEADER_KIND, take_state, states);
+    cf__each_field(http->mhd, "tracestate", take_state, states);
     states->text[states->size] = '\0';
     return states->is_too_long ? NULL : states->text;
 }
