@@ -30,7 +30,13 @@
 #define P50_MAX_NS (CF_MS / 2)
 #define P99_MAX_NS (2 * CF_MS)
 #define ROUND_NS (5 * CF_SECOND)
-#define WARM_UP 300 /* Rounds that are not counted: the pool fills, statements are prepared. */
+#define WARM_UP 300 /* Rounds that are not counted: statements are prepared. */
+
+/* A session begins with a new process and a password, which takes a core for milliseconds. So the
+ * rounds wait until the service has all of them: those of its pool, that of cancels, and the one
+ * that listens. */
+#define POOL "16"
+#define SESSIONS (16 + 2)
 
 #define REQUEST "GET /v1/sleep?seconds=30 HTTP/1.1\r\nHost: localhost\r\n\r\n"
 #define NEXT_REQUEST "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -38,6 +44,10 @@
 #define COUNT_ACTIVE                                                                               \
     "select count(*) from pg_stat_get_activity(null) where state = 'active'"                       \
     " and application_name = 'curfewd' and query ~ 'pg_sleep' and pid <> pg_backend_pid()"
+
+#define COUNT_SESSIONS                                                                             \
+    "select count(*) from pg_stat_get_activity(null)"                                              \
+    " where application_name = 'curfewd' and state = 'idle'"
 
 struct bench {
     const char *bin;
@@ -60,42 +70,47 @@ static double ms(int64_t ns)
 
 /* Internal helpers: PostgreSQL */
 
-static void connect_pg(struct bench *bench)
+static void prepare(struct bench *bench, const char *name, const char *sql)
 {
-    PGresult *result;
+    PGresult *result = PQprepare(bench->pg, name, sql, 0, NULL);
 
-    bench->pg = PQconnectdb(bench->url);
-    if (PQstatus(bench->pg) != CONNECTION_OK) {
-        die("%s", PQerrorMessage(bench->pg));
-    }
-    result = PQprepare(bench->pg, "count_active", COUNT_ACTIVE, 0, NULL);
     if (PQresultStatus(result) != PGRES_COMMAND_OK) {
         die("%s", PQerrorMessage(bench->pg));
     }
     PQclear(result);
 }
 
-static int count_active(struct bench *bench)
+static void connect_pg(struct bench *bench)
 {
-    PGresult *result = PQexecPrepared(bench->pg, "count_active", 0, NULL, NULL, NULL, 0);
-    int count;
+    bench->pg = PQconnectdb(bench->url);
+    if (PQstatus(bench->pg) != CONNECTION_OK) {
+        die("%s", PQerrorMessage(bench->pg));
+    }
+    prepare(bench, "active", COUNT_ACTIVE);
+    prepare(bench, "sessions", COUNT_SESSIONS);
+}
+
+static int count(struct bench *bench, const char *name)
+{
+    PGresult *result = PQexecPrepared(bench->pg, name, 0, NULL, NULL, NULL, 0);
+    int n;
 
     if (PQresultStatus(result) != PGRES_TUPLES_OK) {
         die("%s", PQerrorMessage(bench->pg));
     }
-    count = atoi(PQgetvalue(result, 0, 0));
+    n = atoi(PQgetvalue(result, 0, 0));
     PQclear(result);
-    return count;
+    return n;
 }
 
-/* Ask until `n` statements are active; returns the instant of the answer that said so. */
-static int64_t wait_active(struct bench *bench, int n)
+/* Ask until `name` counts `n`; returns the instant of the answer that said so. */
+static int64_t wait_count(struct bench *bench, const char *name, int n)
 {
     int64_t until_ns = cf_now_ns() + ROUND_NS;
 
-    while (count_active(bench) != n) {
+    while (count(bench, name) != n) {
         if (cf_now_ns() > until_ns) {
-            die("waiting for %d active statements takes more than %d s", n,
+            die("waiting for \"%s\" to count %d takes more than %d s", name, n,
                 (int)(ROUND_NS / CF_SECOND));
         }
     }
@@ -145,11 +160,11 @@ static int64_t run_round(struct bench *bench, const struct way *way)
     int64_t left_ns;
 
     send_text(fd, REQUEST);
-    (void)wait_active(bench, 1);
+    (void)wait_count(bench, "active", 1);
     way->prepare(fd);
     left_ns = cf_now_ns();
     (void)close(fd);
-    return wait_active(bench, 0) - left_ns;
+    return wait_count(bench, "active", 0) - left_ns;
 }
 
 static void tell_progress(struct bench *bench, const struct way *way, size_t done)
@@ -198,7 +213,7 @@ static void measure_question(struct bench *bench)
     for (size_t i = 0; i < QUESTIONS; i++) {
         int64_t since_ns = cf_now_ns();
 
-        (void)count_active(bench);
+        (void)count(bench, "active");
         took_ns[i] = cf_now_ns() - since_ns;
     }
     qsort(took_ns, QUESTIONS, sizeof(took_ns[0]), compare);
@@ -270,7 +285,8 @@ static void read_arguments(int argc, char **argv, struct bench *bench)
 
 int main(int argc, char **argv)
 {
-    static const char *const settings[] = {"CURFEW_DEMO", "1", "CURFEW_GRACE", "0s", NULL};
+    static const char *const settings[] = {"CURFEW_DEMO", "1", "CURFEW_GRACE", "0s", "CURFEW_POOL",
+                                           POOL,          NULL};
     struct bench bench = {.rounds = 500};
     bool good = true;
 
@@ -279,6 +295,7 @@ int main(int argc, char **argv)
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
     connect_pg(&bench);
     bench.pid = start_service(bench.bin, bench.url, settings, &bench.port);
+    (void)wait_count(&bench, "sessions", SESSIONS);
     bench.told_ns = cf_now_ns();
     (void)printf("%-10s %7s %9s %9s %9s\n", "orphan", "rounds", "p50 ms", "p99 ms", "max ms");
     for (size_t i = 0; i < N_WAYS; i++) {
