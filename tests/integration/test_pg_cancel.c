@@ -195,6 +195,46 @@ START_TEST(cancel_storm_loses_no_connection)
 }
 END_TEST
 
+static struct {
+    struct cf_ctx *ctx;
+    enum cf_code code;
+    bool ended; /* The statement, while its query's fiber held the loop. */
+    sem_t done;
+} given_up;
+
+/* A query that gives up, and then does not let go of its loop: no other fiber of it runs. */
+static void give_up_and_hold(void *arg)
+{
+    struct cf_pg_param params[] = {cf_pg_f64(60)};
+    struct cf_pg_rows *rows = NULL;
+
+    (void)arg;
+    given_up.code =
+        cf_pg_query(given_up.ctx, fixture.pg, &sleep_stmt, params, N(params), &rows, NULL);
+    given_up.ended = pgview_wait_active(fixture_view(), SLEEP_PATTERN, 0, 2 * CF_SECOND) >= 0;
+    (void)sem_post(&given_up.done);
+}
+
+/* It is asked for before the query returns. On the control connection's own loop it is sent, too;
+ * from another a message is. */
+START_TEST(cancel_by_control_connection_is_sent_before_the_query_returns)
+{
+    fixture_open((struct cf_pg_options){.pool_max = 2, .cancel = CF_PG_CANCEL_CONTROL}, 2);
+    (void)backend_pid();
+    WAIT_FOR(fixture_backends(fixture_view()) == 3); /* The control connection is there. */
+    ck_assert_int_eq(sem_init(&given_up.done, 0, 0), 0);
+    ck_assert_int_eq(cf_ctx_with_cancel(cf_ctx_background(), &given_up.ctx, NULL), CF_OK);
+    ck_assert_int_eq(cf_loop_spawn(fixture.loops[_i], give_up_and_hold, NULL, NULL), CF_OK);
+    ck_assert_int_ge(pgview_wait_active(fixture_view(), SLEEP_PATTERN, 1, PATIENCE_NS), 0);
+    cf_ctx_cancel(given_up.ctx);
+    ck_assert_int_eq(sem_wait(&given_up.done), 0);
+    ck_assert_int_eq(given_up.code, CF_ECANCELED);
+    ck_assert(given_up.ended);
+    cf_ctx_free(given_up.ctx);
+    WAIT_FOR(outcomes(CF_PG_EFFECTIVE) == 1);
+}
+END_TEST
+
 /* What the statement leaves */
 
 static struct {
@@ -561,6 +601,7 @@ Suite *suite_pg_cancel(void)
     tcase_add_loop_test(tc, cancel_of_a_statement_that_fails_leaves_no_error, 0, N_WAYS);
     tcase_add_loop_test(tc, cancel_frees_the_locks, 0, N_WAYS);
     tcase_add_loop_test(tc, cancel_storm_loses_no_connection, 0, N(ways));
+    tcase_add_loop_test(tc, cancel_by_control_connection_is_sent_before_the_query_returns, 0, 2);
     tcase_add_loop_test(tc, cancel_of_an_export_drains_it_without_holding_the_loop, 0, N_WAYS);
     tcase_add_loop_test(tc, cancel_that_is_ignored_drops_the_connection, 0, N_WAYS);
     tc = add_case(suite, "statement_timeout");

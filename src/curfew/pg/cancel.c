@@ -41,6 +41,16 @@ unsigned cf__pg_skipped_fences(void)
 {
     return atomic_load(&skipped);
 }
+
+static bool fences_stand(void)
+{
+    return cf__pg_skipped_fences() == 0;
+}
+#else
+static bool fences_stand(void)
+{
+    return true;
+}
 #endif
 
 /* Internal helpers: the second fence */
@@ -125,7 +135,7 @@ static enum cf_code pass_fences(struct cf_ctx *ctx, struct cf__pg_slot *slot,
     bool sent = false;
     enum cf_code code;
 
-    if (!cf__pg_conn_pump(conn)) {
+    if (!cf__pg_conn_pump(conn) || conn->asked != NULL) {
         code = cancel_and_drain(ctx, slot, &sent, outcome, err);
         if (code != CF_OK) {
             return code;
@@ -221,6 +231,9 @@ static void take_through(struct cf__pg_slot *slot, int64_t canceled_ns)
     slot->canceled_ns = canceled_ns;
     cf__pg_conn_drop(slot->conn);
     cf__pg_slot_move(slot, CF__PG_CANCELING);
+    if (canceled_ns != 0 && fences_stand()) {
+        cf__pg_dispatch_begin(slot->pool, slot->conn);
+    }
     if (cf__pg_pool_spawn(slot->pool, run_canceler, slot, &err) != CF_OK) {
         finish(slot, CF_PG_CONNECTION_DROPPED, err.code, &err);
     }

@@ -5,13 +5,13 @@
  * When the answer is there the signal has been sent, and a signal that is pending is delivered
  * before the backend reads its next statement, which discards it: that is the first fence.
  *
- * It lives on the database's first loop; other loops send a message. All requests that are waiting
- * go out in one statement. A pid means something on one server only, so a request names the server
- * too, as its own session saw it (behind a balancer, two connections to one address may end on two
- * servers).
+ * It lives on the database's first loop; other loops send a message. The first request goes out at
+ * once, before whoever asks goes on; those that come until it is answered gather, and go out in one
+ * statement then. A pid means something on one server only, so a request names the server too, as
+ * its own session saw it (behind a balancer, two connections to one address may end on two servers).
  *
- * A request is shared by who asks and by the control fiber, because either may be the first to let
- * go: who asks when its bound has passed, the fiber when it has answered. */
+ * A request is shared by who asks and by the control, because either may be the first to let go: who
+ * asks when its bound has passed, the control when it has answered. */
 #include "curfew/pg/pg_private.h"
 
 #include <stdio.h>
@@ -38,7 +38,7 @@ static const struct cf_pg_stmt cancel_backends = {
            " FROM unnest(string_to_array($1, ',')) WITH ORDINALITY AS t(pid, n) ORDER BY n",
 };
 
-struct request {
+struct cf__pg_request {
     struct cf__message message; /* To the control's loop. */
     struct cf__pg_control *control;
     struct cf__list node; /* In the pending ones. */
@@ -47,8 +47,10 @@ struct request {
     atomic_uint refs;
 
     pthread_mutex_t mu;    /* Guards everything below. */
-    struct cf__wait *wait; /* Of who asks; NULL once that has left. */
-    struct cf_err err;     /* The answer; CF_OK: the backend was signalled. */
+    struct cf__wait *wait; /* Of who asks; NULL while it does not wait. */
+    bool abandoned;        /* Who asks has left. */
+    bool answered;
+    struct cf_err err; /* The answer; CF_OK: the backend was signalled. */
 };
 
 struct cf__pg_control {
@@ -60,7 +62,9 @@ struct cf__pg_control {
     struct cf__message want;
 
     struct cf__pg_conn *conn; /* Loop thread only, as is all below. NULL: not connected. */
-    struct cf__list pending;  /* struct request */
+    struct cf__list pending;  /* struct cf__pg_request */
+    struct cf__pg_request *batch[BATCH_MAX]; /* Sent and not answered. */
+    size_t n_batch;
     struct cf__wait *sleeper; /* The fiber, when it has nothing to do. */
     struct cf__wait *end;     /* Who waits for the fiber's end. */
     int64_t retry_at_ns;
@@ -71,7 +75,7 @@ struct cf__pg_control {
 
 /* Internal helpers: requests */
 
-static void request_unref(struct request *request)
+static void request_unref(struct cf__pg_request *request)
 {
     if (atomic_fetch_sub(&request->refs, 1) == 1) {
         (void)pthread_mutex_destroy(&request->mu);
@@ -80,12 +84,13 @@ static void request_unref(struct request *request)
 }
 
 /* Answer a request, and let it go. */
-static void answer(struct request *request, const struct cf_err *err)
+static void answer(struct cf__pg_request *request, const struct cf_err *err)
 {
     (void)pthread_mutex_lock(&request->mu);
     if (err != NULL) {
         request->err = *err;
     }
+    request->answered = true;
     if (request->wait != NULL) {
         (void)cf__wait_end(request->wait, CF__WAIT_READY); /* False: its bound was first. */
     }
@@ -93,11 +98,12 @@ static void answer(struct request *request, const struct cf_err *err)
     request_unref(request);
 }
 
-static void answer_all(struct request **batch, size_t count, const struct cf_err *err)
+static void answer_batch(struct cf__pg_control *control, const struct cf_err *err)
 {
-    for (size_t i = 0; i < count; i++) {
-        answer(batch[i], err);
+    for (size_t i = 0; i < control->n_batch; i++) {
+        answer(control->batch[i], err);
     }
+    control->n_batch = 0;
 }
 
 static void wake(struct cf__pg_control *control)
@@ -108,21 +114,6 @@ static void wake(struct cf__pg_control *control)
         control->sleeper = NULL;
         (void)cf__wait_end(sleeper, CF__WAIT_READY); /* False: it is ending. */
     }
-}
-
-static void on_request(struct cf__message *message)
-{
-    struct request *request = CF__CONTAINER(message, struct request, message);
-    struct cf__pg_control *control = request->control;
-    struct cf_err err;
-
-    if (control->ended) {
-        (void)cf_err_set(&err, CF_EUNAVAIL, "the database is closing");
-        answer(request, &err);
-        return;
-    }
-    cf__list_push(&control->pending, &request->node);
-    wake(control);
 }
 
 static void want(struct cf__pg_control *control)
@@ -200,68 +191,34 @@ static enum cf_code ensure_connected(struct cf__pg_control *control, struct cf_e
     return CF_OK;
 }
 
-/* One statement on the control connection; a failure ends the connection. CF_EIO: it was sent and
- * not answered, so the server may yet do it. */
-static enum cf_code run_statement(struct cf__pg_control *control, const char *pids,
-                                  struct cf_err *err)
-{
-    struct cf_pg_param params[] = {cf_pg_str(pids)};
-    struct cf__pg_conn *conn = control->conn;
-    struct cf_ctx *ctx = NULL;
-    PGresult *result = NULL;
-    enum cf_code code;
-
-    code =
-        cf_ctx_with_timeout(cf_ctx_background(), control->pg->options.cancel_timeout_ns, &ctx, err);
-    if (code == CF_OK) {
-        code = cf__pg_conn_send(conn, &cancel_backends, params, 1, err);
-    }
-    if (code == CF_OK) {
-        code = cf__pg_conn_wait(ctx, conn, err);
-    }
-    if (code == CF_OK) {
-        code = cf__pg_conn_result(conn, &result, err);
-    }
-    PQclear(result);
-    cf_ctx_free(ctx);
-    if (code != CF_OK) {
-        code = conn->section.pending ? cf_err_recode(err, CF_EIO) : code;
-        cf__pg_conn_close(conn);
-        control->conn = NULL;
-        return cf_err_wrap(err, code, "control connection");
-    }
-    return CF_OK;
-}
-
-/* Internal helpers: the fiber */
+/* Internal helpers: one statement */
 
 /* Nobody waits for the answer any more. To cancel then would be wrong: the connection it was for is
  * closed, and its backend's pid may have become another's. */
-static bool is_abandoned(struct request *request)
+static bool is_abandoned(struct cf__pg_request *request)
 {
     bool abandoned;
 
     (void)pthread_mutex_lock(&request->mu);
-    abandoned = request->wait == NULL;
+    abandoned = request->abandoned;
     (void)pthread_mutex_unlock(&request->mu);
     return abandoned;
 }
 
 /* Take what is pending for this server; what is for another is answered so. */
-static size_t take_batch(struct cf__pg_control *control, struct request **batch)
+static void take_batch(struct cf__pg_control *control)
 {
     bool elsewhere = false;
     struct cf__list *node;
-    size_t count = 0;
 
-    CF_ASSERT(control->conn != NULL);
-    while (count < BATCH_MAX && (node = cf__list_pop(&control->pending)) != NULL) {
-        struct request *request = CF__CONTAINER(node, struct request, node);
+    CF_ASSERT(control->conn != NULL && control->n_batch == 0);
+    while (control->n_batch < BATCH_MAX && (node = cf__list_pop(&control->pending)) != NULL) {
+        struct cf__pg_request *request = CF__CONTAINER(node, struct cf__pg_request, node);
 
         if (is_abandoned(request)) {
             request_unref(request);
         } else if (strcmp(request->identity, control->conn->identity) == 0) {
-            batch[count++] = request;
+            control->batch[control->n_batch++] = request;
         } else {
             struct cf_err err;
 
@@ -270,47 +227,112 @@ static size_t take_batch(struct cf__pg_control *control, struct request **batch)
             answer(request, &err);
         }
     }
-    if (count > 0) {
+    if (control->n_batch > 0) {
         control->skip = 0;
     } else if (elsewhere) {
         give_up_server(control);
     }
-    return count;
 }
+
+/* CF_EIO: it was sent and not answered, so the server may yet do it. */
+static void fail_batch(struct cf__pg_control *control, struct cf_err *err)
+{
+    enum cf_code code = control->conn->section.pending ? cf_err_recode(err, CF_EIO) : err->code;
+
+    (void)cf_err_wrap(err, code, "control connection");
+    cf__pg_conn_close(control->conn);
+    control->conn = NULL;
+    answer_batch(control, err);
+}
+
+/* Send what is pending, on a connection that is there and idle. Never blocks. */
+static void send_pending(struct cf__pg_control *control)
+{
+    char pids[BATCH_MAX * 12] = "";
+    struct cf_pg_param params[] = {cf_pg_str(pids)};
+    size_t size = 0;
+    struct cf_err err;
+
+    take_batch(control);
+    for (size_t i = 0; i < control->n_batch; i++) {
+        size += (size_t)snprintf(pids + size, sizeof(pids) - size, "%s%d", i > 0 ? "," : "",
+                                 control->batch[i]->backend_pid);
+    }
+    if (control->n_batch > 0 &&
+        cf__pg_conn_send(control->conn, &cancel_backends, params, 1, &err) != CF_OK) {
+        fail_batch(control, &err);
+    }
+}
+
+/* Wait for the answer to what was sent. A backend that is not there any more needs no signal: its
+ * answer, false, is as good as true. */
+static void finish_batch(struct cf__pg_control *control)
+{
+    struct cf_ctx *ctx = NULL;
+    PGresult *result = NULL;
+    struct cf_err err;
+    enum cf_code code;
+
+    code = cf_ctx_with_timeout(cf_ctx_background(), control->pg->options.cancel_timeout_ns, &ctx,
+                               &err);
+    if (code == CF_OK) {
+        code = cf__pg_conn_wait(ctx, control->conn, &err);
+    }
+    if (code == CF_OK) {
+        code = cf__pg_conn_result(control->conn, &result, &err);
+    }
+    PQclear(result);
+    cf_ctx_free(ctx);
+    if (code == CF_OK) {
+        answer_batch(control, NULL);
+    } else {
+        fail_batch(control, &err);
+    }
+}
+
+/* A request has come, on the control's loop. It need not wait for the fiber, whose turn comes after
+ * that of the fibers that are ready now, if that has nothing else to do. */
+static void on_request(struct cf__message *message)
+{
+    struct cf__pg_request *request = CF__CONTAINER(message, struct cf__pg_request, message);
+    struct cf__pg_control *control = request->control;
+    struct cf_err err;
+
+    if (control->ended) {
+        (void)cf_err_set(&err, CF_EUNAVAIL, "the database is closing");
+        answer(request, &err);
+        return;
+    }
+    cf__list_push(&control->pending, &request->node);
+    if (control->sleeper != NULL) {
+        drop_dead(control);
+        if (control->conn != NULL) {
+            send_pending(control);
+        }
+        wake(control);
+    }
+}
+
+/* Internal helpers: the fiber */
 
 static void refuse_pending(struct cf__pg_control *control, const struct cf_err *err)
 {
     struct cf__list *node;
 
     while ((node = cf__list_pop(&control->pending)) != NULL) {
-        answer(CF__CONTAINER(node, struct request, node), err);
+        answer(CF__CONTAINER(node, struct cf__pg_request, node), err);
     }
 }
 
-/* A backend that is not there any more needs no signal: its answer, false, is as good as true. */
 static void serve_pending(struct cf__pg_control *control)
 {
-    struct request *batch[BATCH_MAX];
-    char pids[BATCH_MAX * 12] = "";
     struct cf_err err;
-    size_t count;
-    size_t size = 0;
-    enum cf_code code;
 
-    if (ensure_connected(control, &err) != CF_OK) {
+    if (ensure_connected(control, &err) == CF_OK) {
+        send_pending(control);
+    } else {
         refuse_pending(control, &err);
-        return;
     }
-    count = take_batch(control, batch);
-    if (count == 0) {
-        return;
-    }
-    for (size_t i = 0; i < count; i++) {
-        size += (size_t)snprintf(pids + size, sizeof(pids) - size, "%s%d", i > 0 ? "," : "",
-                                 batch[i]->backend_pid);
-    }
-    code = run_statement(control, pids, &err);
-    answer_all(batch, count, code == CF_OK ? NULL : &err);
 }
 
 static void run(void *arg)
@@ -321,6 +343,10 @@ static void run(void *arg)
     for (;;) {
         struct cf__wait sleeper;
 
+        if (control->n_batch > 0) {
+            finish_batch(control);
+            continue;
+        }
         if (!cf__list_empty(&control->pending)) {
             serve_pending(control);
             continue;
@@ -336,6 +362,9 @@ static void run(void *arg)
             control->sleeper = NULL;
             break;
         }
+    }
+    if (control->n_batch > 0) {
+        finish_batch(control); /* Sent when it was woken to end. */
     }
     control->ended = true;
     (void)cf_err_set(&err, CF_EUNAVAIL, "the database is closing");
@@ -409,9 +438,10 @@ void cf__pg_control_want(struct cf__pg_control *control)
     }
 }
 
-static struct request *request_new(struct cf__pg_control *control, const struct cf__pg_conn *conn)
+static struct cf__pg_request *request_new(struct cf__pg_control *control,
+                                          const struct cf__pg_conn *conn)
 {
-    struct request *request = calloc(1, sizeof(*request));
+    struct cf__pg_request *request = calloc(1, sizeof(*request));
 
     if (request != NULL) {
         request->message.run = on_request;
@@ -424,13 +454,10 @@ static struct request *request_new(struct cf__pg_control *control, const struct 
     return request;
 }
 
-enum cf_code cf__pg_control_cancel(struct cf_ctx *ctx, struct cf__pg_control *control,
-                                   const struct cf__pg_conn *conn, struct cf_err *err)
+enum cf_code cf__pg_control_ask(struct cf__pg_control *control, const struct cf__pg_conn *conn,
+                                struct cf__pg_request **out, struct cf_err *err)
 {
-    struct request *request;
-    struct cf__wait wait;
-    enum cf__wait_outcome outcome;
-    enum cf_code code;
+    struct cf__pg_request *request;
 
     if (!conn->is_direct) {
         return cf_err_set(err, CF_EINVAL, "a pooler hides the backend");
@@ -439,22 +466,48 @@ enum cf_code cf__pg_control_cancel(struct cf_ctx *ctx, struct cf__pg_control *co
     if (request == NULL) {
         return cf_err_set(err, CF_ENOMEM, "no memory to cancel");
     }
-    cf__wait_init(&wait);
-    request->wait = &wait;
     if (cf_loop_current() == control->loop) {
         on_request(&request->message);
     } else {
         cf__loop_post(control->loop, &request->message);
     }
-    outcome = cf__wait_park(ctx, &wait);
+    *out = request;
+    return CF_OK;
+}
+
+enum cf_code cf__pg_control_answer(struct cf_ctx *ctx, struct cf__pg_request *request,
+                                   struct cf_err *err)
+{
+    struct cf__wait wait;
+    bool answered;
+    enum cf_code code;
+
+    cf__wait_init(&wait);
+    (void)pthread_mutex_lock(&request->mu);
+    answered = request->answered;
+    request->wait = &wait;
+    (void)pthread_mutex_unlock(&request->mu);
+    answered = answered || cf__wait_park(ctx, &wait) == CF__WAIT_READY;
 
     (void)pthread_mutex_lock(&request->mu);
     request->wait = NULL;
+    request->abandoned = true;
     code = request->err.code;
-    if (outcome == CF__WAIT_READY && code != CF_OK) {
+    if (answered && code != CF_OK) {
         (void)cf__err_give(err, &request->err);
     }
     (void)pthread_mutex_unlock(&request->mu);
     request_unref(request);
-    return outcome == CF__WAIT_READY ? code : cf_ctx_check(ctx, err);
+    return answered ? code : cf_ctx_check(ctx, err);
+}
+
+void cf__pg_control_forget(struct cf__pg_request *request)
+{
+    if (request == NULL) {
+        return;
+    }
+    (void)pthread_mutex_lock(&request->mu);
+    request->abandoned = true;
+    (void)pthread_mutex_unlock(&request->mu);
+    request_unref(request);
 }

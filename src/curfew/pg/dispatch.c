@@ -181,7 +181,14 @@ static enum cf_code by_async(struct cf_ctx *ctx, struct cf__pg_pool *pool, struc
 static enum cf_code by_control(struct cf_ctx *ctx, struct cf__pg_pool *pool,
                                struct cf__pg_conn *conn, struct cf_err *err)
 {
-    return cf__pg_control_cancel(ctx, pool->pg->control, conn, err);
+    struct cf__pg_request *request = conn->asked;
+    enum cf_code code = CF_OK;
+
+    conn->asked = NULL;
+    if (request == NULL) {
+        code = cf__pg_control_ask(pool->pg->control, conn, &request, err);
+    }
+    return code == CF_OK ? cf__pg_control_answer(ctx, request, err) : code;
 }
 
 static const struct {
@@ -225,7 +232,7 @@ static enum cf_code send_by(size_t i, struct cf_ctx *ctx, struct cf__pg_pool *po
             return code;
         }
     }
-    if (is_over(conn)) {
+    if (conn->asked == NULL && is_over(conn)) {
         code = CF_OK;
     } else {
         code = ways[i].send(ctx, pool, conn, err);
@@ -246,6 +253,14 @@ void cf__pg_budget_init(struct cf__pg_budget *budget, size_t max)
 }
 
 /* Operations */
+
+void cf__pg_dispatch_begin(struct cf__pg_pool *pool, struct cf__pg_conn *conn)
+{
+    if (pool->pg->control == NULL || is_over(conn) ||
+        cf__pg_control_ask(pool->pg->control, conn, &conn->asked, NULL) != CF_OK) {
+        conn->asked = NULL; /* cf__pg_dispatch() asks, if there is something to ask for. */
+    }
+}
 
 enum cf_code cf__pg_dispatch(struct cf_ctx *ctx, struct cf__pg_pool *pool, struct cf__pg_conn *conn,
                              bool *out_sent, struct cf_err *err)

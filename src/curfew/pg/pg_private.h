@@ -48,10 +48,14 @@ struct cf__pg_section {
     struct cf_err err;    /* The first error; CF_OK so far. */
 };
 
+struct cf__pg_request;
+
 struct cf__pg_conn {
     PGconn *pq;
     struct cf__watch *watch; /* Of its socket, from connected to closed. */
     PGcancel *cancel;        /* Taken at connect; NULL while a job of the lane has it. */
+    struct cf__pg_request
+        *asked; /* A cancel that was asked for, or NULL; see cf__pg_dispatch_begin(). */
     struct cf__wait *reader; /* Who waits for an answer, or NULL. */
     bool broken;             /* The socket has ended: only closing is left. */
     bool is_paused;          /* Its input stays in the socket; see is_full(). */
@@ -289,6 +293,11 @@ void cf__pg_give_back(struct cf__pg_slot *slot);
 
 /* dispatch.c, again: what needs a pool */
 
+/* Ask for the backend of `conn` to be signalled, now and not when a fiber gets to it, if that is for
+ * the control connection to do and the statement runs. Then cf__pg_dispatch() has to follow, or the
+ * connection be closed. Never blocks. */
+void cf__pg_dispatch_begin(struct cf__pg_pool *pool, struct cf__pg_conn *conn);
+
 /* Have the backend of `conn` signalled, and wait until that is over (F1): by the way that was chosen,
  * or by the first that can. `*out_sent` becomes true if one did; it stays as it was if the statement
  * ended before its turn came. Blocks: for that, under `ctx`.
@@ -335,11 +344,20 @@ void cf__pg_control_free(struct cf__pg_control *control);
 /* Ask for the control connection to be there before it is needed. Any loop. */
 void cf__pg_control_want(struct cf__pg_control *control);
 
-/* Have the server signal the backend of `conn`. Any loop. Blocks: until it has (F1), under `ctx`.
- * Fails with CF_EUNAVAIL when it did not, CF_EINVAL when `conn` leads to another server or a pooler
- * stands before either; with CF_EIO when the answer was lost, and as `ctx` does: then it may yet happen. */
-CF_MUST enum cf_code cf__pg_control_cancel(struct cf_ctx *ctx, struct cf__pg_control *control,
-                                           const struct cf__pg_conn *conn, struct cf_err *err);
+/* Have the server signal the backend of `conn`. Any loop. The request is to be waited for, or
+ * forgotten. Never blocks. Fails with CF_EINVAL if a pooler stands before the backend, CF_ENOMEM. */
+CF_MUST enum cf_code cf__pg_control_ask(struct cf__pg_control *control,
+                                        const struct cf__pg_conn *conn, struct cf__pg_request **out,
+                                        struct cf_err *err);
+
+/* Wait until it has (F1), and free the request. Blocks: for that, under `ctx`.
+ * Fails with CF_EUNAVAIL when it did not, CF_EINVAL when `conn` leads to another server; with CF_EIO
+ * when the answer was lost, and as `ctx` does: then it may yet happen. */
+CF_MUST enum cf_code cf__pg_control_answer(struct cf_ctx *ctx, struct cf__pg_request *request,
+                                           struct cf_err *err);
+
+/* Instead: its connection is closed. What was not sent is not sent any more. NULL is allowed. */
+void cf__pg_control_forget(struct cf__pg_request *request);
 
 /* db.c: the database */
 

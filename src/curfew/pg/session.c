@@ -225,6 +225,7 @@ void cf__pg_conn_close(struct cf__pg_conn *conn)
     }
     CF_ASSERT(conn->reader == NULL);
     cf__watch_close(conn->watch); /* Before its descriptor. */
+    cf__pg_control_forget(conn->asked);
     PQclear(conn->section.rows);
     PQfreeCancel(conn->cancel);
     PQfinish(conn->pq);
