@@ -10,6 +10,7 @@
 
 struct cf__watch {
     uv_poll_t poll;
+    int events; /* What it looks for; 0: nothing. */
     cf__watch_cb cb;
     void *arg;
 };
@@ -20,6 +21,9 @@ static void on_event(uv_poll_t *poll, int status, int events)
 {
     struct cf__watch *watch = CF__CONTAINER(poll, struct cf__watch, poll);
 
+    if (status != 0) {
+        watch->events = 0; /* libuv has stopped it. */
+    }
     watch->cb(watch->arg, status, events);
 }
 
@@ -59,8 +63,14 @@ void cf__watch_close(struct cf__watch *own_watch)
 
 /* Operations */
 
+/* libuv takes a handle that is started anew out of its epoll and puts it back in: two system calls,
+ * which each statement of a session would pay. */
 void cf__watch_events(struct cf__watch *watch, int events)
 {
+    if (events == watch->events) {
+        return;
+    }
+    watch->events = events;
     if (events == 0) {
         (void)uv_poll_stop(&watch->poll);
     } else {
