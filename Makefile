@@ -126,7 +126,7 @@ BINS     := $(KINDS:%=test-%) $(patsubst bench/%.c,bench-%,$(filter-out bench/ki
 .PHONY: all bins $(BINS) help deps deps-test deps-tools deps-arm64 deps-fault deps-deb \
         deps-systems deps-list run test test-long test-trixie $(KINDS) $(FAULTS:%=test-%) \
         unit-arm64 asan tsan valgrind fuzz lint fmt fmt-check check-headers check-readme \
-        check-guide check-tests check-symbols check-hardening check-install readme examples bench \
+        check-guide check-tests check-symbols check-hardening check-install check-cluster readme examples bench \
         bench-micro hit race pg-url pg-stop install uninstall deb test-install test-docker clean \
         FORCE
 
@@ -248,7 +248,7 @@ run: deps ## run the service on a private PostgreSQL, until Ctrl-C (CURFEW_LISTE
 
 test: deps-test ## build and run every test (CK_RUN_SUITE=, CK_RUN_CASE=, CF_TEST_PG_URL=)
 	+@$(MAKE_ALL) bins
-	+@failed=; for kind in $(KINDS) examples check-install; do \
+	+@failed=; for kind in $(KINDS) examples check-install check-cluster; do \
 		$(MAKE) --no-print-directory $$kind || failed="$$failed $$kind"; \
 	done; [ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
 
@@ -279,6 +279,9 @@ unit-arm64: deps-arm64 ## unit tests on arm64, by qemu
 
 check-install: $(SHARED) $(MAN) $(B)/curfew.pc ## install into a directory, compile README's example with that
 	@env $(RUN_ENV) tests/install/check.sh
+
+check-cluster: deps ## who interrupts `make run` while it starts leaves no PostgreSQL behind
+	@tests/cluster.sh
 
 integration: $(B)/test-integration $(B)/curfewd ## the library against a real PostgreSQL (MODE=)
 e2e: $(B)/test-e2e $(B)/curfewd ## the built service over real sockets (MODE=)

@@ -216,7 +216,8 @@ clear_locks() {
 }
 
 # Start the server if it does not run. pg_ctl gives it a session of its own, so that a Ctrl-C meant
-# for the service does not reach it.
+# for the service does not reach it. Nor does one reach pg_ctl: it would end, and the server would go
+# on without anybody who knows of it.
 start() {
     local try
     [ -d "$DATA" ] || create
@@ -230,8 +231,8 @@ start() {
         choose_port
         make_socket_dir
         configure
-        if as_server "$BIN/pg_ctl" start --pgdata="$DATA" --log="$LOG" --wait --timeout=60 \
-            >"$STATE/start.log" 2>&1 </dev/null; then
+        if (trap '' INT TERM HUP QUIT && as_server "$BIN/pg_ctl" start --pgdata="$DATA" --log="$LOG" \
+            --wait --timeout=60) >"$STATE/start.log" 2>&1 </dev/null; then
             [ -e "$STATE/database" ] || create_database
             [ -z "${KEEP:-}" ] || : >"$STATE/keep"
             say "PostgreSQL $(cat "$DATA/PG_VERSION") runs on 127.0.0.1:$(cat "$STATE/port")," \
@@ -366,6 +367,7 @@ leave() {
     local status=$? user
     trap '' INT TERM HUP QUIT
     lock
+    mkdir -p "$STATE/users"
     rm -f "$STATE/users/$$"
     for user in "$STATE"/users/*; do
         kill -0 "${user##*/}" 2>/dev/null || rm -f "$user"
@@ -421,12 +423,12 @@ run() {
         export CF_TEST_PG_URL=${CF_TEST_PG_URL:-${DATABASE_URL:-postgresql://}}
     else
         open_cluster
+        trap leave EXIT # Also when it is interrupted while it starts: then there is no user.
         trap 'exit 130' INT
         trap 'exit 143' TERM HUP QUIT
         start
         mkdir -p "$STATE/users"
         : >"$STATE/users/$$"
-        trap leave EXIT
         load
         DATABASE_URL=$(url_of curfew password)
         CF_TEST_PG_URL=$DATABASE_URL
