@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the programs of bench/ have in common: how they complain, what they start, and how they sum up.
+/* What the programs of bench/ have in common: how they complain, what they start,
+ * and how they sum up.
  *
  *     kit_begin("bench-hit", print_help);
  *     pid = start_service(bin, url, (const char *const[]){"CURFEW_LOOPS", "1", NULL}, &port);

@@ -5,11 +5,11 @@
  * so that half of the cancels cross over to it. Each round runs a statement of about 3 ms under a
  * context that ends at a random moment between 0 and 6 ms, so that many cancels meet the end of
  * their statement; then, on whatever connection the pool lends next, a shorter one that nobody
- * cancels and that must return the number it was given. If a statement is cancelled whose own context lives,
- * or answers with another number, a fence has failed.
+ * cancels and that must return the number it was given. If a statement is cancelled whose own
+ * context lives, or answers with another number, a fence has failed.
  *
- * In a build with CF_FENCE_TEST a fence can be taken down (--skip f1, --skip f2): then the run has to
- * find the fault within --seconds, or it proves nothing when it finds none. */
+ * In a build with CF_FENCE_TEST a fence can be taken down (--skip f1, --skip f2): then the run has
+ * to find the fault within --seconds, or it proves nothing when it finds none. */
 #include <getopt.h>
 #include <inttypes.h>
 #include <pthread.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* A rate-limited client of an API: 1000 URLs, ten workers, 50 requests a second. How many at once and
- * how many a second are two limits, and both are needed. A failure is a result like any other, and
- * stops nobody else. The server is here as well, on the same loop, so that this needs no network.
+/* A rate-limited client of an API: 1000 URLs, ten workers, 50 requests a second. How many at once
+ * and how many a second are two limits, and both are needed. A failure is a result like any other,
+ * and stops nobody else. The server is here as well, on the same loop,
+ * so that this needs no network.
  *
  *     fetch            1000 at 50 a second, the first 50 at once: 19 seconds
  *     fetch 150 100    150 at 100 a second: half a second */

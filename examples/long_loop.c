@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Cancellation in a long loop: work that waits for nothing asks for itself whether it is still wanted.
- * On a fiber it yields now and then, so that others have their turn. */
+/* Cancellation in a long loop: work that waits for nothing asks for itself whether it is still
+ * wanted. On a fiber it yields now and then, so that others have their turn. */
 #include <stdio.h>
 
 #include <curfew/ctx.h>

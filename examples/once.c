@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Once: the first of many callers opens the database, the others wait for it, each no longer than its
- * own context. A failure is not for ever. */
+/* Once: the first of many callers opens the database, the others wait for it, each no longer than
+ * its own context. A failure is not for ever. */
 #include <stdio.h>
 
 #include <curfew/group.h>

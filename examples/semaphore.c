@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A weighted semaphore: twenty jobs share eight permits. A small job takes one, a large one four; and
- * who cannot have his in time does without. Here the jobs are threads. */
+/* A weighted semaphore: twenty jobs share eight permits. A small job takes one, a large one four;
+ * and who cannot have his in time does without. Here the jobs are threads. */
 #include <stdatomic.h>
 #include <stdio.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A trace goes through two services: the one that is asked carries it in its context, its client sends
- * it on, and the other, behind it, finds itself in the same trace. */
+/* A trace goes through two services: the one that is asked carries it in its context, its client
+ * sends it on, and the other, behind it, finds itself in the same trace. */
 #include <stdio.h>
 #include <string.h>
 

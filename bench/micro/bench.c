@@ -2,7 +2,7 @@
 /* bench-micro: what one operation of a primitive costs, in nanoseconds.
  *
  *     bench-micro --list             the names
- *     bench-micro NAME MS TIMES      run one for so many milliseconds, so many times; a line for each
+ *     bench-micro NAME MS TIMES      run one for so many milliseconds, so many times: a line each
  *
  * As Go's testing package does it: the number of operations grows until they take long enough, and
  * only the last, longest run counts. bench/README.md says how to read the figures. */

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* What the micro-benchmarks share: a benchmark does bench->n operations and says how long they took.
+/* What the micro-benchmarks share: a benchmark does bench->n operations
+ * and says how long they took.
  *
- * Its preparations do not count: it stands between bench_start() and bench_stop(), which may be called
- * several times. A benchmark of bench/peers/go has the same name in Go's spelling (ctx_timeout is
- * BenchmarkCtxTimeout there), and does the same. */
+ * Its preparations do not count: it stands between bench_start() and bench_stop(), which may be
+ * called several times. A benchmark of bench/peers/go has the same name in Go's spelling
+ * (ctx_timeout is BenchmarkCtxTimeout there), and does the same. */
 #ifndef CURFEW_BENCH_MICRO_BENCH_H
 #define CURFEW_BENCH_MICRO_BENCH_H
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Caches: a hit among 1,024 keys, on one thread and on all cores at once.
  *
- * The peer is a map behind an RWMutex. It has no times, no limits and no counts; this cache does. */
+ * The peer is a map behind an RWMutex. It has no times, no limits and no counts;
+ * this cache does. */
 #include "bench.h"
 
 #include <pthread.h>

@@ -3,8 +3,8 @@
  *
  * cf_client_do() sends one request and waits, parked, for the whole reply. When the context ends it
  * returns at once, and the transfer is aborted. What is left of the deadline can be sent along
- * (Request-Timeout-Ms), less the time of the way back; and so can the trace that the context carries
- * (trace.h), with a new span id for each request.
+ * (Request-Timeout-Ms), less the time of the way back; and so can the trace that the context
+ * carries (trace.h), with a new span id for each request.
  *
  * What a client may reach is set when it is made, as a list of rules:
  *

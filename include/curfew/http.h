@@ -3,10 +3,10 @@
  *
  * A server listens on every loop it is given. Each request runs its handler as a fiber, under a
  * context whose deadline is the least of those the client asked for (Request-Timeout-Ms and its
- * aliases, ?timeout=) and the caps of route and server. It is cancelled when the client hangs up, and
- * carries the request's trace (trace.h): the client's, by its traceparent, with a span of the server's
- * own, or a new one. If a handler returns an error, the reply is a problem document (RFC 9457). Every
- * reply has an X-Request-Id and a traceparent.
+ * aliases, ?timeout=) and the caps of route and server. It is cancelled when the client hangs up,
+ * and carries the request's trace (trace.h): the client's, by its traceparent, with a span of the
+ * server's own, or a new one. If a handler returns an error, the reply is a problem document
+ * (RFC 9457). Every reply has an X-Request-Id and a traceparent.
  *
  * Invariant: a request that was accepted is answered exactly once, or its connection is closed; its
  * handler has ended before its memory is gone.

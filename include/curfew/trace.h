@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /* Which trace a piece of work belongs to, as W3C Trace Context hands it from service to service.
  *
- * A trace is all the work that one request causes, wherever it is done; a span is one piece of it, and
- * knows by its id who asked for it. Two headers bring both along:
+ * A trace is all the work that one request causes, wherever it is done; a span is one piece of it,
+ * and knows by its id who asked for it. Two headers bring both along:
  *
  *     traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01
  *     tracestate: congo=t61rcWkgMzE
  *
  * A context carries a trace as it carries any value: there is nothing here that a program could not
  * write with cf_ctx_with_value(). A request of the HTTP server has one (http.h), the HTTP client
- * sends it on (client.h, tells_trace), and a program writes it into its log. Spans are not recorded.
+ * sends it on (client.h, tells_trace), and a program writes it into its log.
+ * Spans are not recorded.
  *
- * Invariant: ids are lowercase hex and never all zeroes. The trace id and what others keep in `state`
- * go on as they came; each piece of work has a span id of its own.
+ * Invariant: ids are lowercase hex and never all zeroes. The trace id and what others keep in
+ * `state` go on as they came; each piece of work has a span id of its own.
  *
  *     struct cf_trace trace;
  *     if (cf_trace_read(traceparent, tracestate, &trace)) {
@@ -86,8 +87,8 @@ CF_API void cf_trace_child(const struct cf_trace *parent, struct cf_trace *out);
 
 /* Queries */
 
-/* The trace that the nearest of `ctx` and its ancestors carries, or NULL. That of a request lives as
- * long as its handler runs. */
+/* The trace that the nearest of `ctx` and its ancestors carries, or NULL. That of a request lives
+ * as long as its handler runs. */
 CF_API const struct cf_trace *cf_ctx_trace(const struct cf_ctx *ctx);
 
 #ifdef __cplusplus

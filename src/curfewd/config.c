@@ -148,8 +148,8 @@ static struct config_value *value_of(struct config *config, const struct config_
     return &config->values[option - config_options];
 }
 
-/* Take a value, unless there is one of a door that wins. In the same door the last one counts, but a
- * secret and its file are two answers to one question. */
+/* Take a value, unless there is one of a door that wins. In the same door the last one counts, but
+ * a secret and its file are two answers to one question. */
 static enum cf_code offer(struct config *config, const struct config_option *option,
                           struct config_value value, struct cf_err *err)
 {
@@ -389,7 +389,8 @@ static size_t index_of(size_t offset)
     return i;
 }
 
-/* A default timeout that nobody chose follows a lower cap; one that was chosen is not cut silently. */
+/* A default timeout that nobody chose follows a lower cap;
+ * one that was chosen is not cut silently. */
 static enum cf_code check_default_timeout(struct config *config, struct cf_err *err)
 {
     size_t at = index_of(FIELD(default_timeout_ns));

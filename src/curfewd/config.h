@@ -96,13 +96,15 @@ enum config_outcome {
     CONFIG_BAD,     /* A value is wrong: exit status 78. */
 };
 
-/* Read flags, environment and --config's file into *out, and libpq's PG* variables that the file has
- * into the environment, if they are not there. On USAGE and BAD `err` says what is wrong and what is
- * right, and *out is untouched. Ownership: the caller owns what *out holds, config_free(). */
+/* Read flags, environment and --config's file into *out, and libpq's PG* variables that the file
+ * has into the environment, if they are not there. On USAGE and BAD `err` says what is wrong and
+ * what is right, and *out is untouched.
+ * Ownership: the caller owns what *out holds: config_free(). */
 enum config_outcome config_load(int argc, char **argv, struct config *out, struct cf_err *err);
 void config_free(struct config *config);
 
-/* Print every setting with its value, secrets masked, and where it came from: a file for --config. */
+/* Print every setting with its value, secrets masked, and where it came from:
+ * a file for --config. */
 void config_dump(const struct config *config, FILE *file);
 
 void config_print_help(FILE *file);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Files that hold settings: KEY=VALUE lines, and files that hold one secret.
  *
- * The lines are what docker's --env-file and systemd's EnvironmentFile both read alike: a '#' at the
- * start of a line makes a comment, and a value goes from the first '=' to the end of its line, as it
- * stands there.
+ * The lines are what docker's --env-file and systemd's EnvironmentFile both read alike: a '#' at
+ * the start of a line makes a comment, and a value goes from the first '=' to the end of its line,
+ * as it stands there.
  *
  * Thread safety: values. */
 #ifndef CURFEWD_CONFIG_FILE_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Entity tags by what is sent and nothing else: every instance says the same of the same, and what was
- * made again and has not changed is what the client has already.
+/* Entity tags by what is sent and nothing else: every instance says the same of the same, and what
+ * was made again and has not changed is what the client has already.
  *
  *     etag_make(body, size, bare);
  *     etag_quote(bare, etag);

@@ -93,9 +93,9 @@ static void open_standard_descriptors(void)
     }
 }
 
-/* A core holds the database's password and what clients have sent. A core that is piped to a program
- * knows no limit of size, but asks whether the process is dumpable; what cannot be forbidden is as
- * the system has it. */
+/* A core holds the database's password and what clients have sent. A core that is piped to a
+ * program knows no limit of size, but asks whether the process is dumpable; what cannot be
+ * forbidden is as the system has it. */
 static void forbid_core_dumps(void)
 {
     const struct rlimit none = {0, 0};
@@ -128,9 +128,9 @@ static int64_t own_descriptors(const struct config *config)
 
 /* Raise the limit of open files to what we may have, and take no more clients than it has room for:
  * at the limit the database and the admin listener would have none either, and libmicrohttpd would
- * ask for one without a pause. Then have the kernel make its table as large as it can get now. Later,
- * with threads, each doubling of the table waits for the other processors (RCU): 10 to 20 ms in which
- * nothing is accepted, just when a storm begins. */
+ * ask for one without a pause. Then have the kernel make its table as large as it can get now.
+ * Later, with threads, each doubling of the table waits for the other processors (RCU): 10 to 20 ms
+ * in which nothing is accepted, just when a storm begins. */
 static void prepare_descriptors(struct config *config)
 {
     int64_t ours = own_descriptors(config);

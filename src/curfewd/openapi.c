@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* See openapi.h. The assembler copies the file: no tool is needed that a compiler does not bring, and no
- * generated source. tests/unit/test_openapi.c holds it to the table of routes, tests/e2e/test_openapi.c
- * to what the service answers. */
+/* See openapi.h. The assembler copies the file: no tool is needed that a compiler does not bring,
+ * and no generated source. tests/unit/test_openapi.c holds it to the table of routes,
+ * tests/e2e/test_openapi.c to what the service answers. */
 #include "curfewd/openapi.h"
 
 #include <stdlib.h>

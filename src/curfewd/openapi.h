@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The interface's description (OpenAPI 3.1), as it is served: openapi.json, which is a part of the binary.
+/* The interface's description (OpenAPI 3.1), as it is served:
+ * openapi.json, which is a part of the binary.
  *
  * Thread safety: constant after new. */
 #ifndef CURFEWD_OPENAPI_H

@@ -13,8 +13,8 @@
  * address is asked by the loopback.
  *
  * Blocks: for the reply, `timeout_ns` at most; a name that has to be resolved takes what it takes.
- * Fails with CF_EINVAL (an address that none can listen on, or port 0), CF_EUNAVAIL (nobody there, or
- * not ready: what it said), CF_EDEADLINE, CF_EIO, CF_ENOMEM. */
+ * Fails with CF_EINVAL (an address that none can listen on, or port 0), CF_EUNAVAIL (nobody there,
+ * or not ready: what it said), CF_EDEADLINE, CF_EIO, CF_ENOMEM. */
 CF_MUST enum cf_code ready_ask(const char *address, int64_t timeout_ns, struct cf_err *err);
 
 #endif

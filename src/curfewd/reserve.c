@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Pieces of one mapping, which are handed out once and never taken back: see reserve.h.
  *
- * That is enough for ever. A table doubles, so all that one loop can ask for until its table has its
- * last size is less than twice that size. A piece has its size in front, to be copied from. */
+ * That is enough for ever. A table doubles, so all that one loop can ask for until its table has
+ * its last size is less than twice that size. A piece has its size in front, to be copied from. */
 #include "curfewd/reserve.h"
 
 #include <errno.h>

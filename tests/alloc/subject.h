@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A service whose allocations can be made to fail, in a schema of its own, and what is examined of
- * it: scenarios, each of them again and again, with another allocation failing each time, until there
- * are no more.
+ * it: scenarios, each of them again and again, with another allocation failing each time, until
+ * there are no more.
  *
  * Invariant: after each run of a scenario, once memory is there again, the very next request is a
  * 200, and within seconds there are as many descriptors and sessions as before. When the service
@@ -67,8 +67,8 @@ void subject_fini(struct subject *subject);
 
 /* Operations */
 
-/* Start a service in each worker, run each scenario with something else failing each time, and stop.
- * Then see that one in which nothing failed leaves as many blocks. */
+/* Start a service in each worker, run each scenario with something else failing each time, and
+ * stop. Then see that one in which nothing failed leaves as many blocks. */
 void subject_examine(const struct examination *of);
 
 /* Queries */

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* A sweep: something is done again and again, and each time another allocation fails, until there is
- * none left that has not.
+/* A sweep: something is done again and again, and each time another allocation fails, until there
+ * is none left that has not.
  *
  * In the short form each place fails once, which is an allocation with all its callers; with
- * CF_TEST_LONG each n does, however alike they are. CF_TEST_N=17, or 17-40, is for who has to see some n again.
- * Several workers, each a process with all that it needs of its own, share a sweep, because most of a
- * run is waiting.
+ * CF_TEST_LONG each n does, however alike they are. CF_TEST_N=17, or 17-40, is for who has to see
+ * some n again. Several workers, each a process with all that it needs of its own, share a sweep,
+ * because most of a run is waiting.
  *
  *     static void work(struct worker *worker, void *arg)
  *     {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* A request of the HTTP client, from making the client to its last byte, in which an allocation fails,
- * or all from one on: whole, by a name that has to be resolved, and one that its deadline ends while
- * it waits for the reply.
+/* A request of the HTTP client, from making the client to its last byte, in which an allocation
+ * fails, or all from one on: whole, by a name that has to be resolved, and one that its deadline
+ * ends while it waits for the reply.
  *
- * Invariant: it succeeds, or fails for want of memory, in time; and with memory again the next request
- * of the same client succeeds. When the client is freed, as many blocks are left as before.
+ * Invariant: it succeeds, or fails for want of memory, in time; and with memory again the next
+ * request of the same client succeeds. When the client is freed, as many blocks are left as before.
  *
  * The process under test is the worker itself, as in test_sync.c; whom it asks is the test. */
 #include <check.h>
@@ -216,8 +216,8 @@ static int count_threads(void)
     return (int)tasks.st_nlink - 2;
 }
 
-/* Blocks are counted when the threads that resolve have ended, and the loop has done with what it did
- * behind our back. */
+/* Blocks are counted when the threads that resolve have ended, and the loop has done with what it
+ * did behind our back. */
 static void warm_up(struct run *run)
 {
     struct cf_err err;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A connection that the pool makes again, in which an allocation fails, or all from one on. Its host
- * is a name, so that it is resolved; a second connection is there for requests meanwhile. */
+/* A connection that the pool makes again, in which an allocation fails, or all from one on. Its
+ * host is a name, so that it is resolved; a second connection is there for requests meanwhile. */
 #include <check.h>
 
 #include <curfew/clock.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The start, in which an allocation fails, or all from one on. It ends when the service is ready, with
- * its first connection and that which cancels; the others are like that of test_connect.c. */
+/* The start, in which an allocation fails, or all from one on. It ends when the service is ready,
+ * with its first connection and that which cancels; the others are like that of test_connect.c. */
 #include <check.h>
 #include <signal.h>
 #include <string.h>

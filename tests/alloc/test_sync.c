@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* What programs are made of (a group, a semaphore, a channel, ...), made and used by several tasks at
- * once, on threads and on fibers, in which an allocation fails, or all from one on.
+/* What programs are made of (a group, a semaphore, a channel, ...), made and used by several tasks
+ * at once, on threads and on fibers, in which an allocation fails, or all from one on.
  *
  * Invariant: what was asked for was done, or failed for want of memory; nobody waits for ever; and
  * with memory again the same thing works. Then as many blocks are left as before.
  *
  * The process under test is the worker itself: the library that counts is loaded into this program
- * too. So a run takes no more than a millisecond, and every n has its turn, in the short form too. */
+ * too. So a run takes no more than a millisecond, and every n has its turn,
+ * in the short form too. */
 #include <check.h>
 #include <pthread.h>
 #include <sched.h>
@@ -568,8 +569,8 @@ static void *meet(void *barrier)
     return NULL;
 }
 
-/* The C library keeps the stacks of threads that have ended, and what belongs to them: have it keep as
- * many as there will ever be threads at once. It keeps 40 MiB at most. */
+/* The C library keeps the stacks of threads that have ended, and what belongs to them: have it keep
+ * as many as there will ever be threads at once. It keeps 40 MiB at most. */
 static void make_stacks(void)
 {
     pthread_t threads[THREADS_MAX];

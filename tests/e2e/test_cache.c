@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The dashboard behind its cache: how often the database is asked, what is served when it is away or
- * late, and what a client is told of it.
+/* The dashboard behind its cache: how often the database is asked, what is served when it is away
+ * or late, and what a client is told of it.
  *
- * In a schema of the test's own, whose orders are a view that counts the queries that read it: two of
- * a dashboard's three sections do. */
+ * In a schema of the test's own, whose orders are a view that counts the queries that read it: two
+ * of a dashboard's three sections do. */
 #include <check.h>
 #include <signal.h>
 #include <stdio.h>
@@ -329,7 +329,8 @@ START_TEST(crowd_at_a_cold_key_makes_one_load)
         (void)close(crowd[i]);
     }
     ck_assert_int_eq(loads(), 1);
-    /* None, if the first of two loops lead a section each: then both have joined the other's, too. */
+    /* None, if the first of two loops lead a section each:
+     * then both have joined the other's, too. */
     ck_assert_int_le(stored, 1);
 }
 END_TEST
@@ -437,7 +438,8 @@ static void stop_away(void)
     }
 }
 
-/* Of a user and of the store, and the one that is not known is told at once that it cannot be had. */
+/* Of a user and of the store, and the one that is not known is told at once
+ * that it cannot be had. */
 START_TEST(database_away_is_served_stale)
 {
     static const char *const targets[] = {TARGET, "/v1/dashboard"};
@@ -471,7 +473,8 @@ START_TEST(database_away_is_served_stale)
     cluster_start(&cluster);
     service_wait_ready(service, 5 * CF_SECOND);
     until_ns = cf_now_ns() + bound(10 * CF_SECOND);
-    do { /* What is kept goes when the listener is back, perhaps before the loop's connections are. */
+    /* What is kept goes when the listener is back, perhaps before the loop's connections are. */
+    do {
         ck_assert_msg(cf_now_ns() < until_ns, "%d: %s", reply->status, reply->body);
         pause_ms(5);
         reply = client_get(service->api_port, TARGET, NULL);

@@ -119,8 +119,8 @@ static bool is_in_time(int form, struct round *round)
 }
 
 /* The issue's figures: never before 50 ms, p99 at most 60, none after 100; 5 ms after the reply no
- * statement is active. A machine that stalls for 10 ms now and then spoils two of a hundred tries: so
- * one round of three has to be so. */
+ * statement is active. A machine that stalls for 10 ms now and then spoils two of a hundred tries:
+ * so one round of three has to be so. */
 START_TEST(reply_comes_at_the_deadline)
 {
     static struct round round;
@@ -248,7 +248,8 @@ static const struct {
     {"/v1/dashboard?user_id=42&timeout=0ms", NULL},
 };
 
-/* The service makes its connections one after another, and each begins with statements of its own. */
+/* The service makes its connections one after another, and each begins
+ * with statements of its own. */
 static void wait_for_the_pool(char *backends, size_t size)
 {
     int64_t until_ns = cf_now_ns() + bound(10 * CF_SECOND);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Every order, streamed: whole, refused, late, read slowly or not at all, and left by its client.
  *
- * What is streamed is the sample data, or where that has to be counted or to take its time a view of
- * it, in a schema of the test's own. */
+ * What is streamed is the sample data, or where that has to be counted or to take its time a view
+ * of it, in a schema of the test's own. */
 #include <check.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -110,8 +110,8 @@ static void wait_held_up(void)
     }
 }
 
-/* Wait until so many of them have ended, and their connections are lent again: what is drained for the
- * one takes nothing from the next. */
+/* Wait until so many of them have ended, and their connections are lent again: what is drained for
+ * the one takes nothing from the next. */
 static void wait_reused(size_t times)
 {
     int64_t until_ns = cf_now_ns() + bound(5 * CF_SECOND);
@@ -213,8 +213,8 @@ END_TEST
 
 /* left */
 
-/* By a client that has read a line. The server's process works, or sleeps in its send with megabytes
- * in the kernel's buffers: whatever it does, it has to end at once. */
+/* By a client that has read a line. The server's process works, or sleeps in its send with
+ * megabytes in the kernel's buffers: whatever it does, it has to end at once. */
 static const struct {
     const char *name;
     bool is_held_up;

@@ -441,7 +441,8 @@ START_TEST(results_are_asked_for_without_trace_and_deadline)
 }
 END_TEST
 
-/* The figures: 1,000 at 50 a second take 20 s +-5 %, and never more than 10 are under way. */
+/* The issue's figures: 1,000 at 50 a second take 20 s +-5 %,
+ * and never more than 10 are under way. */
 START_TEST(results_come_at_the_rate_and_so_many_at_once)
 {
     bool is_long = getenv("CF_TEST_LONG") != NULL;

@@ -375,8 +375,8 @@ static void expect_room(struct service *own)
     }
 }
 
-/* More clients than there are descriptors: those that are left over are told so, and what the service
- * needs for itself (the admin listener, its database) it has. */
+/* More clients than there are descriptors: those that are left over are told so, and what the
+ * service needs for itself (the admin listener, its database) it has. */
 START_TEST(descriptors_do_not_run_out)
 {
     static const char *const few[] = {"prlimit", "--nofile=128", NULL};

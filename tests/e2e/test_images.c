@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Images that are uploaded, and their thumbnails: each made once, in time or not at all.
  *
- * In a schema of the test's own. What the service does behind a reply is seen by the time of processors
- * that it takes, which does not depend on what else the machine does. */
+ * In a schema of the test's own. What the service does behind a reply is seen by the time of
+ * processors that it takes, which does not depend on what else the machine does. */
 #include <check.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -154,8 +154,8 @@ static void expect_rest(void)
                   (cpu_ns() - since_ns) / CF_MS);
 }
 
-/* Images 1 to 40, of 12 million pixels each, of the first `n_kinds` of these; returns what asks for the
- * thumbnails of all, so large that it takes long. */
+/* Images 1 to 40, of 12 million pixels each, of the first `n_kinds` of these; returns what asks for
+ * the thumbnails of all, so large that it takes long. */
 static const char *upload_forty(int n_kinds)
 {
     static const enum picture_kind kinds[] = {PICTURE_JPEG, PICTURE_JPEG_PROGRESSIVE, PICTURE_PNG};

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The service among clients that are too many, too slow, or gone: nothing of them stays, and others do
- * not notice. */
+/* The service among clients that are too many, too slow, or gone:
+ * nothing of them stays, and others do not notice. */
 #include <check.h>
 #include <dirent.h>
 #include <errno.h>
@@ -116,7 +116,8 @@ static void expect_normal_service(struct service *service)
     }
 }
 
-/* The p-th permille of what `n` requests take, one after the other, each on a connection of its own. */
+/* The p-th permille of what `n` requests take, one after the other,
+ * each on a connection of its own. */
 static int64_t latency(struct service *service, size_t n, const char *target, unsigned p)
 {
     static int64_t took_ns[2000];
@@ -300,8 +301,8 @@ static bool go_on_slowly(int fd, enum slowness how)
     return false;
 }
 
-/* A child that keeps `n` such clients, a byte each twice a second, until all of them were ended; then
- * it exits with 0. It has begun them all when this returns. */
+/* A child that keeps `n` such clients, a byte each twice a second, until all of them were ended;
+ * then it exits with 0. It has begun them all when this returns. */
 static pid_t start_slow(struct service *service, enum slowness how, size_t n)
 {
     static int fds[MANY];

@@ -88,7 +88,8 @@ static json_t *schema_of(const char *path, const char *method, int status, const
     return json_object_get(content, "schema");
 }
 
-/* Headers of HTTP itself, and those that any reply may have, which the document's introduction names. */
+/* Headers of HTTP itself, and those that any reply may have,
+ * which the document's introduction names. */
 static bool is_general(const char *header)
 {
     static const char *const names[] = {"Date",

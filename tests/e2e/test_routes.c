@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Every route is asked the same: is it answered, is each bad input told, does its deadline end what it
- * waits for, and does a client that leaves?
+/* Every route is asked the same: is it answered, is each bad input told, does its deadline end what
+ * it waits for, and does a client that leaves?
  *
- * In a schema of the test's own, whose tables the test locks to make a query wait. What is fetched is
- * a peer that says nothing. Of the two images there, the second is half of the first. A new route is a
- * line of `routes`, and one of `bad` for each bad input. */
+ * In a schema of the test's own, whose tables the test locks to make a query wait. What is fetched
+ * is a peer that says nothing. Of the two images there, the second is half of the first. A new
+ * route is a line of `routes`, and one of `bad` for each bad input. */
 #include <check.h>
 #include <jansson.h>
 #include <stdio.h>

@@ -121,8 +121,9 @@ static void expect_normal_service(struct service *service)
 
 /* sleep */
 
-/* p99 at most 10 ms behind the deadline, in the median of the storms: whatever else the machine does
- * meanwhile only makes a storm later, and the first one finds a process that has never grown. */
+/* p99 at most 10 ms behind the deadline, in the median of the storms: whatever else the machine
+ * does meanwhile only makes a storm later, and the first one finds a process
+ * that has never grown. */
 START_TEST(two_thousand_sleeps_keep_their_deadlines)
 {
     struct service *service = service_start_ready(NULL, (const char *[]){"CURFEW_POOL=16", NULL});

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What is made for the test of a fault: a PostgreSQL of its suite's own, mostly a relay before it, a
- * service, and what that has when all is well.
+/* What is made for the test of a fault: a PostgreSQL of its suite's own, mostly a relay before it,
+ * a service, and what that has when all is well.
  *
  *     tcase_add_unchecked_fixture(tc, fault_create_started, fault_destroy);
  *     tcase_add_checked_fixture(tc, setup, fault_teardown);

@@ -20,8 +20,8 @@
 #define ABANDON_MAX_US 3000
 #define REPLY_MAX 65536
 
-/* A server that stops closes a connection on which nothing was asked for so long: what a client of ours,
- * kept from running by a busy machine, sends later was never accepted. */
+/* A server that stops closes a connection on which nothing was asked for so long: what a client of
+ * ours, kept from running by a busy machine, sends later was never accepted. */
 #define IDLE_NS (250 * CF_MS)
 
 /* Internal helpers */

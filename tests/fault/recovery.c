@@ -15,7 +15,8 @@
 
 #define IN_A_ROW 100
 
-/* Fibers keep their stacks, libpq its buffers, malloc its arenas: a peak leaves that much behind. */
+/* Fibers keep their stacks, libpq its buffers, malloc its arenas:
+ * a peak leaves that much behind. */
 #define RSS_MORE (8U << 20)
 
 /* Threads of the lanes (four that cancel, two that resolve), made when first needed, stay. */

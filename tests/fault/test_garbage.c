@@ -2,8 +2,8 @@
 /* What comes from the server is not what a server sends: bytes that a line changed or lost, and
  * messages that lie, never end, or mean nothing there.
  *
- * The way to the server leads through a relay, which spoils what passes, or leads to a server of the
- * test's own for as long as the fault lasts. */
+ * The way to the server leads through a relay, which spoils what passes, or leads to a server of
+ * the test's own for as long as the fault lasts. */
 #include <check.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -48,8 +48,8 @@ static void teardown(void)
 
 /* Helpers */
 
-/* Ask for rows as long as the fault lasts: each request ends in time, the service lives, and what it
- * has stays within bounds. Rows are the right ones, unless `right` is NULL: then they cannot be
+/* Ask for rows as long as the fault lasts: each request ends in time, the service lives, and what
+ * it has stays within bounds. Rows are the right ones, unless `right` is NULL: then they cannot be
  * told. Returns how many requests were answered 200. */
 static size_t ask_throughout(const char *right)
 {
@@ -191,8 +191,8 @@ static const struct {
 
 #define N_SPOILS ((int)(sizeof(spoils) / sizeof(spoils[0])))
 
-/* To the client, then to the server. That a byte within a value is another cannot be told: TCP has a
- * sum for that, and TLS a better one. */
+/* To the client, then to the server. That a byte within a value is another cannot be told: TCP has
+ * a sum for that, and TLS a better one. */
 START_TEST(spoilt_line_is_a_failure_in_time_and_in_bounds)
 {
     const struct relay_fault *spoil = &spoils[_i % N_SPOILS].fault;

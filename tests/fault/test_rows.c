@@ -67,7 +67,8 @@ END_TEST
 
 /* changed */
 
-/* The statement is prepared anew, and its rows are not those that are read: a failure, not an end. */
+/* The statement is prepared anew, and its rows are not those that are read:
+ * a failure, not an end. */
 START_TEST(changed_column_is_a_failure_until_it_is_changed_back)
 {
     struct reply *reply;

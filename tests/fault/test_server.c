@@ -38,7 +38,8 @@ static void wait_lines(const char *key, const char *value, size_t n)
 
 /* killed */
 
-/* The server then restarts all of them: it cannot know what the killed one did to what they share. */
+/* The server then restarts all of them: it cannot know what the killed one did
+ * to what they share. */
 START_TEST(killed_backend_fails_its_request_and_the_pool_heals)
 {
     struct reply *reply;

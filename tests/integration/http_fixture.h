@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* An HTTP server in this process, with handlers that a test can wait for, and what it said about each
- * request when it was through.
+/* An HTTP server in this process, with handlers that a test can wait for, and what it said about
+ * each request when it was through.
  *
  * Nothing sleeps to make something happen: a handler that waits says so by a semaphore, a request
  * that it is through by on_done(), and every wait has a bound.
@@ -71,7 +71,8 @@ TCase *site_add_case(Suite *suite, const char *name, void (*set_up)(void));
 /* GET and POST /hello: "hello", as JSON. */
 enum cf_code serve_hello(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
 
-/* /nap?ms=: parks that long (a minute), then answers with the time as text. /nap/capped: 100 ms at most. */
+/* /nap?ms=: parks that long (a minute), then answers with the time as text.
+ * /nap/capped: 100 ms at most. */
 enum cf_code serve_nap(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err);
 
 /* /stubborn: goes on for a while after its context has ended, and succeeds. */

@@ -91,8 +91,8 @@ void fixture_settle(void);
  * ..., NULL. */
 void fixture_url(char *out, size_t size, const char *url, const char *const *settings);
 
-/* Start the relay, and make the conninfo of `url` (NULL: CF_TEST_PG_URL) as it is reached through it,
- * with this sslmode. It lives until the next is made. */
+/* Start the relay, and make the conninfo of `url` (NULL: CF_TEST_PG_URL) as it is reached through
+ * it, with this sslmode. It lives until the next is made. */
 const char *fixture_url_behind(struct relay *relay, relay_route route, const char *url,
                                const char *sslmode);
 

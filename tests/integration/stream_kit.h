@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Handlers that stream, and what has become of them: the kit of test_http_stream*.c, on http_fixture.
+/* Handlers that stream, and what has become of them: the kit of test_http_stream*.c,
+ * on http_fixture.
  *
  *     int fd = open_and_stall("/endless", &chunks);
  *     client_reset(fd);
@@ -13,8 +14,8 @@
 #include "chunks.h"
 #include "http_fixture.h"
 
-/* What a server may hold of a stream: its ring, as much in the kernel, and what it counts beside data
- * there; libmicrohttpd's memory; and what is on its way to a client with a narrow window. */
+/* What a server may hold of a stream: its ring, as much in the kernel, and what it counts beside
+ * data there; libmicrohttpd's memory; and what is on its way to a client with a narrow window. */
 #define HELD_MAX ((size_t)5 * CF_HTTP_STREAM_SIZE)
 
 struct stream {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The HTTP client over TLS: whom it trusts, and what that costs the loop. The server is OpenSSL's. */
+/* The HTTP client over TLS: whom it trusts, and what that costs the loop.
+ * The server is OpenSSL's. */
 #include <curfew/client.h>
 
 #include <arpa/inet.h>

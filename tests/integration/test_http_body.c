@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Bodies of requests: given to the handler whole, limited one by one and together, read as JSON; and
- * requests that follow each other without a pause. */
+/* Bodies of requests: given to the handler whole, limited one by one and together, read as JSON;
+ * and requests that follow each other without a pause. */
 #include "http_fixture.h"
 
 #include <pthread.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Compressed replies: which are, what they say of themselves, and by which tag a client has them. */
+/* Compressed replies: which are, what they say of themselves,
+ * and by which tag a client has them. */
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -15,7 +15,8 @@
 
 static sem_t go; /* The handler below may go on. */
 
-/* Holds its loop until `go`, so that what the client did meanwhile is found all at once; then waits. */
+/* Holds its loop until `go`, so that what the client did meanwhile is found
+ * all at once; then waits. */
 static enum cf_code hold(struct cf_ctx *ctx, struct cf_http *http, struct cf_err *err)
 {
     enum cf_code code;
@@ -313,8 +314,8 @@ START_TEST(half_close_allowed_a_reset_still_ends_the_request)
 }
 END_TEST
 
-/* A reset, or a byte out of band, makes libmicrohttpd drop a connection at its next look. It must not
- * have one while the handler, which works with the request's memory, runs. */
+/* A reset, or a byte out of band, makes libmicrohttpd drop a connection at its next look. It must
+ * not have one while the handler, which works with the request's memory, runs. */
 START_TEST(half_close_allowed_a_reset_while_the_handler_holds_the_loop)
 {
     int older = client_open(site.port); /* Looked at in another way than those that follow. */

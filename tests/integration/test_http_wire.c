@@ -3,9 +3,9 @@
  * requests that may be two.
  *
  * Three tables. What is whole is answered and what is not is waited for: the cases that h1spec has,
- * for a server that gives back the body it was sent. What is malformed gets one answer at most, then
- * the end of the connection, at the latest at the head's deadline. And what somebody in front may
- * read in another way never makes a second request. */
+ * for a server that gives back the body it was sent. What is malformed gets one answer at most,
+ * then the end of the connection, at the latest at the head's deadline. And what somebody in front
+ * may read in another way never makes a second request. */
 #include <check.h>
 #include <poll.h>
 #include <stdatomic.h>
@@ -340,7 +340,8 @@ START_TEST(odd_request_leaves_the_connection_open)
 }
 END_TEST
 
-/* A head that comes byte by byte moves around in libmicrohttpd's memory, and is whole all the same. */
+/* A head that comes byte by byte moves around in libmicrohttpd's memory,
+ * and is whole all the same. */
 START_TEST(slow_head_is_no_other)
 {
     static const char request[] =

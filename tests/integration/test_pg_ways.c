@@ -235,8 +235,8 @@ START_TEST(async_is_encrypted_as_its_connection)
 }
 END_TEST
 
-/* Whoever can break TLS must not have the key of the backend for it: every connection but the pool's
- * is reset when it has asked for TLS. */
+/* Whoever can break TLS must not have the key of the backend for it: every connection but the
+ * pool's is reset when it has asked for TLS. */
 START_TEST(auto_sends_no_request_in_the_clear)
 {
     PGconn *view = pgview_open(cluster.url);
@@ -319,8 +319,8 @@ START_TEST(close_is_the_last_way)
 }
 END_TEST
 
-/* Whoever answers closes each connection at once, which may look like the end of a cancel: then it is
- * the second fence that is not passed. */
+/* Whoever answers closes each connection at once, which may look like the end of a cancel: then it
+ * is the second fence that is not passed. */
 START_TEST(close_follows_cancels_that_are_swallowed)
 {
     struct job job;

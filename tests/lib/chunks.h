@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* A streamed reply, read as slowly as the test likes: chunked, or up to the end of the connection.
  *
- * Invariant: reads no byte beyond what it was asked for, so that the next reply on the connection can
- * be read by client_recv(). Every wait has a limit: CLIENT_WAIT_NS.
+ * Invariant: reads no byte beyond what it was asked for, so that the next reply on the connection
+ * can be read by client_recv(). Every wait has a limit: CLIENT_WAIT_NS.
  *
  *     client_request(fd, "GET", "/v1/orders/export", NULL);
  *     chunks_begin(&chunks, fd);

@@ -53,7 +53,8 @@ void client_free_all(void);
 
 /* Operations */
 
-/* Send bytes as they are. False: the other side has closed; what it said before can still be read. */
+/* Send bytes as they are. False: the other side has closed;
+ * what it said before can still be read. */
 bool client_send(int fd, const char *bytes);
 bool client_send_bytes(int fd, const void *bytes, size_t size);
 

@@ -27,10 +27,11 @@ int64_t effort_brief_stress_until_ns(void);
 
 #define EFFORT_STRESS_SECONDS_MAX 90
 
-/* Whether a race goes on: until `until_ns`, the last that one of the above gave, and on a busy machine,
- * where threads do not meet as they should, until all that has to come about is `seen`. Looks at that
- * only then, and gives up when this process has worked for EFFORT_PATIENCE_NS more: time in which a machine
- * stood still, or gave its processors to others, is no chance that was missed. */
+/* Whether a race goes on: until `until_ns`, the last that one of the above gave, and on a busy
+ * machine, where threads do not meet as they should, until all that has to come about is `seen`.
+ * Looks at that only then, and gives up when this process has worked for EFFORT_PATIENCE_NS more:
+ * time in which a machine stood still, or gave its processors to others,
+ * is no chance that was missed. */
 #define EFFORT_GOES_ON(until_ns, seen)                                                             \
     (cf_now_ns() < (until_ns) || (!(seen) && effort_has_patience()))
 

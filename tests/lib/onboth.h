@@ -9,8 +9,8 @@
  *     ...
  *     tcase_add_onboth(tc, sleep_of_nothing_returns_at_once);
  *
- * The fiber has a loop of its own, which must be left without fibers: what the test starts there, it
- * ends. A fiber's stack is small. */
+ * The fiber has a loop of its own, which must be left without fibers: what the test starts there,
+ * it ends. A fiber's stack is small. */
 #ifndef ONBOTH_H
 #define ONBOTH_H
 

@@ -2,9 +2,9 @@
 /* Pictures for the tests, made by the libraries themselves, whose pixels are known.
  *
  * A picture is a slope: red grows from left to right, green from top to bottom, blue is the same
- * everywhere. So any correct way to make it smaller gives the slope at the middle of each new pixel,
- * and what a pixel has to be can be said without decoding anything. With alpha, the left half cannot be
- * seen, and is black, which must not darken the rest.
+ * everywhere. So any correct way to make it smaller gives the slope at the middle of each new
+ * pixel, and what a pixel has to be can be said without decoding anything. With alpha, the left
+ * half cannot be seen, and is black, which must not darken the rest.
  *
  * Thread safety: any. */
 #ifndef PICTURES_H
@@ -48,8 +48,8 @@ bool picture_has_alpha(enum picture_kind kind);
 const char *picture_media_type(enum picture_kind kind);
 const char *picture_name(enum picture_kind kind);
 
-/* Decode a JPEG or a PNG, as a thumbnail is one, into pixels of 4 channels, or fail the test. The caller
- * frees them. */
+/* Decode a JPEG or a PNG, as a thumbnail is one, into pixels of 4 channels, or fail the test. The
+ * caller frees them. */
 uint8_t *picture_decode(const void *data, size_t size, uint32_t *out_width, uint32_t *out_height);
 
 #endif

@@ -142,12 +142,12 @@ void relay_release(struct relay *relay);
 /* Close a connection, with an RST to the client. */
 void relay_reset(struct relay *relay, size_t number);
 
-/* Say this to the client in the server's name, wait until it is there, let the server go, and ignore
- * the client: its socket does not end. */
+/* Say this to the client in the server's name, wait until it is there, let the server go, and
+ * ignore the client: its socket does not end. */
 void relay_mute(struct relay *relay, size_t number, const char *bytes, size_t size);
 
-/* Say this to the client in the server's name, in one piece with the end of the server's next answer
- * (ReadyForQuery). */
+/* Say this to the client in the server's name, in one piece with the end of the server's next
+ * answer (ReadyForQuery). */
 void relay_append(struct relay *relay, size_t number, const char *bytes, size_t size);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* JSON against the schemas of our OpenAPI document: as much of JSON Schema as that one uses.
  *
- * Keywords that say nothing of a value (description, format, default) are passed over; one that is not
- * known fails the test, so that nothing is taken for checked that was not.
+ * Keywords that say nothing of a value (description, format, default) are passed over; one that is
+ * not known fails the test, so that nothing is taken for checked that was not.
  *
  * Thread safety: any. */
 #ifndef SCHEMA_H

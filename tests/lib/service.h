@@ -90,7 +90,8 @@ json_t *service_find_line(struct service *service, const char *key, const char *
 /* How many of its log lines have this member. */
 size_t service_count_lines(struct service *service, const char *key, const char *value);
 
-/* Wait until it has begun so many times to listen for changes; each time it drops what it had cached. */
+/* Wait until it has begun so many times to listen for changes;
+ * each time it drops what it had cached. */
 void service_wait_listening(struct service *service, size_t times);
 
 /* Whether it has said this anywhere, in its log or on its standard error. */
@@ -104,8 +105,8 @@ size_t service_rss_bytes(struct service *service);
 size_t service_fds(struct service *service);
 size_t service_threads(struct service *service);
 
-/* What has come to its port and it has not taken: bytes that it has not read, connections that it has
- * not accepted. */
+/* What has come to its port and it has not taken: bytes that it has not read, connections that it
+ * has not accepted. */
 unsigned long service_unread(const struct service *service);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Which arguments a handler asks for. The linker has cf__target_arg() called by way of here, and what
- * would ask the database fail instead (Makefile: WRAP_unit).
+/* Which arguments a handler asks for. The linker has cf__target_arg() called by way of here, and
+ * what would ask the database fail instead (Makefile: WRAP_unit).
  *
  * Thread safety: the test's thread. */
 #ifndef ASKED_H

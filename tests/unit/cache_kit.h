@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the tests of caches share: a cache on a clock that they move, loads that a test holds up, and
- * calls from plain threads and from fibers.
+/* What the tests of caches share: a cache on a clock that they move, loads that a test holds up,
+ * and calls from plain threads and from fibers.
  *
  *     struct call call = call_of("one");
  *     expect_got(place, &call, CF_CACHE_MISS, "one");

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the tests of channels share: the calls that may wait, as values of one kind, so that one test
- * puts each of them into a situation. Channels here carry ints. */
+/* What the tests of channels share: the calls that may wait, as values of one kind, so that one
+ * test puts each of them into a situation. Channels here carry ints. */
 #ifndef CHAN_KIT_H
 #define CHAN_KIT_H
 

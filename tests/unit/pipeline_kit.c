@@ -6,7 +6,8 @@
 
 #include <curfew/wait.h>
 
-/* Fixture: `ctx`, `target` and `failure` of waits.h; `target` is the gate that some stages wait at. */
+/* Fixture: `ctx`, `target` and `failure` of waits.h; `target` is the gate
+ * that some stages wait at. */
 
 atomic_int entered;
 atomic_int left;

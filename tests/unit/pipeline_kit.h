@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the tests of pipelines share: stages of ints, and pipelines that are made of them where the test
- * is, on a plain thread or on a fiber.
+/* What the tests of pipelines share: stages of ints, and pipelines that are made of them where the
+ * test is, on a plain thread or on a fiber.
  *
  * Thread safety: the stages run where they run; what they count is atomic. */
 #ifndef PIPELINE_KIT_H
@@ -13,7 +13,8 @@
 #include "places.h"
 #include "waits.h"
 
-/* Fixture: `ctx`, `target` and `failure` of waits.h; `target` is the gate that some stages wait at. */
+/* Fixture: `ctx`, `target` and `failure` of waits.h; `target` is the gate
+ * that some stages wait at. */
 
 extern atomic_int entered; /* Calls of stages that have begun. */
 extern atomic_int left;    /* And have returned. */

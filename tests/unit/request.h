@@ -33,7 +33,8 @@ const char *request_header(const struct cf_http *http, const char *name);
 /* Rows whose columns are of these types: 'i' bigint, 't' text, 'z' timestamptz. */
 struct cf_pg_rows *rows_new(const char *types);
 
-/* Append a row: an int64_t for 'i' and for 'z', there in microseconds since 1970; a text for 't'. */
+/* Append a row: an int64_t for 'i' and for 'z', there in microseconds since 1970;
+ * a text for 't'. */
 void rows_add(struct cf_pg_rows *rows, ...);
 
 /* Make a field NULL. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Caches: what is served fresh, by whom it is loaded, and what is counted. On a clock that the tests
- * move, from plain threads and from fibers. What holds under load is in test_cache_stress.c. */
+/* Caches: what is served fresh, by whom it is loaded, and what is counted. On a clock that the
+ * tests move, from plain threads and from fibers. What holds under load
+ * is in test_cache_stress.c. */
 #include "cache_kit.h"
 
 #include <errno.h>

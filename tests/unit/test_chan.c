@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Channels: the contract of chan.h, from plain threads and from fibers, and what Go's own tests ask of
- * a channel (test_chan_select.c has the select, and tests/README.md the table). */
+/* Channels: the contract of chan.h, from plain threads and from fibers, and what Go's own tests ask
+ * of a channel (test_chan_select.c has the select, and tests/README.md the table). */
 #include <curfew/chan.h>
 
 #include <check.h>
@@ -518,8 +518,8 @@ END_TEST
 
 /* try_recv */
 
-/* Go: TestNonblockRecvRace. An element that is in it is received, also while it is closed: the test's
- * own receive cannot take it, because only one of two gets it. */
+/* Go: TestNonblockRecvRace. An element that is in it is received, also while it is closed: the
+ * test's own receive cannot take it, because only one of two gets it. */
 static void try_recv_one(void *arg)
 {
     *(enum cf_code *)arg = cf_chan_try_recv(chan, NULL, NULL);

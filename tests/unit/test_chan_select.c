@@ -212,8 +212,8 @@ START_TEST(select_closed_while_waiting_tells_which)
 }
 END_TEST
 
-/* Go: TestSelectDuplicateChannel. A waits in two places of one channel, B behind it in the same; when
- * something else ends the wait of A, B is next. */
+/* Go: TestSelectDuplicateChannel. A waits in two places of one channel, B behind it in the same;
+ * when something else ends the wait of A, B is next. */
 static void recv_thrice(void *arg)
 {
     struct cf_chan_case cases[] = {
@@ -293,8 +293,8 @@ START_TEST(select_is_fair)
 }
 END_TEST
 
-/* Each of five that are ready is chosen as often, which a start at random and a walk from there would
- * not do, with those between them that are not. */
+/* Each of five that are ready is chosen as often, which a start at random and a walk from there
+ * would not do, with those between them that are not. */
 START_TEST(select_is_fair_among_neighbours)
 {
     struct cf_chan_case cases[8];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Channels under everything at once: senders and receivers on fibers and on threads, each with plain
- * calls, selects and tries, whose contexts are cancelled and run out at random. What was sent by the
- * calls that succeeded is what was received, and nothing else. */
+/* Channels under everything at once: senders and receivers on fibers and on threads, each with
+ * plain calls, selects and tries, whose contexts are cancelled and run out at random. What was sent
+ * by the calls that succeeded is what was received, and nothing else. */
 #include <curfew/chan.h>
 
 #include <check.h>
@@ -82,8 +82,8 @@ static void cancel_at_random(void *arg)
     }
 }
 
-/* One call of any kind on the channels of `open` (a bit for each), which is not 0. *out_closed is the
- * one that turned out to be closed, or CHANNELS. */
+/* One call of any kind on the channels of `open` (a bit for each), which is not 0. *out_closed is
+ * the one that turned out to be closed, or CHANNELS. */
 static enum cf_code call_one(struct cf_ctx *ctx, enum cf_chan_op op, unsigned open, unsigned dice,
                              int64_t *value, size_t *out_closed)
 {

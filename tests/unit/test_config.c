@@ -278,7 +278,8 @@ START_TEST(load_reads_every_variable)
 }
 END_TEST
 
-/* "--flag value" where _i is 0, else "--flag=value". A flag of 0 or 1 takes the second form only. */
+/* "--flag value" where _i is 0, else "--flag=value".
+ * A flag of 0 or 1 takes the second form only. */
 START_TEST(load_reads_every_flag)
 {
     static char joined[N_SETTINGS][64];

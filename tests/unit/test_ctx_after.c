@@ -41,7 +41,8 @@ static void call_fini(struct call *call)
     cf_ctx_free(call->ended);
 }
 
-/* `call` may be gone once `ended` is done: a reference keeps that until cancelling it has returned. */
+/* `call` may be gone once `ended` is done: a reference keeps that
+ * until cancelling it has returned. */
 static void be_called(void *arg)
 {
     struct call *call = arg;
@@ -71,8 +72,8 @@ static struct cf_ctx_after *after(struct cf_ctx *ctx, struct call *call)
     return handle;
 }
 
-/* Wait until all calls that were due before now have been made: they are made in order, and this one
- * is the last. */
+/* Wait until all calls that were due before now have been made: they are made in order, and this
+ * one is the last. */
 static void wait_calls(void)
 {
     struct cf_ctx *done = with_timeout(cf_ctx_background(), 0);

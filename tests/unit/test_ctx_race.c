@@ -106,7 +106,8 @@ static void play(struct crew crew)
         }                                                                                          \
     } while (0)
 
-/* The round's contexts. Written by the test's thread between rounds, but for what says otherwise. */
+/* The round's contexts. Written by the test's thread between rounds,
+ * but for what says otherwise. */
 static struct cf_ctx *parent;
 static struct cf_ctx *child;
 static struct cf_ctx *other;

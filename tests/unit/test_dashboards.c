@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Dashboards without a database: which sections are loaded when, what is served of them, and what is
- * not kept. The clock of what is kept is the tests'; deadlines are on the real one. */
+/* Dashboards without a database: which sections are loaded when, what is served of them, and what
+ * is not kept. The clock of what is kept is the tests'; deadlines are on the real one. */
 #include "curfewd/cache/dashboards.h"
 
 #include <check.h>
@@ -650,8 +650,8 @@ START_TEST(get_left_by_the_others_goes_on)
 }
 END_TEST
 
-/* As many allocations as the tasks' starter makes fail, one after the other: the answer is whole, in
- * part, or none for want of memory, and the next one is whole. */
+/* As many allocations as the tasks' starter makes fail, one after the other: the answer is whole,
+ * in part, or none for want of memory, and the next one is whole. */
 static void get_with_faults(void *arg)
 {
     struct call call = call_of(42);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The behaviour that golang.org/x/sync/errgroup's own tests ask for, asked of cf_group, from a plain
- * thread and from a fiber. tests/README.md has the table of all its cases. */
+/* The behaviour that golang.org/x/sync/errgroup's own tests ask for, asked of cf_group, from a
+ * plain thread and from a fiber. tests/README.md has the table of all its cases. */
 #include <curfew/group.h>
 
 #include <check.h>
@@ -93,8 +93,8 @@ static void wait_after_each(void *arg)
     }
 }
 
-/* TestZeroGroup: a group is used on after a wait, and its first failure stays the first. There is no
- * group without a context here, so it is one of the background. */
+/* TestZeroGroup: a group is used on after a wait, and its first failure stays the first. There is
+ * no group without a context here, so it is one of the background. */
 START_TEST(wait_again_keeps_the_first_failure)
 {
     place_run(_i, wait_after_each, NULL);
@@ -272,8 +272,8 @@ static void search_all(void *arg)
     cf_group_free(group);
 }
 
-/* ExampleGroup_parallel: each task has a place of its own for what it finds; after the wait they may
- * all be read. */
+/* ExampleGroup_parallel: each task has a place of its own for what it finds; after the wait they
+ * may all be read. */
 START_TEST(go_in_parallel_fills_what_wait_waits_for)
 {
     place_run(_i, search_all, NULL);

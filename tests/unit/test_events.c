@@ -249,7 +249,8 @@ START_TEST(log_pg_says_kind_and_what_belongs_to_it)
 }
 END_TEST
 
-/* A server that is away is tried again and again: said once, until it was there or says otherwise. */
+/* A server that is away is tried again and again: said once,
+ * until it was there or says otherwise. */
 START_TEST(log_pg_says_the_same_failure_once)
 {
     json_t *lines;

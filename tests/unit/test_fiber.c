@@ -94,8 +94,8 @@ static void spawn_here(cf_fiber_fn fn, void *arg)
 
 /* switch */
 
-/* switch_filled(): fill every register that a callee must keep from `in`, switch, and read them into
- * `out` when somebody has switched back. */
+/* switch_filled(): fill every register that a callee must keep from `in`, switch, and read them
+ * into `out` when somebody has switched back. */
 #if defined(__x86_64__)
 
 #define KEPT 6 /* rbx, rbp, r12 to r15. */
@@ -255,7 +255,8 @@ START_TEST(make_calls_the_entry_with_its_argument_on_that_stack)
 }
 END_TEST
 
-/* A compiler aligns nothing itself: it trusts its caller, and an aligned store to a local faults. */
+/* A compiler aligns nothing itself: it trusts its caller,
+ * and an aligned store to a local faults. */
 static void store_aligned(void *arg)
 {
     struct entry *entry = arg;

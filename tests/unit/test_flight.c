@@ -847,8 +847,8 @@ START_TEST(do_stress)
 }
 END_TEST
 
-/* The loop of a load is freed as soon as the load has ended, while the caller on another thread that
- * left it last is still cancelling it. */
+/* The loop of a load is freed as soon as the load has ended, while the caller on another thread
+ * that left it last is still cancelling it. */
 START_TEST(leave_races_the_end_of_the_loop)
 {
     int64_t until_ns = effort_until_ns();

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Groups with a limit: who waits for a slot, who gets it, and what becomes of one that cannot be used
- * any more. */
+/* Groups with a limit: who waits for a slot, who gets it,
+ * and what becomes of one that cannot be used any more. */
 #include <curfew/group.h>
 
 #include <check.h>

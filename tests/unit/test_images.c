@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Pictures: what they are told to be, what their thumbnails look like, and how the making of one ends
- * early. */
+/* Pictures: what they are told to be, what their thumbnails look like,
+ * and how the making of one ends early. */
 #include "curfewd/images/image.h"
 
 #include <check.h>
@@ -259,7 +259,8 @@ static const uint32_t widths[] = {16, 37, 100, 199, 200};
 
 #define N_MAKES (PICTURE_KINDS * LENGTH(widths))
 
-/* What cannot be seen has no colour that could be asked for, and at its border there is a bit of both. */
+/* What cannot be seen has no colour that could be asked for,
+ * and at its border there is a bit of both. */
 START_TEST(make_gives_the_slope)
 {
     enum picture_kind kind = (enum picture_kind)(_i / LENGTH(widths));
@@ -306,8 +307,8 @@ START_TEST(make_gives_the_slope)
 }
 END_TEST
 
-/* Where the first row and the first column are to be seen, as EXIF 2.3 has it: so red, which grows along
- * the rows, and green, which grows down the columns, grow to these sides. */
+/* Where the first row and the first column are to be seen, as EXIF 2.3 has it: so red, which grows
+ * along the rows, and green, which grows down the columns, grow to these sides. */
 static const struct {
     int red_x; /* To the right: 1; to the left: -1; else up or down. */
     int red_y;
@@ -575,8 +576,8 @@ END_TEST
 
 #define N_WAYS 6 /* To decode. */
 
-/* Of the time that the whole takes, it gets a little, and takes hardly more. In the thread's own time:
- * the deadline is far enough off the whole for a busy machine. */
+/* Of the time that the whole takes, it gets a little, and takes hardly more. In the thread's own
+ * time: the deadline is far enough off the whole for a busy machine. */
 START_TEST(make_deadline_while_decoding)
 {
     static const enum picture_kind ways[N_WAYS] = {PICTURE_JPEG, PICTURE_JPEG_PROGRESSIVE,

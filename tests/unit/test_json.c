@@ -316,8 +316,8 @@ static void expect_as_printf(double number, int digits)
     ck_assert_str_eq(text(), want);
 }
 
-/* Numbers whose last digit is the hardest to say: in the middle between two, and next to it, on both
- * sides of the size at which they are left to printf. */
+/* Numbers whose last digit is the hardest to say: in the middle between two, and next to it, on
+ * both sides of the size at which they are left to printf. */
 START_TEST(f64_rounds_as_printf_in_the_middle)
 {
     uint64_t random = 1;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Rate limiters. Time is the virtual clock's but in the races, so nothing here depends on how fast the
- * machine is: it stands still between two lines unless one of them moves it. A comment "Go: TestFoo"
- * names the test of golang.org/x/time/rate whose behaviour is asked for; tests/README.md has all. */
+/* Rate limiters. Time is the virtual clock's but in the races, so nothing here depends on how fast
+ * the machine is: it stands still between two lines unless one of them moves it. A comment
+ * "Go: TestFoo" names the test of golang.org/x/time/rate whose behaviour is asked for;
+ * tests/README.md has all. */
 #include "limiter_kit.h"
 
 #include <errno.h>
@@ -188,7 +189,8 @@ static void allow_one(void *arg, unsigned *seed)
     }
 }
 
-/* Go: TestSimultaneousRequests. The crowd lives by the real clock, in which next to nothing flows. */
+/* Go: TestSimultaneousRequests. The crowd lives by the real clock,
+ * in which next to nothing flows. */
 START_TEST(allow_to_a_crowd_the_burst_and_no_more)
 {
     atomic_int allowed = 0;
@@ -226,7 +228,8 @@ START_TEST(allow_without_a_rate_the_burst_only)
 }
 END_TEST
 
-/* Go: TestTinyLimit. Its time for one token is 317 years, and for a tenth of the rate it has no number. */
+/* Go: TestTinyLimit. Its time for one token is 317 years,
+ * and for a tenth of the rate it has no number. */
 START_TEST(allow_at_a_tiny_rate_the_burst_only)
 {
     static const double rates[] = {1e-10, 1e-11, 5e-324};
@@ -464,8 +467,8 @@ START_TEST(cancel_after_set_limit_gives_back_what_was_taken)
 }
 END_TEST
 
-/* Go: TestCancelInvalid. What was refused cannot be cancelled here, because there is no reservation; what
- * was cancelled can, and that does nothing. */
+/* Go: TestCancelInvalid. What was refused cannot be cancelled here, because there is no
+ * reservation; what was cancelled can, and that does nothing. */
 START_TEST(cancel_again_does_nothing)
 {
     struct cf_reservation reservation;

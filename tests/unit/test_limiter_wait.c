@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Waits for a rate limiter, on the virtual clock but in the races; "Go: TestFoo" as in test_limiter.c. */
+/* Waits for a rate limiter, on the virtual clock but in the races;
+ * "Go: TestFoo" as in test_limiter.c. */
 #include "limiter_kit.h"
 
 #include <errno.h>
@@ -205,8 +206,8 @@ START_TEST(wait_that_would_be_late_fails_at_once)
 }
 END_TEST
 
-/* Go: TestReserveMax, by a wait: there is no other way to say for how long. At the deadline it is too
- * late here. */
+/* Go: TestReserveMax, by a wait: there is no other way to say for how long.
+ * At the deadline it is too late here. */
 START_TEST(wait_up_to_the_deadline_is_late)
 {
     struct cf_ctx *brief;
@@ -262,8 +263,8 @@ static struct call wait_until_late(int place, int64_t timeout_ns)
     return call;
 }
 
-/* A deadline on another clock can pass while it waits. Where it had all but passed before the call, on
- * a machine with other things to do, there is no wait: with more time there is. */
+/* A deadline on another clock can pass while it waits. Where it had all but passed before the call,
+ * on a machine with other things to do, there is no wait: with more time there is. */
 START_TEST(wait_deadline_while_waiting)
 {
     struct call call;
@@ -280,8 +281,8 @@ START_TEST(wait_deadline_while_waiting)
 }
 END_TEST
 
-/* The machine stood still until both its time and its deadline had passed. Nobody acted, so the token is
- * there for the next. */
+/* The machine stood still until both its time and its deadline had passed. Nobody acted, so the
+ * token is there for the next. */
 START_TEST(wait_that_wakes_too_late_gives_back)
 {
     struct cf_ctx *brief;
@@ -347,8 +348,8 @@ END_TEST
 /* A wait of 50 us, or of 2 ms where nobody is faster. */
 #define RACE_RATE effort_count(20000, 500)
 
-/* On the real clock. A cancelled wait leaves no fewer tokens than there were; a wait that succeeds is
- * one of those that the rate lets through. */
+/* On the real clock. A cancelled wait leaves no fewer tokens than there were; a wait that succeeds
+ * is one of those that the rate lets through. */
 static void race_wait(void *arg)
 {
     struct race *race = arg;

@@ -549,7 +549,8 @@ START_TEST(end_of_fast_lines_writes_them_together)
 END_TEST
 
 /* The first line after a silence, and one that matters, are not kept for others: such a one comes
- * sooner after the write before it than any other could. What a tool watches is too slow for that. */
+ * sooner after the write before it than any other could. What a tool watches is too slow
+ * for that. */
 START_TEST(end_of_a_warning_writes_at_once)
 {
     int64_t until_ns = cf_now_ns() + 10 * CF_SECOND;
@@ -567,8 +568,8 @@ START_TEST(end_of_a_warning_writes_at_once)
 }
 END_TEST
 
-/* Such a line is longer than a datagram: that it is lost says that it was tried. It is written before
- * the clock runs. */
+/* Such a line is longer than a datagram: that it is lost says that it was tried. It is written
+ * before the clock runs. */
 START_TEST(end_of_half_a_buffer_writes_at_once)
 {
     int64_t until_ns = cf_now_ns() + 10 * CF_SECOND;

@@ -167,8 +167,9 @@ START_TEST(new_out_of_memory)
 }
 END_TEST
 
-/* Leave a little more room each time, so that a later step fails. By two, and what stays open is not
- * counted: libuv 1.44 forgets its epoll descriptor when a later step of uv_loop_init() fails. */
+/* Leave a little more room each time, so that a later step fails. By two, and what stays open is
+ * not counted: libuv 1.44 forgets its epoll descriptor when a later step
+ * of uv_loop_init() fails. */
 START_TEST(new_without_descriptors_fails)
 {
     struct rlimit before;

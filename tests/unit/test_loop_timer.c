@@ -463,8 +463,8 @@ static size_t address_space_used(void)
     return (size_t)pages * (size_t)sysconf(_SC_PAGESIZE);
 }
 
-/* Deferring cannot fail: a function for which no stack can be had waits for one, and the loop goes on
- * with the rest. Here the one stack of the pool is all there is. */
+/* Deferring cannot fail: a function for which no stack can be had waits for one, and the loop goes
+ * on with the rest. Here the one stack of the pool is all there is. */
 START_TEST(defer_out_of_memory_waits_for_a_stack)
 {
     static const struct cf_loop_options options = {.stack_size = (size_t)256 * 1024 * 1024,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Once, from plain threads and from fibers, in both its forms. A comment "Go: TestFoo" names the test
- * of Go's sync package whose behaviour is asked for; tests/README.md has all of them. */
+/* Once, from plain threads and from fibers, in both its forms. A comment "Go: TestFoo" names the
+ * test of Go's sync package whose behaviour is asked for; tests/README.md has all of them. */
 #include <curfew/once.h>
 
 #include <check.h>
@@ -465,8 +465,8 @@ static enum cf_code never(struct cf_ctx *of, void *arg, struct cf_err *err)
     return cf_err_set(err, CF_EINTERNAL, "called twice");
 }
 
-/* Go: TestOncePanic, TestOnceFuncPanic, TestOnceValuePanic, TestOnceValuesPanic: a failure is what a
- * panic is there. */
+/* Go: TestOncePanic, TestOnceFuncPanic, TestOnceValuePanic, TestOnceValuesPanic: a failure is what
+ * a panic is there. */
 START_TEST(do_remembers_a_failure)
 {
     struct call call = endless();

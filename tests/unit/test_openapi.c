@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The description of the interface against the table of routes, the handlers, and the constants that
- * they go by: neither can change without the other. What the service answers is compared with it in
- * tests/e2e/test_openapi.c. */
+/* The description of the interface against the table of routes, the handlers, and the constants
+ * that they go by: neither can change without the other. What the service answers is compared with
+ * it in tests/e2e/test_openapi.c. */
 #include "curfewd/openapi.h"
 
 #include <check.h>

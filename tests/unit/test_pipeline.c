@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Pipelines: what is made, what comes, and that it stops with its context; made on a plain thread, where
- * workers are threads, and on a fiber, where they are fibers. */
+/* Pipelines: what is made, what comes, and that it stops with its context; made on a plain thread,
+ * where workers are threads, and on a fiber, where they are fibers. */
 #include "pipeline_kit.h"
 
 #include <errno.h>
@@ -355,7 +355,8 @@ START_TEST(new_deadline_while_stages_wait)
 }
 END_TEST
 
-/* Receives whose context is cancelled at the same time neither lose an element nor get one twice. */
+/* Receives whose context is cancelled at the same time neither lose an element
+ * nor get one twice. */
 static void race_rounds(void *arg)
 {
     struct race *race = arg;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The behaviour that Go's own tests ask of sync.RWMutex and sync.Mutex, asked of a semaphore that is
- * used as one: one permit a reader, all of them for a writer. The locks inside the library are
+/* The behaviour that Go's own tests ask of sync.RWMutex and sync.Mutex, asked of a semaphore that
+ * is used as one: one permit a reader, all of them for a writer. The locks inside the library are
  * pthread's. tests/README.md has the table of all their cases. */
 #include <curfew/sem.h>
 
@@ -221,8 +221,8 @@ static void hold_long(void *arg)
     }
 }
 
-/* Go: TestMutexFairness. One takes it again as soon as he has released it; the other gets it all the
- * same, each time: it ends. */
+/* Go: TestMutexFairness. One takes it again as soon as he has released it; the other gets it all
+ * the same, each time: it ends. */
 START_TEST(writer_gets_it_between_one_who_always_wants_it)
 {
     struct long_holder holder = {.stop = false};

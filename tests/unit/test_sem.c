@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Weighted semaphores, from plain threads and from fibers. A comment "Go: TestFoo" names the test of
- * golang.org/x/sync/semaphore whose behaviour is asked for; tests/README.md has all of them. */
+/* Weighted semaphores, from plain threads and from fibers. A comment "Go: TestFoo" names the test
+ * of golang.org/x/sync/semaphore whose behaviour is asked for; tests/README.md has all of them. */
 #include <curfew/sem.h>
 
 #include <check.h>
@@ -101,7 +101,8 @@ START_TEST(new_out_of_memory)
 }
 END_TEST
 
-/* Go: TestWeightedNegativeSizePanic. A size can come from a configuration, so it is no assertion. */
+/* Go: TestWeightedNegativeSizePanic. A size can come from a configuration,
+ * so it is no assertion. */
 START_TEST(new_of_less_than_nothing_is_invalid)
 {
     struct cf_sem *made = NULL;
@@ -456,7 +457,8 @@ START_TEST(acquire_success_races_cancel)
 }
 END_TEST
 
-/* Its context ends after the permit was handed to it, and before it runs: on fibers that is certain. */
+/* Its context ends after the permit was handed to it, and before it runs:
+ * on fibers that is certain. */
 static void release_and_cancel(void *arg)
 {
     struct call *call = arg;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* SIEVE: which has to go, and how often a cache that goes by it hits, beside simulations of SIEVE and
- * of LRU that share nothing with it. */
+/* SIEVE: which has to go, and how often a cache that goes by it hits, beside simulations of SIEVE
+ * and of LRU that share nothing with it. */
 #include "curfew/sync/sieve.h"
 
 #include <curfew/cache.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The one way to wait: a wait that ends once, whoever ends it, and whose wake-up is neither lost nor
- * left over for the next. */
+/* The one way to wait: a wait that ends once, whoever ends it, and whose wake-up is neither lost
+ * nor left over for the next. */
 #include "curfew/runtime/waiting.h"
 
 #include <check.h>

@@ -215,8 +215,8 @@ static void spin(unsigned times)
     }
 }
 
-/* A moment of random length. Valgrind runs one thread at a time, and for long: there only who yields
- * lets another be first. */
+/* A moment of random length. Valgrind runs one thread at a time, and for long: there only who
+ * yields lets another be first. */
 static void dawdle(unsigned *seed)
 {
     spin((unsigned)rand_r(seed) % 4000);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What the tests of cf_sleep(), cf_yield(), cf_wait_done() and cf_wait_fd() share: a call as a value,
- * the matrix of situations that each of them is put into, and races against other threads. */
+/* What the tests of cf_sleep(), cf_yield(), cf_wait_done() and cf_wait_fd() share: a call as a
+ * value, the matrix of situations that each of them is put into,
+ * and races against other threads. */
 #ifndef WAITS_H
 #define WAITS_H
 

@@ -18,7 +18,8 @@
  * A cause is stored once, in the scope where it arose; descendants point there, which is safe
  * because they hold their ancestors.
  *
- * Lock order: a scope's mu, then what a waiter's fire() takes (loop inbox, parker, timer thread). */
+ * Lock order: a scope's mu, then what a waiter's fire() takes
+ * (loop inbox, parker, timer thread). */
 #include <curfew/ctx.h>
 
 #include <errno.h>
@@ -132,7 +133,8 @@ static void destroy(struct cf_ctx *ctx)
     }
 }
 
-/* Give up a reference; a chain of ancestors that nobody else holds goes with it, without recursion. */
+/* Give up a reference; a chain of ancestors that nobody else holds goes with it,
+ * without recursion. */
 static void unref(struct cf_ctx *ctx)
 {
     while (ctx->kind != KIND_BACKGROUND && atomic_fetch_sub(&ctx->refs, 1) == 1) {
@@ -211,8 +213,8 @@ static struct scope *finish(struct scope *scope, struct scope *cause, const stru
     return work;
 }
 
-/* End `scope` and everything below it, all with the cause that is in `cause`: `scope` or an ancestor,
- * which they hold. The caller holds a reference. */
+/* End `scope` and everything below it, all with the cause that is in `cause`: `scope` or an
+ * ancestor, which they hold. The caller holds a reference. */
 static void cancel_for(struct scope *scope, struct scope *cause, const struct ending *ending)
 {
     struct scope *work = finish(scope, cause, ending, NULL);
@@ -626,8 +628,8 @@ enum cf_code cf_ctx_err(struct cf_ctx *ctx)
     return (enum cf_code)code;
 }
 
-/* Say how `ctx` ended. Apart from cf_ctx_check(), which most calls leave without: compilers that clear
- * what is on the stack would clear a cause each time. */
+/* Say how `ctx` ended. Apart from cf_ctx_check(), which most calls leave without: compilers that
+ * clear what is on the stack would clear a cause each time. */
 static enum cf_code describe_end(struct cf_ctx *ctx, enum cf_code code, struct cf_err *err)
 {
     struct cf_cause cause;

@@ -7,7 +7,8 @@
 
 #include <curfew/ctx.h>
 
-/* Carry `value` (borrowed) under `key`: once, and of a context that can be cancelled (both asserted). */
+/* Carry `value` (borrowed) under `key`: once, and of a context that can be cancelled
+ * (both asserted). */
 void cf__ctx_carry(struct cf_ctx *ctx, const void *key, void *value);
 
 /* The same for what cf_ctx_trace() looks for. */

@@ -27,7 +27,8 @@ static size_t fit(const char *text, size_t size)
     return size;
 }
 
-/* Print into a buffer of CF_ERR_MSG_SIZE bytes. What does not fit is cut, but between characters. */
+/* Print into a buffer of CF_ERR_MSG_SIZE bytes. What does not fit is cut,
+ * but between characters. */
 static void CF_PRINTF(2, 0) print(char *out, const char *format, va_list args)
 {
     size_t end = CF_ERR_MSG_SIZE - 1;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A binary heap of timers that know their place in it, so that disarming is O(log n): the common end
- * of a deadline is that its request was answered in time. */
+/* A binary heap of timers that know their place in it, so that disarming is O(log n): the common
+ * end of a deadline is that its request was answered in time. */
 #include "curfew/core/timer_heap.h"
 
 #include <stdlib.h>

@@ -5,8 +5,8 @@
  * traceparent of a higher version has behind its first 55 characters is not for us to know.
  *
  * A tracestate is not taken apart: whoever adds no member of its own has to hand on the list as it
- * came. It is looked at only to tell whether it is a list, in one pass. That a key stands there once is
- * the business of who wrote it. */
+ * came. It is looked at only to tell whether it is a list, in one pass. That a key stands there
+ * once is the business of who wrote it. */
 #include <curfew/trace.h>
 
 #include <stdint.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Addresses and networks: see address.h. A list is looked through from its start: it is that of a few
- * proxies, written by hand. */
+/* Addresses and networks: see address.h. A list is looked through from its start: it is that of a
+ * few proxies, written by hand. */
 #include "curfew/http/address.h"
 
 #include <netinet/in.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Addresses of clients, and lists of networks to find them in.
  *
- * Invariant: an IPv4 address has one form, that of an IPv6 address which maps it, whichever socket or
- * header it came from.
+ * Invariant: an IPv4 address has one form, that of an IPv6 address which maps it, whichever socket
+ * or header it came from.
  *
  *     code = cf__networks_new("10.0.0.0/8, ::1", &networks, err);
  *     trusted = cf__networks_have(networks, &address);

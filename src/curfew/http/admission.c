@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* Who is let in: the limit of connections, and each client's share of them.
  *
- * A connection too many is not left in the kernel's backlog, where its client could not tell it from
- * a dead server: it is accepted, and its first request is answered with 503, or 429 where it is this
- * client that has too many. For that there are a few connections to spare. They must not be used up
- * by clients that say nothing: such a one is given a moment (slow.c), and when many are being told
- * already, or a client comes with more than twice what it may have, it is told at once, in words that
- * need no request.
+ * A connection too many is not left in the kernel's backlog, where its client could not tell it
+ * from a dead server: it is accepted, and its first request is answered with 503, or 429 where it
+ * is this client that has too many. For that there are a few connections to spare. They must not be
+ * used up by clients that say nothing: such a one is given a moment (slow.c), and when many are
+ * being told already, or a client comes with more than twice what it may have, it is told at once,
+ * in words that need no request.
  *
- * A connection counts for the client that it comes from. That of a proxy we trust counts for nobody:
- * each of its requests does, for the client that the proxy names, as long as it takes. */
+ * A connection counts for the client that it comes from. That of a proxy we trust counts for
+ * nobody: each of its requests does, for the client that the proxy names, as long as it takes. */
 #include <sys/socket.h>
 
 #include "curfew/http/forwarded.h"

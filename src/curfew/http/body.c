@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* What a client sent with its request.
  *
- * A body is kept whole, in memory of its own that grows with what really comes: a length that is only
- * promised costs nothing. How large one may be, the filter and see_body() say; how large all of a
- * loop's may be together is said here, or ten thousand clients could fill the memory, each within its
- * limit. It is freed as soon as the handler has ended, not when its reply was taken.
+ * A body is kept whole, in memory of its own that grows with what really comes: a length that is
+ * only promised costs nothing. How large one may be, the filter and see_body() say; how large all
+ * of a loop's may be together is said here, or ten thousand clients could fill the memory, each
+ * within its limit. It is freed as soon as the handler has ended, not when its reply was taken.
  *
  * jansson calls itself for each level of nesting, on a fiber's small stack. So levels are counted
  * before it sees anything. */
@@ -21,8 +21,8 @@
 
 /* Internal helpers */
 
-/* The deepest level of nesting, counted by brackets outside of strings: in what is no JSON at all it
- * is still at least what a parser comes to before it finds out. */
+/* The deepest level of nesting, counted by brackets outside of strings: in what is no JSON at all
+ * it is still at least what a parser comes to before it finds out. */
 static size_t depth_of(const char *text, size_t size)
 {
     bool quoted = false;

@@ -141,8 +141,8 @@ static struct watched *watch_socket(struct cf__client_side *side, curl_socket_t 
     return watched;
 }
 
-/* libcurl: what to watch a socket for. What cannot be watched is ended here: to tell libcurl so would
- * end everything on this loop, for ever. */
+/* libcurl: what to watch a socket for. What cannot be watched is ended here: to tell libcurl so
+ * would end everything on this loop, for ever. */
 static int set_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
 {
     struct cf__client_side *side = arg;

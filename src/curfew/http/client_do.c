@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* One request of the HTTP client: see client.h.
  *
- * A request is one leg or, where it is redirected, several. Each leg reads its URL with libcurl's own
- * parser and hands libcurl what came out, so that no second reading can find another host in it;
- * holds the host against the rules; resolves its name in the lane and pins the addresses, because
- * libcurl's resolver would have a thread that an aborted transfer has to wait for; and looks at the
- * address once more where the socket opens. */
+ * A request is one leg or, where it is redirected, several. Each leg reads its URL with libcurl's
+ * own parser and hands libcurl what came out, so that no second reading can find another host in
+ * it; holds the host against the rules; resolves its name in the lane and pins the addresses,
+ * because libcurl's resolver would have a thread that an aborted transfer has to wait for; and
+ * looks at the address once more where the socket opens. */
 #include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -498,8 +498,9 @@ static bool set_method(CURL *easy, const struct cf_client_request *request)
     return method == NULL || curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, method) == CURLE_OK;
 }
 
-/* Who may sign: a file, and no directory. libcurl would look into the system's too, whatever the file,
- * and because of that read both anew for each connection, on the loop; a file alone it keeps. */
+/* Who may sign: a file, and no directory. libcurl would look into the system's too, whatever the
+ * file, and because of that read both anew for each connection, on the loop;
+ * a file alone it keeps. */
 static bool set_trust(CURL *easy, const struct cf_client *client)
 {
     const char *ca_file = client->options.ca_file;
@@ -624,7 +625,8 @@ static void leg_fini(struct leg *leg)
     reply_free(leg->reply);
 }
 
-/* The reply outlives the leg, and so does libcurl's handle, which has to forget what is the leg's. */
+/* The reply outlives the leg, and so does libcurl's handle,
+ * which has to forget what is the leg's. */
 static enum cf_code finish_reply(struct leg *leg, const char *url, struct cf_err *err)
 {
     struct reply *reply = leg->reply;

@@ -42,8 +42,8 @@ struct cf_client {
     struct cf__client_side sides[];
 };
 
-/* One exchange with libcurl: a request, or one leg of it where it was redirected. On the stack of who
- * waits. */
+/* One exchange with libcurl: a request, or one leg of it where it was redirected.
+ * On the stack of who waits. */
 struct cf__client_call {
     struct cf__client_side *side;
     struct cf__list node; /* In side->running. */
@@ -52,7 +52,8 @@ struct cf__client_call {
 };
 
 /* Have libcurl carry out `easy` on this loop, and wait. In any case it is libcurl's no more then.
- * On success call->result is what came of it. Fails with CF_ENOMEM; as `ctx` does: it was aborted. */
+ * On success call->result is what came of it.
+ * Fails with CF_ENOMEM; as `ctx` does: it was aborted. */
 CF_MUST enum cf_code cf__client_perform(struct cf_ctx *ctx, struct cf__client_call *call,
                                         CURL *easy, struct cf_err *err);
 
@@ -72,7 +73,8 @@ enum cf__allowed {
 enum cf__allowed cf__rules_allow_host(const struct cf__rules *rules, const char *scheme,
                                       const char *host, unsigned port);
 
-/* Whether a socket may be connected to this address for the sake of a rule that does not name it. */
+/* Whether a socket may be connected to this address for the sake of a rule
+ * that does not name it. */
 bool cf__rules_allow_address(const struct cf__rules *rules, const struct cf__address *address);
 
 #endif

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* What a client says of the answers that it has, or would take, from a cache: RFC 9110, section 13, and
- * RFC 9111, section 5.2.1. What cannot be read asks for nothing: the answer is then a whole one.
+/* What a client says of the answers that it has, or would take, from a cache: RFC 9110, section 13,
+ * and RFC 9111, section 5.2.1. What cannot be read asks for nothing:
+ * the answer is then a whole one.
  *
- * The gzip of what has the tag "1" has the tag "1-gzip", so that no cache takes one for the other. Both
- * are names of one state: a client that has either may go on from it, or change it. Only one that takes
- * no gzip any more has no use for that. */
+ * The gzip of what has the tag "1" has the tag "1-gzip", so that no cache takes one for the other.
+ * Both are names of one state: a client that has either may go on from it, or change it. Only one
+ * that takes no gzip any more has no use for that. */
 #include <string.h>
 
 #include "curfew/http/field.h"

@@ -131,8 +131,8 @@ static bool is_over(const struct cf__connection *connection)
     if (shard->phase != CF__STOPPING || !is_idle) {
         return false;
     }
-    /* A client that has just connected, or just read its last reply, is given time to ask: what is on
-     * its way to us now would be lost. The reply to that says that it was the last. */
+    /* A client that has just connected, or just read its last reply, is given time to ask: what is
+     * on its way to us now would be lost. The reply to that says that it was the last. */
     return shard->patience_over ||
            (connection->served_ns != 0 && cf_now_ns() - connection->served_ns >= CF__PATIENCE_NS);
 }

@@ -2,9 +2,10 @@
 /* Whether a reply is compressed: for a client that asks for it, if the body is of a type that gets
  * smaller, and of a size at which that is worth the time and does not hold up the loop for long.
  *
- * Every reply that could have been says Vary, whatever its size, for the next one of its path may have
- * another; the answer to HEAD is compressed too, or its Content-Length would be wrong; a 304 is about
- * the form that the client says it has. Where there is no memory, what goes out is plain. */
+ * Every reply that could have been says Vary, whatever its size, for the next one of its path may
+ * have another; the answer to HEAD is compressed too, or its Content-Length would be wrong; a 304
+ * is about the form that the client says it has. Where there is no memory,
+ * what goes out is plain. */
 #include <strings.h>
 
 #include "curfew/http/gzip.h"

@@ -294,7 +294,8 @@ static bool read_target(struct cf_http *http)
     return code == CF_OK;
 }
 
-/* The filter has let through what is not too large for every route: now the one asked for has its word. */
+/* The filter has let through what is not too large for every route:
+ * now the one asked for has its word. */
 static bool limit_body(struct cf_http *http)
 {
     const struct cf_http_server *server = shard_of(http)->server;
@@ -410,8 +411,8 @@ static enum MHD_Result serve(struct cf_http *http)
 
 /* Life cycle */
 
-/* Take the query away from libmicrohttpd, which is about to split and decode it in its own buffer: we
- * do that ourselves, nobody asks for what it finds, and when it has no room for all arguments it
+/* Take the query away from libmicrohttpd, which is about to split and decode it in its own buffer:
+ * we do that ourselves, nobody asks for what it finds, and when it has no room for all arguments it
  * falls silent (0.9.75) until the connection has been idle for too long. */
 static void cut_query(const char *target)
 {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What a header may be made of, on its way in and out (RFC 9110, section 5), and those of a request. */
+/* What a header may be made of, on its way in and out (RFC 9110, section 5),
+ * and those of a request. */
 #ifndef CURFEW_HTTP_FIELD_H
 #define CURFEW_HTTP_FIELD_H
 

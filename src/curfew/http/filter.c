@@ -2,12 +2,12 @@
 /* The request filter: see filter.h.
  *
  * One table of rules, looked at when libmicrohttpd shows the head and before it reads a body. What
- * it lets through and we refuse (0.9.75, measured): names that are no token ("Content-Length ", which
- * it does not obey and others do); control characters in values; two lengths that differ, of which
- * it takes the first; a length and a Transfer-Encoding together; an encoding that is not exactly
- * "chunked", for whose body it waits for ever; missing and repeated Hosts; any method and target. A
- * reply that is queued this early makes libmicrohttpd close the connection, which is what a request
- * deserves that may have been two.
+ * it lets through and we refuse (0.9.75, measured): names that are no token ("Content-Length ",
+ * which it does not obey and others do); control characters in values; two lengths that differ, of
+ * which it takes the first; a length and a Transfer-Encoding together; an encoding that is not
+ * exactly "chunked", for whose body it waits for ever; missing and repeated Hosts; any method and
+ * target. A reply that is queued this early makes libmicrohttpd close the connection, which is what
+ * a request deserves that may have been two.
  *
  * What its parser does not show at all is found by verbatim.c. */
 #include "curfew/http/filter.h"

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* For whom a proxy asks: X-Forwarded-For and Forwarded (RFC 7239).
  *
- * Both name hops, each proxy adding the one it was asked by to the right. What is to the left of the
- * last hop that is not one of our proxies, anybody may have written, so that last hop is the client.
+ * Both name hops, each proxy adding the one it was asked by to the right. What is to the left of
+ * the last hop that is not one of our proxies, anybody may have written,
+ * so that last hop is the client.
  *
  * Only the headers of a proxy that is trusted may be given to this.
  *

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Compressing what is sent: gzip, by zlib.
  *
- * A compressor is some 270 KB that zlib takes most of its time to make, for bodies as ours are; so a
- * loop makes one when it first needs it, and uses it again for each reply.
+ * A compressor is some 270 KB that zlib takes most of its time to make, for bodies as ours are; so
+ * a loop makes one when it first needs it, and uses it again for each reply.
  *
  * Thread safety: one owner. */
 #ifndef CURFEW_HTTP_GZIP_H
@@ -10,8 +10,8 @@
 
 #include <stddef.h>
 
-/* For a reply that is compressed to be sent once: ~10 us, and 3 to 5 us a KiB of JSON (level 6: 12 us
- * a KiB, for a tenth less). For what is kept, level 9 does not matter. */
+/* For a reply that is compressed to be sent once: ~10 us, and 3 to 5 us a KiB of JSON (level 6:
+ * 12 us a KiB, for a tenth less). For what is kept, level 9 does not matter. */
 #define CF__GZIP_LEVEL_ONCE 2
 #define CF__GZIP_LEVEL_KEPT 9
 

@@ -37,15 +37,16 @@ struct cf__span cf__span_trim(struct cf__span span);
 /* Whether it is this word, in any case. */
 bool cf__span_is(struct cf__span span, const char *word);
 
-/* Cut the piece before the next `separator` off *rest, which goes on behind it; trimmed, and perhaps
- * empty. A backslash within quotes takes what follows it along. False: there is none left. */
+/* Cut the piece before the next `separator` off *rest, which goes on behind it; trimmed, and
+ * perhaps empty. A backslash within quotes takes what follows it along.
+ * False: there is none left. */
 bool cf__item_next(struct cf__span *rest, char separator, struct cf__span *out);
 
 /* The same in a list of entity tags, where a backslash stands for itself. */
 bool cf__tag_next(struct cf__span *rest, struct cf__span *out);
 
-/* The name of "name=value", and into *out_value its value without quotes around it: of no text where
- * there is no equals sign. */
+/* The name of "name=value", and into *out_value its value without quotes around it: of no text
+ * where there is no equals sign. */
 struct cf__span cf__item_name(struct cf__span item, struct cf__span *out_value);
 
 /* What an element is weighed ("text/csv;q=0.25": 250), and into *out_item the element before its

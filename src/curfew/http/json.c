@@ -213,8 +213,8 @@ static void append_u64(struct cf_json *json, uint64_t value)
 }
 
 /* Write `value`, if it can be told how. The product below is rounded, but never past the middle
- * between two texts, which is a double as long as it is below 2^52: only where it is the middle itself
- * the exact one may be on either side. False: nothing was written. */
+ * between two texts, which is a double as long as it is below 2^52: only where it is the middle
+ * itself the exact one may be on either side. False: nothing was written. */
 static bool append_plain_f64(struct cf_json *json, double value, int digits)
 {
     static const double powers[] = {1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9};

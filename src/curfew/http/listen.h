@@ -16,10 +16,12 @@
 CF_MUST enum cf_code cf__listen(const char *address, size_t n, int *out_fds, uint16_t *out_port,
                                 struct cf_err *err);
 
-/* Have the kernel drop whatever would begin a connection to the descriptor; those under way are still
- * made. What is accepted then until none is queued is all there will be, and closing the descriptor
- * resets nobody who was connected: a client that comes meanwhile asks again and is refused.
- * Best effort: without (no memory, a kernel that knows no filters), who comes in between is reset. */
+/* Have the kernel drop whatever would begin a connection to the descriptor; those under way are
+ * still made. What is accepted then until none is queued is all there will be, and closing the
+ * descriptor resets nobody who was connected: a client that comes meanwhile asks again
+ * and is refused.
+ * Best effort: without (no memory, a kernel that knows no filters),
+ * who comes in between is reset. */
 void cf__listen_turn_away(int fd);
 
 #endif

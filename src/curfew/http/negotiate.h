@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* What a client would rather be sent: Accept and Accept-Encoding (RFC 9110, section 12.5).
  *
- * Each is read header by header, for a list may come in several, and then asked. What cannot be read
- * in one is passed over: a client that says nothing that makes sense is served as if it said nothing.
+ * Each is read header by header, for a list may come in several, and then asked. What cannot be
+ * read in one is passed over: a client that says nothing that makes sense is served
+ * as if it said nothing.
  *
  * Thread safety: values. */
 #ifndef CURFEW_HTTP_NEGOTIATE_H

@@ -129,7 +129,8 @@ void cf__problem_write(const struct cf__problem *problem, struct cf_json *json)
 enum cf__problem_kind cf__problem_of(enum cf_code code, enum cf_reason reason)
 {
     if (code == CF_EUNKNOWN) {
-        return CF__PROBLEM_OUTCOME_UNKNOWN; /* Whatever ended it: "too late" would invite a repeat. */
+        /* Whatever ended it: "too late" would invite a repeat. */
+        return CF__PROBLEM_OUTCOME_UNKNOWN;
     }
     switch (reason) {
     case CF_REASON_DEADLINE:

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Counts by client: see quota.h.
  *
- * One table for all loops, because a client's connections are spread over them: a share of the limit
- * for each would refuse some clients early and others late. Its lock is taken once when a connection
- * comes and once when it goes, and for a request only behind a proxy.
+ * One table for all loops, because a client's connections are spread over them: a share of the
+ * limit for each would refuse some clients early and others late. Its lock is taken once when a
+ * connection comes and once when it goes, and for a request only behind a proxy.
  *
  * Who has many addresses chooses which of them hash alike, so the hash has a secret. */
 #include "curfew/http/quota.h"

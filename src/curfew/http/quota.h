@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* How much each client has at a time: a connection of its own, or a request that a proxy brings.
  *
- * A client has an entry as long as it has anything, so there are never more entries than connections
- * and requests.
+ * A client has an entry as long as it has anything, so there are never more entries than
+ * connections and requests.
  *
  *     code = cf__quota_new(100, &quota, err);
  *     how = cf__quota_take(quota, &address);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A file of its own, because the kernel's header, which knows of the count, and glibc's, which libuv
- * includes and which does not, cannot both be included. */
+/* A file of its own, because the kernel's header, which knows of the count, and glibc's, which
+ * libuv includes and which does not, cannot both be included. */
 #include "curfew/http/received.h"
 
 #include <linux/sockios.h>

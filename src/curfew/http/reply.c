@@ -2,8 +2,8 @@
 /* Replies: what a handler may write, and how it is sent.
  *
  * The body stays where it was written: libmicrohttpd sends from the request's own buffer, or from a
- * value that the request has a reference to, and either lives until the request is completed. Headers
- * are copied by libmicrohttpd.
+ * value that the request has a reference to, and either lives until the request is completed.
+ * Headers are copied by libmicrohttpd.
  *
  * Memory can be short anywhere on the way. Then the handler's reply is spoilt and a problem
  * document goes out instead; if not even that can be made, a fixed one; and if libmicrohttpd has no

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Request ids: see request_id.h. What a client sends is taken over only from a small alphabet: an id is
- * written into headers, logs and problem documents. */
+/* Request ids: see request_id.h. What a client sends is taken over only from a small alphabet: an
+ * id is written into headers, logs and problem documents. */
 #include "curfew/http/request_id.h"
 
 #include <string.h>

@@ -74,7 +74,8 @@ enum cf__phase {
     CF__CUTTING,  /* The grace is over: only what runs is still waited for. */
 };
 
-/* While stopping: what a client that has connected, or was answered, is given for its next request. */
+/* While stopping: what a client that has connected, or was answered,
+ * is given for its next request. */
 #define CF__PATIENCE_NS (250 * CF_MS)
 
 struct cf__shard {
@@ -152,8 +153,8 @@ struct cf__connection {
     char address[INET6_ADDRSTRLEN]; /* Of the peer. */
 };
 
-/* READING -> RUNNING -> SETTLED -> ANSWERED, with RUNNING left out where no handler is run. A stream
- * is being sent while RUNNING and SETTLED. */
+/* READING -> RUNNING -> SETTLED -> ANSWERED, with RUNNING left out where no handler is run. A
+ * stream is being sent while RUNNING and SETTLED. */
 enum cf__stage {
     CF__READING,  /* Head and body are coming. */
     CF__RUNNING,  /* The handler runs. When it has parked, the connection is suspended; unless a
@@ -270,14 +271,14 @@ void cf__connections_ended(void *arg, int status, int events);
 void cf__connection_leaving(struct cf__connection *connection);
 void cf__connections_leaving(struct cf__shard *shard);
 
-/* The daemon has had its turn: shut those down that nothing more will come from. If it is not quiet,
- * those that want nothing more, and the others later. */
+/* The daemon has had its turn: shut those down that nothing more will come from. If it is not
+ * quiet, those that want nothing more, and the others later. */
 void cf__connections_sweep(struct cf__shard *shard, bool is_quiet);
 
 /* admission.c */
 
-/* Count a new connection, and refuse it if there are too many: `is_refused`, or at once, which leaves
- * it `dismissed`. */
+/* Count a new connection, and refuse it if there are too many: `is_refused`, or at once, which
+ * leaves it `dismissed`. */
 void cf__admission_enter(struct cf__connection *connection);
 void cf__admission_leave(struct cf__connection *connection);
 
@@ -306,8 +307,8 @@ void cf__exchange_abandoned(struct cf_http *http);
 /* The client has gone: end the handler, if it runs. */
 void cf__exchange_client_gone(struct cf_http *http);
 
-/* Have libmicrohttpd not look at the connection, until it is woken; the access handler and the reader
- * of a stream call the third first. */
+/* Have libmicrohttpd not look at the connection, until it is woken; the access handler and the
+ * reader of a stream call the third first. */
 void cf__exchange_suspend(struct cf_http *http);
 void cf__exchange_wake(struct cf_http *http);
 void cf__exchange_resumed(struct cf_http *http);
@@ -328,7 +329,8 @@ void cf__trace_make(struct cf_http *http);
 
 /* body.c */
 
-/* Keep the part that has just come. Fails with CF_ENOMEM, and CF_ELIMIT if there are too many bodies. */
+/* Keep the part that has just come. Fails with CF_ENOMEM,
+ * and CF_ELIMIT if there are too many bodies. */
 CF_MUST enum cf_code cf__body_add(struct cf_http *http, const char *data, size_t size,
                                   struct cf_err *err);
 void cf__body_free(struct cf_http *http);
@@ -366,8 +368,8 @@ const char *cf__reply_get_header(const struct cf_http *http, const char *name);
 /* Send what was settled. What it returns is what the access callback has to. */
 enum MHD_Result cf__reply_send(struct cf_http *http);
 
-/* Answer where libmicrohttpd takes no reply, in the middle of a body, or has no room for one. What is
- * left to it is to close: the access callback has to return MHD_NO. */
+/* Answer where libmicrohttpd takes no reply, in the middle of a body, or has no room for one. What
+ * is left to it is to close: the access callback has to return MHD_NO. */
 void cf__reply_directly(struct cf_http *http, enum cf__problem_kind problem);
 
 /* Answer where a request was to come, of which there may not even be a first line, and have nothing
@@ -385,7 +387,8 @@ void cf__stream_open(struct cf_http *http);
 /* The handler has ended. */
 void cf__stream_settle(struct cf_http *http);
 
-/* The connection has ended: with the handler running, which is told; else before the whole was read. */
+/* The connection has ended: with the handler running, which is told;
+ * else before the whole was read. */
 void cf__stream_close(struct cf_http *http);
 void cf__stream_cut(struct cf_http *http);
 

@@ -3,10 +3,11 @@
  *
  * The daemon's epoll descriptor is watched by the loop, which only notes that the daemon is due. It
  * is run from the loop's hook, after all fibers of the turn: first every request whose handler has
- * ended, or has written to its stream, is resumed, then the daemon is run for the whole batch, until it is quiet. Not run again, a
- * reply it could send, or a client it could accept since another has left, would wait until
- * something else happens. Once it is quiet it has read all that was there, so connections whose
- * clients have ended can be swept; and it says when it wants to be run for its timeouts.
+ * ended, or has written to its stream, is resumed, then the daemon is run for the whole batch,
+ * until it is quiet. Not run again, a reply it could send, or a client it could accept since
+ * another has left, would wait until something else happens. Once it is quiet it has read all that
+ * was there, so connections whose clients have ended can be swept; and it says when it wants to be
+ * run for its timeouts.
  *
  * A stop goes in three steps, each posted by the thread that stops the server and each over when a
  * context says so:
@@ -168,8 +169,8 @@ static void take_turn(struct cf__hook *hook)
 
 /* Internal helpers: stop */
 
-/* Have the daemon accept those who are connected. Bounded: where the kernel does not turn others away,
- * they keep coming. */
+/* Have the daemon accept those who are connected. Bounded: where the kernel does not turn others
+ * away, they keep coming. */
 static void accept_queued(struct cf__shard *shard)
 {
     struct pollfd queue = {.fd = shard->listen_fd, .events = POLLIN};

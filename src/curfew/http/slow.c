@@ -2,9 +2,9 @@
 /* Clients that take too long to say what they want, or to take what they are sent.
  *
  * libmicrohttpd times inactivity only: a byte now and then keeps a connection for ever, a thousand
- * such connections keep everybody else out. So each connection is looked at, a few times in a head's
- * time, and a head or a body that is not complete in its whole time is answered with 408 and ended.
- * No request pays for it: the timer is moved by the looks alone.
+ * such connections keep everybody else out. So each connection is looked at, a few times in a
+ * head's time, and a head or a body that is not complete in its whole time is answered with 408 and
+ * ended. No request pays for it: the timer is moved by the looks alone.
  *
  * When a head has begun, nobody tells us before its first line is there. But the kernel counts what
  * has come on a connection: bytes without a request mean that one has begun, at the latest now, for
@@ -13,8 +13,9 @@
  *
  * A client that takes a byte of its reply now and then is not idle either, so a reply has a time in
  * which the client has to take it. libmicrohttpd is through with a reply when the kernel has all of
- * it, which may be megabytes; how much of it was not taken, the kernel is asked. Then there is nothing
- * more to be said: the connection is reset, so that the kernel does not keep the rest for it.
+ * it, which may be megabytes; how much of it was not taken, the kernel is asked. Then there is
+ * nothing more to be said: the connection is reset, so that the kernel does not keep
+ * the rest for it.
  *
  * A stream may last as long as its handler does, so its client has that time for what waits for it,
  * or for CF_HTTP_STREAM_SIZE of that, again and again. A stream on which nothing waits is its

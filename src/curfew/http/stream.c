@@ -2,9 +2,9 @@
 /* Streamed replies: what a handler writes piece by piece, and how it comes to the client.
  *
  * Between the two is a ring of bytes. The handler's fiber fills it, and parks while it is full.
- * libmicrohttpd empties it, a chunk at a time, in the shard's turns, and has the connection suspended
- * while it is empty. So neither waits for the other on the loop, and a client that reads slowly
- * holds up nobody but its own handler:
+ * libmicrohttpd empties it, a chunk at a time, in the shard's turns, and has the connection
+ * suspended while it is empty. So neither waits for the other on the loop, and a client that reads
+ * slowly holds up nobody but its own handler:
  *
  *     write   the connection is suspended   ->  woken, and resumed by the next turn
  *     read    a writer is parked            ->  its wait ends
@@ -13,13 +13,13 @@
  * can still be answered with a problem document. It goes by the same way as any reply: out of the
  * access callback, only that the handler is still running.
  *
- * From then on the connection is not suspended all the time that the handler runs, and libmicrohttpd
- * may close it: a send has failed, or the client took nothing for too long. Then the request outlives
- * its connection (is_closed): the context is cancelled, a writer that is parked told, and the memory
- * of both goes with the handler's end.
+ * From then on the connection is not suspended all the time that the handler runs, and
+ * libmicrohttpd may close it: a send has failed, or the client took nothing for too long. Then the
+ * request outlives its connection (is_closed): the context is cancelled, a writer that is parked
+ * told, and the memory of both goes with the handler's end.
  *
- * What the kernel keeps for the client counts too, and that would be megabytes: TCP_NOTSENT_LOWAT has
- * it take no more than we do ourselves, beyond what is on its way. */
+ * What the kernel keeps for the client counts too, and that would be megabytes: TCP_NOTSENT_LOWAT
+ * has it take no more than we do ourselves, beyond what is on its way. */
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
@@ -30,7 +30,8 @@
 
 #define RING_SIZE ((size_t)CF_HTTP_STREAM_SIZE + CF_HTTP_STREAM_SPARE)
 
-/* What libmicrohttpd reads at once for a client of HTTP/1.0; for others what its memory has room for. */
+/* What libmicrohttpd reads at once for a client of HTTP/1.0;
+ * for others what its memory has room for. */
 #define BLOCK_SIZE ((size_t)16 * 1024)
 
 /* Internal helpers: the ring */

@@ -2,8 +2,9 @@
 /* The trace of a request, and its id: see trace.h.
  *
  * The ids are copied into the request, and a tracestate into its arena: the handler of a stream may
- * outlive the headers, which are libmicrohttpd's. Where there is no memory for it, it is dropped, for the
- * trace is whole without it. Of several traceparents none is better than the other: all are ignored. */
+ * outlive the headers, which are libmicrohttpd's. Where there is no memory for it, it is dropped,
+ * for the trace is whole without it. Of several traceparents none is better than the other:
+ * all are ignored. */
 #include <string.h>
 
 #include "curfew/http/field.h"

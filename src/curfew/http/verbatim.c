@@ -2,8 +2,8 @@
 /* A walk over the head in libmicrohttpd's buffer: see verbatim.h.
  *
  * What is read lies between the method and the end of the head, whose size libmicrohttpd says; all
- * of it was received. Where a piece is not where the one before ended, the walk is over: then a line
- * was moved (folded), or there are bytes between that it did not show. */
+ * of it was received. Where a piece is not where the one before ended, the walk is over: then a
+ * line was moved (folded), or there are bytes between that it did not show. */
 #include "curfew/http/verbatim.h"
 
 #include <stdio.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Lists of words in one string, as settings have them: "a, b c". (What headers have, items.h reads.)
+/* Lists of words in one string, as settings have them: "a, b c".
+ * (What headers have, items.h reads.)
  *
  *     while (cf__words_next(&text, SEPARATORS, &word, &size)) { ... }
  */

@@ -7,9 +7,9 @@
  *   F1  the cancel is complete: no signal of it can come any more, and
  *   F2  its statement is complete: the Sync is answered and no transaction is open.
  *
- * Without F1 a late signal kills the next query; without F2 the next query reads the answers of this
- * one. A fiber of the pool waits for both, under a bound; the query itself has long returned. If
- * either fails the socket is closed, which is safe whatever the server does, and the nets on the
+ * Without F1 a late signal kills the next query; without F2 the next query reads the answers of
+ * this one. A fiber of the pool waits for both, under a bound; the query itself has long returned.
+ * If either fails the socket is closed, which is safe whatever the server does, and the nets on the
  * server end what still runs there. How a cancel is sent: see dispatch.c. */
 #include "curfew/pg/pg_private.h"
 
@@ -22,9 +22,9 @@
 /* How long a cancel that is complete may take to show before it is sent again; then twice that. */
 #define PATIENCE_MIN_NS (5 * CF_MS)
 
-/* How much of a stream may lie in the socket for the fences to be worth it. A server that is held up
- * sleeps in its send and sees no cancel until a third of what both kernels hold, megabytes, has been
- * read; a reset it sees at once. Reading that costs more than a new connection, too. */
+/* How much of a stream may lie in the socket for the fences to be worth it. A server that is held
+ * up sleeps in its send and sees no cancel until a third of what both kernels hold, megabytes, has
+ * been read; a reset it sees at once. Reading that costs more than a new connection, too. */
 #define DRAIN_MAX (64 * 1024)
 
 static const struct cf_pg_stmt rollback = {.name = "cf_rollback", .sql = "ROLLBACK"};

@@ -8,9 +8,9 @@
  * in one send, and complete when its Sync is answered: that is the second fence. One Sync, because
  * the server sends two signals for one cancel, and with a Sync between them two statements fall.
  *
- * What stands before one Sync is one transaction. So a stream that has a statement_timeout of its own
- * sends a SELECT in front that sets it for that transaction (what SET LOCAL does): no round trip more,
- * and whatever ends the statement takes it back. */
+ * What stands before one Sync is one transaction. So a stream that has a statement_timeout of its
+ * own sends a SELECT in front that sets it for that transaction (what SET LOCAL does): no round
+ * trip more, and whatever ends the statement takes it back. */
 #include "curfew/pg/conn_private.h"
 
 #include <inttypes.h>
@@ -37,8 +37,8 @@ static bool send_timeout(struct cf__pg_conn *conn, int64_t timeout_ns)
                              values, NULL, NULL, 1) != 0;
 }
 
-/* Have libpq hand out rows as they come. It takes that only when the statement is the next one to be
- * answered, and nothing of the answer is there. */
+/* Have libpq hand out rows as they come. It takes that only when the statement is the next one to
+ * be answered, and nothing of the answer is there. */
 static void begin_batches(struct cf__pg_conn *conn)
 {
     struct cf__pg_section *section = &conn->section;
@@ -141,7 +141,8 @@ static void keep_first(struct cf__pg_conn *conn, const PGresult *result)
         conn->prepared[section->prepared].is_stale = true; /* The next use prepares it anew. */
     }
     /* A duplicate: the server has a statement that we know nothing of. Without a state it is libpq
-     * that speaks, which had no memory for an answer: what the server did, and has, is not known. */
+     * that speaks, which had no memory for an answer: what the server did,
+     * and has, is not known. */
     if (cf__pg_is_last_word(result) ||
         strcmp(err.sqlstate, CF__SQLSTATE_DUPLICATE_PREPARED_STATEMENT) == 0 ||
         err.sqlstate[0] == '\0') {

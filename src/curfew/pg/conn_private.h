@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the files of one connection share: socket.c, session.c, prepared.c, conn.c. All of it belongs to
- * the thread of the connection's loop. */
+/* What the files of one connection share: socket.c, session.c, prepared.c, conn.c. All of it
+ * belongs to the thread of the connection's loop. */
 #ifndef CURFEW_PG_CONN_PRIVATE_H
 #define CURFEW_PG_CONN_PRIVATE_H
 

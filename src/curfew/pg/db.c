@@ -117,7 +117,8 @@ static enum cf_code make_pools(struct cf_pg *pg, struct cf_loop *const *loops, s
 /* Everything that runs, last, so that nothing has to be stopped when the rest fails. */
 static enum cf_code start(struct cf_pg *pg, struct cf_err *err)
 {
-    /* As many as there are permits, so that a job waits only for a thread that hangs in an old one. */
+    /* As many as there are permits, so that a job waits only for a thread that hangs
+     * in an old one. */
     size_t cancels = pg->options.cancels_max > pg->n_pools ? pg->options.cancels_max : pg->n_pools;
     enum cf_code code;
 

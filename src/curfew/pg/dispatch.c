@@ -6,11 +6,11 @@
  *                 connection is; libpq 17 has them
  *     pqcancel    libpq's PQcancel() in a lane, never encrypted
  *
- * AUTO tries them in this order, until one of them has sent it. A cancel that was sent and whose end
- * was not seen may yet arrive, and no other way makes that any better: then, as when none of them
- * could send it, the connection is closed. That is the last way: the server looks for its client
- * (client_connection_check_interval), and if it cannot see that it is gone, statement_timeout
- * strikes.
+ * AUTO tries them in this order, until one of them has sent it. A cancel that was sent and whose
+ * end was not seen may yet arrive, and no other way makes that any better: then, as when none of
+ * them could send it, the connection is closed. That is the last way: the server looks for its
+ * client (client_connection_check_interval), and if it cannot see that it is gone,
+ * statement_timeout strikes.
  *
  * The last two make the server start a process for each, and us a connection. So a loop has few of
  * them under way at once. The others wait in line, under the bound of their cancel; whoever finds

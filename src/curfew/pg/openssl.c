@@ -3,13 +3,13 @@
  *
  * OpenSSL 3 makes its default context and its generator of random numbers at their first use, once:
  * if there is no memory then, they fail for the rest of the process, in which nobody can log in any
- * more; and RAND_status(), which libpq calls first, reads through the pointer to a lock that was not
- * made. The hashes of a provider, too, are looked up at the first use of one, all of them and once:
- * what was lost on the way for want of memory is "unsupported" from then on, and a password cannot be
- * proved. So all these are made when the database is, where a lack of memory is an error like any
- * other. What TLS needs besides is not looked at.
- * libpq may be built without OpenSSL, or with one that has no such calls: they are looked up, and not
- * linked. */
+ * more; and RAND_status(), which libpq calls first, reads through the pointer to a lock that was
+ * not made. The hashes of a provider, too, are looked up at the first use of one, all of them and
+ * once: what was lost on the way for want of memory is "unsupported" from then on, and a password
+ * cannot be proved. So all these are made when the database is, where a lack of memory is an error
+ * like any other. What TLS needs besides is not looked at.
+ * libpq may be built without OpenSSL, or with one that has no such calls:
+ * they are looked up, and not linked. */
 #include "curfew/pg/pg_private.h"
 
 #include <dlfcn.h>

@@ -22,8 +22,8 @@ struct cf_lane;
 /* Tells whether two connections lead to the same server: its start, address and port. */
 #define CF__PG_IDENTITY_SIZE 128
 
-/* Bytes of one statement's parameters. libpq doubles its buffer until they fit, and keeps it as long
- * as the connection: one that has sent more is closed when it is given back. */
+/* Bytes of one statement's parameters. libpq doubles its buffer until they fit, and keeps it as
+ * long as the connection: one that has sent more is closed when it is given back. */
 #define CF__PG_SENT_MAX ((size_t)1 << 20)
 
 /* A statement as the server has it for this connection. */
@@ -34,7 +34,8 @@ struct cf__pg_prepared {
     Oid types[CF_PG_PARAMS_MAX]; /* 0: the parameter was NULL, and the server chose. */
 };
 
-/* What was sent and not yet answered: one statement and its Sync. (A later pipeline has several.) */
+/* What was sent and not yet answered: one statement and its Sync.
+ * (A later pipeline has several.) */
 struct cf__pg_section {
     size_t prepared;      /* The statement: its place in the connection's list. */
     size_t batch_max;     /* > 0: its rows are handed out as they come, so many at once at most. */
@@ -73,9 +74,9 @@ struct cf__pg_conn {
     void *arg;
 };
 
-/* Connect, log in, set the session's nets and read the identity. The list of hosts is tried from its
- * entry `skip` on, round and round. *next_step_ns is shared by all that connect on a loop, and 0 at
- * first. Blocks: for that, under `ctx`.
+/* Connect, log in, set the session's nets and read the identity. The list of hosts is tried from
+ * its entry `skip` on, round and round. *next_step_ns is shared by all that connect on a loop, and
+ * 0 at first. Blocks: for that, under `ctx`.
  * Fails with CF_EUNAVAIL, CF_ENOMEM, CF_ECANCELED, CF_EDEADLINE. */
 CF_MUST enum cf_code cf__pg_conn_open(struct cf_ctx *ctx, struct cf_pg *pg, unsigned skip,
                                       int64_t *next_step_ns, struct cf__pg_conn **out,
@@ -135,12 +136,13 @@ bool cf__pg_is_last_word(const PGresult *result);
 
 /* backoff.c: waits between attempts */
 
-/* What spreads that which would happen at once in all pools and processes: a number from 0 to 1, of a
- * state of the caller's own (xorshift64). */
+/* What spreads that which would happen at once in all pools and processes: a number from 0 to 1, of
+ * a state of the caller's own (xorshift64). */
 void cf__pg_jitter_init(uint64_t *random);
 double cf__pg_jitter(uint64_t *random);
 
-/* How long to wait after so many failures in a row before this one: growing up to `max_ns`, jittered. */
+/* How long to wait after so many failures in a row before this one:
+ * growing up to `max_ns`, jittered. */
 int64_t cf__pg_backoff_ns(uint64_t *random, unsigned failures, int64_t max_ns);
 
 /* Sleep, if need be without memory: what is done again and again must not end for good because a
@@ -293,16 +295,16 @@ void cf__pg_give_back(struct cf__pg_slot *slot);
 
 /* dispatch.c, again: what needs a pool */
 
-/* Ask for the backend of `conn` to be signalled, now and not when a fiber gets to it, if that is for
- * the control connection to do and the statement runs. Then cf__pg_dispatch() has to follow, or the
- * connection be closed. Never blocks. */
+/* Ask for the backend of `conn` to be signalled, now and not when a fiber gets to it, if that is
+ * for the control connection to do and the statement runs. Then cf__pg_dispatch() has to follow, or
+ * the connection be closed. Never blocks. */
 void cf__pg_dispatch_begin(struct cf__pg_pool *pool, struct cf__pg_conn *conn);
 
-/* Have the backend of `conn` signalled, and wait until that is over (F1): by the way that was chosen,
- * or by the first that can. `*out_sent` becomes true if one did; it stays as it was if the statement
- * ended before its turn came. Blocks: for that, under `ctx`.
- * Fails as the last of the ways that were tried: CF_EUNAVAIL, CF_EINVAL (it leads elsewhere), CF_ENOMEM:
- * nothing was sent; CF_EIO, and as `ctx` does: it may yet arrive. */
+/* Have the backend of `conn` signalled, and wait until that is over (F1): by the way that was
+ * chosen, or by the first that can. `*out_sent` becomes true if one did; it stays as it was if the
+ * statement ended before its turn came. Blocks: for that, under `ctx`.
+ * Fails as the last of the ways that were tried: CF_EUNAVAIL, CF_EINVAL (it leads elsewhere),
+ * CF_ENOMEM: nothing was sent; CF_EIO, and as `ctx` does: it may yet arrive. */
 CF_MUST enum cf_code cf__pg_dispatch(struct cf_ctx *ctx, struct cf__pg_pool *pool,
                                      struct cf__pg_conn *conn, bool *out_sent, struct cf_err *err);
 
@@ -345,14 +347,15 @@ void cf__pg_control_free(struct cf__pg_control *control);
 void cf__pg_control_want(struct cf__pg_control *control);
 
 /* Have the server signal the backend of `conn`. Any loop. The request is to be waited for, or
- * forgotten. Never blocks. Fails with CF_EINVAL if a pooler stands before the backend, CF_ENOMEM. */
+ * forgotten. Never blocks.
+ * Fails with CF_EINVAL if a pooler stands before the backend, CF_ENOMEM. */
 CF_MUST enum cf_code cf__pg_control_ask(struct cf__pg_control *control,
                                         const struct cf__pg_conn *conn, struct cf__pg_request **out,
                                         struct cf_err *err);
 
 /* Wait until it has (F1), and free the request. Blocks: for that, under `ctx`.
- * Fails with CF_EUNAVAIL when it did not, CF_EINVAL when `conn` leads to another server; with CF_EIO
- * when the answer was lost, and as `ctx` does: then it may yet happen. */
+ * Fails with CF_EUNAVAIL when it did not, CF_EINVAL when `conn` leads to another server; with
+ * CF_EIO when the answer was lost, and as `ctx` does: then it may yet happen. */
 CF_MUST enum cf_code cf__pg_control_answer(struct cf_ctx *ctx, struct cf__pg_request *request,
                                            struct cf_err *err);
 

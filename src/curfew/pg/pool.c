@@ -8,8 +8,8 @@
  * A query never connects: it waits in line, and a fiber of the pool connects for whoever is first
  * by then. So a connection that takes longer than the query's deadline is there for the next one.
  * Some connections, one at least, are kept open whatever happens: the fiber that failed to make one
- * tries again, with growing waits, and while there is none queries are refused at once with its error. It does so too while
- * others are open but all in use, and somebody waits.
+ * tries again, with growing waits, and while there is none queries are refused at once with its
+ * error. It does so too while others are open but all in use, and somebody waits.
  *
  * A slot is counted from the first attempt to connect until its socket is closed, so the pool never
  * has more connections than slots, also while cancels are under way. */
@@ -24,9 +24,9 @@
 /* Constants and types */
 
 /* A new connection costs some 15 ms of processor, most of it the server's, which forks and proves a
- * password. A pool of 16 that filled all at once took two cores for 200 ms, and held up the requests
- * that it was filled for by 20 to 30 ms. So a loop makes one at a time, as PgBouncer does, and rests
- * for twice as long as one took, up to this. */
+ * password. A pool of 16 that filled all at once took two cores for 200 ms, and held up the
+ * requests that it was filled for by 20 to 30 ms. So a loop makes one at a time, as PgBouncer does,
+ * and rests for twice as long as one took, up to this. */
 #define REST_MAX_NS (50 * CF_MS)
 
 /* How far lifetimes differ, in parts of one: what was made together is not made anew together. */
@@ -275,7 +275,8 @@ static void run_opener(void *arg)
 
 /* Internal helpers: housekeeping */
 
-/* Whether an idle connection is to go: too old, or idle too long and none of those that are kept. */
+/* Whether an idle connection is to go: too old, or idle too long and none of those
+ * that are kept. */
 static bool is_due(const struct cf__pg_slot *slot, int64_t now_ns)
 {
     const struct cf__pg_pool *pool = slot->pool;

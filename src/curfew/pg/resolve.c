@@ -26,7 +26,8 @@
 /* Bytes of such a list. */
 #define LIST_SIZE 4096
 
-/* What is set unless the user did. gssencmode is always ours: its library crashes without memory. */
+/* What is set unless the user did. gssencmode is always ours:
+ * its library crashes without memory. */
 static const struct {
     const char *keyword;
     const char *value;

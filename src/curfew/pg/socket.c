@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The socket of a connection.
  *
- * One watch lies on it for as long as it is open. Input is taken from the socket in its callback, and
- * whoever waits is woken only when a whole answer is there. Input with nothing pending means that the
- * server has ended the session: its pool is told. */
+ * One watch lies on it for as long as it is open. Input is taken from the socket in its callback,
+ * and whoever waits is woken only when a whole answer is there. Input with nothing pending means
+ * that the server has ended the session: its pool is told. */
 #include "curfew/pg/conn_private.h"
 
 #include <poll.h>
@@ -36,9 +36,9 @@ static bool is_full(struct cf__pg_conn *conn)
     return conn->section.pending && conn->reader == NULL && !PQisBusy(conn->pq);
 }
 
-/* libpq that has no memory for the answer to a Sync drops it, notes so in its text of errors, and is
- * busy for ever. The text is the only trace; where it is translated, the deadline has to do. A line
- * of the server's has its severity in front. */
+/* libpq that has no memory for the answer to a Sync drops it, notes so in its text of errors, and
+ * is busy for ever. The text is the only trace; where it is translated, the deadline has to do. A
+ * line of the server's has its severity in front. */
 static bool has_lost_answer(const PGconn *pq)
 {
     static const char lost[] = "out of memory";

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* Streams of rows: see pg_stream.h.
  *
- * The slot stays BUSY from the statement to its end. Nothing is read ahead: while nobody waits for a
- * batch the connection's watch stops at the first whole answer (is_full() in socket.c), libpq's buffer
- * keeps what it has, the socket's fills, and the server sleeps in its send. A server that sleeps
- * there does not see a cancel: so a stream that is given up goes the way of every statement, through
- * both fences, only if little of it is left to read; else its connection is closed, which wakes.
+ * The slot stays BUSY from the statement to its end. Nothing is read ahead: while nobody waits for
+ * a batch the connection's watch stops at the first whole answer (is_full() in socket.c), libpq's
+ * buffer keeps what it has, the socket's fills, and the server sleeps in its send. A server that
+ * sleeps there does not see a cancel: so a stream that is given up goes the way of every statement,
+ * through both fences, only if little of it is left to read;
+ * else its connection is closed, which wakes.
  *
  * The slot is given back when the answer to the Sync was seen, not when the stream is closed. */
 #include <curfew/pg_stream.h>

@@ -12,7 +12,8 @@
  *     an answer                    committed, or not and the error says why
  *     no answer in time, or the    unknown: the connection is closed, for whatever it was still
  *     connection broke             doing is not to be cancelled either
- *     FATAL instead of an answer   unknown: the server may have committed before it was told to stop */
+ *     FATAL instead of an answer   unknown: the server may have committed before it was told
+ *                                  to stop */
 #include <curfew/pg_tx.h>
 
 #include <stdlib.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Types of PostgreSQL's as they travel in binary. The numbers are from pg_type.dat, and never change. */
+/* Types of PostgreSQL's as they travel in binary. The numbers are from pg_type.dat,
+ * and never change. */
 #ifndef CURFEW_PG_TYPES_H
 #define CURFEW_PG_TYPES_H
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Stacks and their annotations: see fiber.h.
  *
- * A stack is one mapping: a guard page below, the usable bytes, and the struct cf__fiber at the top.
- * The tops are staggered by cache lines, or a few thousand fibers that all park at the same depth
- * would fight for the same sets of the cache. Memory is touched only as deep as a fiber went. */
+ * A stack is one mapping: a guard page below, the usable bytes, and the struct cf__fiber at the
+ * top. The tops are staggered by cache lines, or a few thousand fibers that all park at the same
+ * depth would fight for the same sets of the cache. Memory is touched only as deep
+ * as a fiber went. */
 #include "curfew/runtime/fiber.h"
 
 #include <stdatomic.h>
@@ -36,9 +37,9 @@
 #include <sanitizer/tsan_interface.h>
 #endif
 
-/* TSan counts a call where it began and its return where it ends. A call that begins on one side and
- * ends on the other would unbalance both, so the switch is told inside the function that switches,
- * and the bottom frame, which never returns, is not counted at all. */
+/* TSan counts a call where it began and its return where it ends. A call that begins on one side
+ * and ends on the other would unbalance both, so the switch is told inside the function that
+ * switches, and the bottom frame, which never returns, is not counted at all. */
 #define TOLD_INLINE static inline __attribute__((always_inline))
 
 #if CF__TSAN && defined(__clang__)

@@ -3,14 +3,14 @@
  *
  * One turn: libuv waits and runs callbacks, which make fibers ready. Before it waits again the loop
  * settles: it runs every ready fiber and the hooks of the modules above, again and again, until
- * nothing is ready. Only the loop's own stack enters fibers, and a fiber only leaves to it, so there
- * are two sides to every switch and no more.
+ * nothing is ready. Only the loop's own stack enters fibers, and a fiber only leaves to it, so
+ * there are two sides to every switch and no more.
  *
  * A fiber that runs and runs (each turn making another ready) does not starve the descriptors:
  * settling stops after SETTLE_ROUNDS and goes on in the next turn, which then does not wait.
  *
- * Timers: the heap has a lock because a context may be freed on another thread than its own; libuv's
- * single timer is moved once a turn, to the earliest, rounded up to libuv's millisecond.
+ * Timers: the heap has a lock because a context may be freed on another thread than its own;
+ * libuv's single timer is moved once a turn, to the earliest, rounded up to libuv's millisecond.
  *
  * Lock order: the inbox's and the heap's are leaves: nothing is called under them. */
 #include <curfew/loop.h>

@@ -24,9 +24,9 @@ typedef enum cf_code (*cf__loop_call_fn)(void *arg, struct cf_err *err);
 CF_MUST enum cf_code cf__loop_call_code(struct cf_loop *loop, cf__loop_call_fn fn, void *arg,
                                         struct cf_err *err);
 
-/* A call that cannot fail, because its stack was made before: for what has to end in order, whatever
- * is missing by then. NULL: out of memory. cf__loop_call_reserved() uses it up, and is otherwise as
- * cf_loop_call(); what was not used is given back. */
+/* A call that cannot fail, because its stack was made before: for what has to end in order,
+ * whatever is missing by then. NULL: out of memory. cf__loop_call_reserved() uses it up, and is
+ * otherwise as cf_loop_call(); what was not used is given back. */
 struct cf__fiber *cf__loop_reserve(struct cf_loop *loop);
 void cf__loop_unreserve(struct cf__fiber *own_fiber);
 void cf__loop_call_reserved(struct cf_loop *loop, struct cf__fiber *own_fiber, cf_fiber_fn fn,

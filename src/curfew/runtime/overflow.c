@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Saying what happened when a fiber has run into the guard page of its stack.
  *
- * Without this the process dies of a bare SIGSEGV, which looks like any other. The handler runs on a
- * stack of its own, one a loop, because the fiber's is used up; it calls nothing but write(), puts
- * back what was installed before it, and returns: the access fails again, and is somebody else's. */
+ * Without this the process dies of a bare SIGSEGV, which looks like any other. The handler runs on
+ * a stack of its own, one a loop, because the fiber's is used up; it calls nothing but write(),
+ * puts back what was installed before it, and returns: the access fails again,
+ * and is somebody else's. */
 #include "curfew/runtime/overflow.h"
 
 #include <errno.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The stack on which a loop's thread learns that a fiber's is used up; see cf_loop_report_overflow(). */
+/* The stack on which a loop's thread learns that a fiber's is used up;
+ * see cf_loop_report_overflow(). */
 #ifndef CURFEW_RUNTIME_OVERFLOW_H
 #define CURFEW_RUNTIME_OVERFLOW_H
 

@@ -11,7 +11,8 @@
 
 #include <curfew/loop.h>
 
-/* A plain thread's parking place: one per thread, because a thread waits for one thing at a time. */
+/* A plain thread's parking place: one per thread, because a thread waits
+ * for one thing at a time. */
 struct cf__thread_parker {
     pthread_mutex_t mu;
     pthread_cond_t cond;

@@ -9,7 +9,10 @@
  *     cf__wait_init(&wait);
  *     lock; push(&queue, &me.node); unlock;
  *     outcome = cf__wait_park(ctx, &wait);
- *     if (outcome == CF__WAIT_CTX_DONE) { lock; unlink(&me.node); unlock; return cf_ctx_check(..); }
+ *     if (outcome == CF__WAIT_CTX_DONE) {
+ *         lock; unlink(&me.node); unlock;
+ *         return cf_ctx_check(ctx, err);
+ *     }
  *
  * The rule that makes it safe: before the frame of the wait is left, it is taken out of everything
  * that it was offered to, under that thing's lock. cf__wait_park() does so for the context. */
@@ -44,9 +47,9 @@ void cf__wait_init(struct cf__wait *wait);
  * returns false, `wait` may be touched only under the lock of the queue that it was found in. */
 bool cf__wait_end(struct cf__wait *wait, enum cf__wait_outcome outcome);
 
-/* The two halves of cf__wait_end(), for who has something to write into the frame of who waits: once
- * claimed, a wait stays parked until it is woken, also by who holds no lock any more. Every claim
- * that succeeds is followed by one wake. */
+/* The two halves of cf__wait_end(), for who has something to write into the frame of who waits:
+ * once claimed, a wait stays parked until it is woken, also by who holds no lock any more. Every
+ * claim that succeeds is followed by one wake. */
 bool cf__wait_claim(struct cf__wait *wait, enum cf__wait_outcome outcome);
 void cf__wait_wake(struct cf__wait *wait);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Caches: see cache.h for the contract, cache_shard.c for what is behind the locks, sieve.h for what
- * goes, flight.c for how a load is shared.
+/* Caches: see cache.h for the contract, cache_shard.c for what is behind the locks, sieve.h for
+ * what goes, flight.c for how a load is shared.
  *
  * What a load brings is kept by the load itself, before it ends. So a caller who finds neither an
  * entry nor a load that he can join has come too late for the last one, or too early for the next:

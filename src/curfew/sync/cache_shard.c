@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Parts of a cache: see cache_shard.h.
  *
- * The lock is held for a look-up or a change, never across a call of the user's: entries that go are
- * collected and freed when it has been let go of, because their values may be dropped by a function
- * of the user's. (But for `match`, whose contract says so.)
+ * The lock is held for a look-up or a change, never across a call of the user's: entries that go
+ * are collected and freed when it has been let go of, because their values may be dropped by a
+ * function of the user's. (But for `match`, whose contract says so.)
  *
  * Limits: room is made before a new entry is put in. One that takes the place of another may exceed
  * the bytes until as many are evicted, but nobody can look between. */

@@ -87,8 +87,8 @@ void cf__cache_shard_fini(struct cf__cache_shard *shard);
 struct cf__entry *cf__entry_new(const char *key, uint64_t hash, struct cf_value *value,
                                 const struct cf_err *failure);
 
-/* Look for a key at `now_ns`. Reads only. A failure is written to `err`, which may be NULL. Who is told
- * to refresh has time for it until `refresh_until_ns`: then the next one is. */
+/* Look for a key at `now_ns`. Reads only. A failure is written to `err`, which may be NULL. Who is
+ * told to refresh has time for it until `refresh_until_ns`: then the next one is. */
 enum cf__sight cf__cache_shard_look(struct cf__cache_shard *shard, const char *key, uint64_t hash,
                                     enum cf__look why, int64_t now_ns, int64_t refresh_until_ns,
                                     struct cf__seen *out, struct cf_err *err);
@@ -102,8 +102,8 @@ bool cf__cache_shard_hold(struct cf__cache_shard *shard, const char *key, uint64
                           int64_t now_ns, int64_t until_ns);
 
 /* Put in an entry instead of what its key has, and evict what there is no room for. One that is too
- * large is freed, and what was there too. Nothing is done if *unless (may be NULL) is true. Owns the
- * entry. */
+ * large is freed, and what was there too. Nothing is done if *unless (may be NULL) is true.
+ * Owns the entry. */
 void cf__cache_shard_store(struct cf__cache_shard *shard, struct cf__entry *own_entry,
                            const atomic_bool *unless);
 

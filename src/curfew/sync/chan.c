@@ -2,14 +2,14 @@
 /* Channels: see chan.h for the contract, Go's for the model; chan_select.c has the select.
  *
  * A ring of elements, a queue of receivers and one of senders under one lock, held for a few
- * instructions and a copy. While a receiver waits the ring is empty, while a sender waits it is full,
- * so that one who comes either finds a partner, or room, or waits.
+ * instructions and a copy. While a receiver waits the ring is empty, while a sender waits it is
+ * full, so that one who comes either finds a partner, or room, or waits.
  *
  * Who finds a partner claims its wait first, then copies the element straight to or from the frame
- * of who waits, and wakes it last: a claim that is lost to the partner's context has copied nothing,
- * and one that is won keeps the frame in its place until the wake. So an element goes to one
- * receiver or to none, and a wait that lost is passed over. One who was woken need not take the lock
- * again, for its place has left the queue; one whose context ended takes it to leave.
+ * of who waits, and wakes it last: a claim that is lost to the partner's context has copied
+ * nothing, and one that is won keeps the frame in its place until the wake. So an element goes to
+ * one receiver or to none, and a wait that lost is passed over. One who was woken need not take the
+ * lock again, for its place has left the queue; one whose context ended takes it to leave.
  *
  * Lock order: mu, and several of them by address (select). Waking takes none of them. */
 #include <curfew/chan.h>

@@ -38,8 +38,8 @@ struct cf__chan_waiter {
 };
 
 /* Do `op` if it can be done now: CF_OK, CF_ECLOSED, or CF_EUNAVAIL. If that ended the wait of
- * somebody, *out_woken is to be given to cf__wait_wake() once no lock is held; else it is NULL. With mu
- * held. */
+ * somebody, *out_woken is to be given to cf__wait_wake() once no lock is held;
+ * else it is NULL. With mu held. */
 enum cf_code cf__chan_do(struct cf_chan *ch, enum cf_chan_op op, void *value,
                          struct cf__wait **out_woken);
 

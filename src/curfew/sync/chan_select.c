@@ -2,11 +2,11 @@
 /* Select: see chan.h.
  *
  * All channels are locked, so that the choice is made at one moment: if one of the cases was ready
- * all the time, one is chosen. They are looked at in a random order, a new one each time, which makes
- * the choice fair among those that are ready. If none is, a place is taken in every queue before the
- * locks are given back, all of one wait: the first partner that claims it decides, in the claim, which
- * case is done. The other places are left afterwards, one lock at a time; whoever finds one of them
- * meanwhile fails to claim the wait and passes it over.
+ * all the time, one is chosen. They are looked at in a random order, a new one each time, which
+ * makes the choice fair among those that are ready. If none is, a place is taken in every queue
+ * before the locks are given back, all of one wait: the first partner that claims it decides, in
+ * the claim, which case is done. The other places are left afterwards, one lock at a time; whoever
+ * finds one of them meanwhile fails to claim the wait and passes it over.
  *
  * Lock order: by address, each once, also if a channel is in several cases. */
 #include <curfew/chan.h>
@@ -106,8 +106,8 @@ static enum cf_code do_one(const struct cf_chan_case *cases, const struct orders
     return CF_EUNAVAIL;
 }
 
-/* Wait for the first case to become ready. With all locks held; returns without. A frame of its own,
- * because the places are large and most selects need none. */
+/* Wait for the first case to become ready. With all locks held; returns without. A frame of its
+ * own, because the places are large and most selects need none. */
 __attribute__((noinline)) static enum cf_code wait_for_one(struct cf_ctx *ctx,
                                                            const struct cf_chan_case *cases,
                                                            const struct orders *orders,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Flights: see flight.h for the contract, golang.org/x/sync/singleflight for the model.
  *
- * A load and its callers share a struct call, which goes with the last of their references. Under the
- * flights' lock it is in one of these states:
+ * A load and its callers share a struct call, which goes with the last of their references. Under
+ * the flights' lock it is in one of these states:
  *
  *     FLYING --forget--> FORGOTTEN --+
  *        |                   |       |
@@ -11,17 +11,17 @@
  *     ABANDONED ----------------> LANDED        FLYING --the load returns--> LANDED
  *
  * Only FLYING is in the table, so only that is joined. The caller who abandons a call cancels its
- * context, without the lock. The load does not end before that cancel has returned: the timer of its
- * context is its loop's, and the loop may be freed after its last fiber.
+ * context, without the lock. The load does not end before that cancel has returned: the timer of
+ * its context is its loop's, and the loop may be freed after its last fiber.
  *
- * What a load needs is made before the lock is taken: a caller that finds nothing makes a call, looks
- * again, and throws its own away if another was first.
+ * What a load needs is made before the lock is taken: a caller that finds nothing makes a call,
+ * looks again, and throws its own away if another was first.
  *
- * The result is written once, before the callers' waits are ended with READY, and constant from then
- * on: they read it without the lock.
+ * The result is written once, before the callers' waits are ended with READY, and constant from
+ * then on: they read it without the lock.
  *
- * Lock order: mu, then what ends a wait (loop inbox, parker). Contexts are made, cancelled and freed
- * without it. */
+ * Lock order: mu, then what ends a wait (loop inbox, parker). Contexts are made, cancelled and
+ * freed without it. */
 #include <curfew/flight.h>
 
 #include <pthread.h>
@@ -152,8 +152,8 @@ static void take_down(struct call *call, enum call_state state)
     }
 }
 
-/* End the wait of everybody. A caller whose context ended in the same instant leaves by itself. With
- * mu held. */
+/* End the wait of everybody. A caller whose context ended in the same instant leaves
+ * by itself. With mu held. */
 static void tell_callers(struct call *call, enum cf__wait_outcome outcome)
 {
     struct cf__list *node;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the cache needs of the flights beyond flight.h: to know in its load whether that load's result
- * may still be kept, and to start a load that nobody waits for. */
+/* What the cache needs of the flights beyond flight.h: to know in its load whether that load's
+ * result may still be kept, and to start a load that nobody waits for. */
 #ifndef CURFEW_SYNC_FLIGHT_PRIVATE_H
 #define CURFEW_SYNC_FLIGHT_PRIVATE_H
 

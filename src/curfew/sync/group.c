@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Groups: see group.h for the contract, errgroup for the model.
  *
- * The count of running tasks, the first failure and everybody who waits (for the limit, for the end)
- * are guarded by one lock, held for a few instructions. Tasks on a loop are fibers and never contend
- * for it; tasks off the loops are threads.
+ * The count of running tasks, the first failure and everybody who waits (for the limit, for the
+ * end) are guarded by one lock, held for a few instructions. Tasks on a loop are fibers and never
+ * contend for it; tasks off the loops are threads.
  *
  * A slot freed under a limit is handed to the longest waiting cf_group_go(): the count does not go
  * down in between, so nobody can overtake. One whose context ended in the same instant loses the
@@ -66,7 +66,8 @@ static void fail(struct cf_group *group, const struct cf_err *failure)
     }
 }
 
-/* A task has ended: hand its slot on, or count down. The last one may free the group right after. */
+/* A task has ended: hand its slot on, or count down. The last one may free the group
+ * right after. */
 static void end_task(struct cf_group *group)
 {
     struct cf__list *node;

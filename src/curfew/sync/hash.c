@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* SipHash (Aumasson and Bernstein, 2012): see hash.h.
  *
- * Keys come out of requests. With a hash that anybody can compute, a client could send keys that all
- * fall into one bucket and make every look-up a walk. One round a word and three at the end is what
- * several languages use for their tables: no key can be found that collides more often than chance,
- * which is all that a table needs. */
+ * Keys come out of requests. With a hash that anybody can compute, a client could send keys that
+ * all fall into one bucket and make every look-up a walk. One round a word and three at the end is
+ * what several languages use for their tables: no key can be found that collides more often than
+ * chance, which is all that a table needs. */
 #include "curfew/sync/hash.h"
 
 #include <string.h>

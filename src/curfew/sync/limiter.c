@@ -2,8 +2,8 @@
 /* Rate limiters: see limiter.h for the contract, golang.org/x/time/rate for the model.
  *
  * The bucket is not filled by a timer: how many tokens it has follows from how many it had, and how
- * long ago that was. A wait is a reservation and a sleep. So nobody queues here, and a limiter costs
- * nothing while it is not used.
+ * long ago that was. A wait is a reservation and a sleep. So nobody queues here, and a limiter
+ * costs nothing while it is not used.
  *
  * The clock is read under the lock. Read before it, two threads could be served in the other order
  * than they had looked, and the time between would flow in twice.

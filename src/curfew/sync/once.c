@@ -47,8 +47,8 @@ static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;
 
 /* Internal helpers */
 
-/* Written with mu held. Release: partner of the acquires in look() and cf_once_succeeded(), for what
- * the function wrote. */
+/* Written with mu held. Release: partner of the acquires in look() and cf_once_succeeded(), for
+ * what the function wrote. */
 static void set_state(struct cf_once *once, enum state state)
 {
     __atomic_store_n(&once->state, (int)state, __ATOMIC_RELEASE);
@@ -66,7 +66,8 @@ static enum cf_code recall(const struct cf_once *once, struct cf_err *err)
     return cf__err_give(err, &once->failure);
 }
 
-/* Take the turn to run if nobody has it, or queue behind who does. Returns the state that it found. */
+/* Take the turn to run if nobody has it, or queue behind who does.
+ * Returns the state that it found. */
 static enum state enter(struct cf_once *once, struct cf_once_caller *self)
 {
     enum state found;

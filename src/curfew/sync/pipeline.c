@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* Pipelines: see pipeline.h.
  *
- * A stage is one task of a group for each worker, and a channel that it sends to, its link. The last
- * worker to end closes the link, if all have ended without a failure: a link that was closed by a
- * failure would look like the end of a shorter input to the next stage, whose `end` would complete
- * what must not be completed. A failure cancels the group instead, and closes only the last link,
- * where the receiver is told of it.
+ * A stage is one task of a group for each worker, and a channel that it sends to, its link. The
+ * last worker to end closes the link, if all have ended without a failure: a link that was closed
+ * by a failure would look like the end of a shorter input to the next stage, whose `end` would
+ * complete what must not be completed. A failure cancels the group instead, and closes only the
+ * last link, where the receiver is told of it.
  *
  * Order with several workers: they stand in a ring, and two tokens go round it. Who has the first
  * one takes the next element, and so they take turns; who has the second one may send, and keeps it
@@ -87,9 +87,10 @@ static void close_up_to(struct stage *stage)
 
 /* Internal helpers: failures */
 
-/* Keep a failure if it is the first, and cancel the other stages with it: before the receiver is told,
- * who may free the pipeline at once and would then be the cause. One that is only the end of the group's context, while the
- * context above lives, follows from what the group says: a worker could not be started. */
+/* Keep a failure if it is the first, and cancel the other stages with it: before the receiver is
+ * told, who may free the pipeline at once and would then be the cause. One that is only the end of
+ * the group's context, while the context above lives, follows from what the group says: a worker
+ * could not be started. */
 static void note_failure(struct cf_pipeline *pipeline, const struct cf_err *err)
 {
     struct cf_cause cause;

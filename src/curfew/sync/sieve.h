@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* SIEVE (Zhang, Yang, Yue, Vigfusson, Rashmi: NSDI 2024): which of the things that are kept has to go.
+/* SIEVE (Zhang, Yang, Yue, Vigfusson, Rashmi: NSDI 2024):
+ * which of the things that are kept has to go.
  *
  * They stand in a queue in the order of their coming, and never move. One that is used is marked. A
- * hand goes from the oldest to the newest and around again: it takes marks away, and the first thing
- * without one has to go. A use so changes nothing but a bit.
+ * hand goes from the oldest to the newest and around again: it takes marks away, and the first
+ * thing without one has to go. A use so changes nothing but a bit.
  *
  * Guarded by a lock for writing, but for cf__sieve_use(): that needs it for reading only. */
 #ifndef CURFEW_SYNC_SIEVE_H
@@ -38,7 +39,8 @@ void cf__sieve_remove(struct cf__sieve *sieve, struct cf__sieve_node *node);
 struct cf__sieve_node *cf__sieve_evict(struct cf__sieve *sieve);
 
 /* Mark a use. The hand looks at it under the lock for writing, which orders the two: relaxed. It is
- * read first, so that those who all use the same thing do not take its cache line from each other. */
+ * read first, so that those who all use the same thing do not take its cache line
+ * from each other. */
 static inline void cf__sieve_use(struct cf__sieve_node *node)
 {
     if (!atomic_load_explicit(&node->used, memory_order_relaxed)) {

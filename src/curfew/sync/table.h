@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Hash tables of a size that is known beforehand, of nodes that are embedded in what is looked up.
  *
- * uthash serves where a table grows. Here the number of nodes has a limit anyway, so the buckets are
- * made once: inserting cannot fail, and nobody waits behind a lock while all of them are moved.
+ * uthash serves where a table grows. Here the number of nodes has a limit anyway, so the buckets
+ * are made once: inserting cannot fail, and nobody waits behind a lock while all of them are moved.
  * Guarded by whatever guards its owner; look-ups change nothing. */
 #ifndef CURFEW_SYNC_TABLE_H
 #define CURFEW_SYNC_TABLE_H

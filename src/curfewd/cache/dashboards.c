@@ -3,17 +3,18 @@
  *
  * Two caches. One holds the sections, and does all that is hard: one load at a time, times, serving
  * stale, not keeping what was dropped meanwhile. The other holds pages and only remembers work that
- * was done: a page says which sections it was made of, and is used if these are the ones at hand, so
- * that it needs neither a time of its own nor to be dropped in step with them.
+ * was done: a page says which sections it was made of, and is used if these are the ones at hand,
+ * so that it needs neither a time of its own nor to be dropped in step with them.
  *
- * The gzip of a page is a page of the same sections, under a key of its own. It is made for the first
- * who asks for one, and then neither compressed again nor kept longer than what it shows.
+ * The gzip of a page is a page of the same sections, under a key of its own. It is made for the
+ * first who asks for one, and then neither compressed again nor kept longer than what it shows.
  *
- * The happy path is four look-ups and no wait, and one more for a gzip. What is not there is fetched by a task for each
- * section; one whose failure is nobody else's business keeps it to itself, so that the group goes on.
+ * The happy path is four look-ups and no wait, and one more for a gzip. What is not there is
+ * fetched by a task for each section; one whose failure is nobody else's business keeps it to
+ * itself, so that the group goes on.
  *
- * Who started the load that brought a section is told by a ticket: each get has its own, gives it to
- * the loads that it asks for, and finds it in the section if it was its load that ran. */
+ * Who started the load that brought a section is told by a ticket: each get has its own, gives it
+ * to the loads that it asks for, and finds it in the section if it was its load that ran. */
 #include "curfewd/cache/dashboards.h"
 
 #include <inttypes.h>
@@ -286,8 +287,8 @@ static bool take_section(struct visit *visit, enum dashboard_section section)
     return false;
 }
 
-/* What keeps every section away is told when the time is up, and not before: a deadline that is passed
- * ends no request early. */
+/* What keeps every section away is told when the time is up, and not before: a deadline that is
+ * passed ends no request early. */
 static enum cf_code nothing_came(struct cf_ctx *ctx, const struct task *first, struct cf_err *err)
 {
     enum cf_code code = first->visit->dashboard->parts[first->section].code;

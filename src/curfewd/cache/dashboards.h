@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /* Dashboards: three sections each, kept for a while, and the page that is made of them.
  *
- * A section (the user, or the newest users; the newest orders; the figures) is loaded, kept and served
- * stale by itself: one load of it runs at once, for all who ask on any loop, and who asks waits for it
- * under a context of their own. So one that is late or failing takes no other with it: what there is
- * makes a partial dashboard. A whole one is encoded once, into a page that all who are given the same
- * three sections share; a page is as good as its sections, and is looked up by them.
+ * A section (the user, or the newest users; the newest orders; the figures) is loaded, kept and
+ * served stale by itself: one load of it runs at once, for all who ask on any loop, and who asks
+ * waits for it under a context of their own. So one that is late or failing takes no other with it:
+ * what there is makes a partial dashboard. A whole one is encoded once, into a page that all who
+ * are given the same three sections share; a page is as good as its sections,
+ * and is looked up by them.
  *
  *     now               soft deadline        deadline
  *      |-- sections load --|-- partial answer --|
  *
- * A tenth of a request's time, from 5 to 100 ms, is kept back for the partial answer: what has not come
- * by then is served old if it is there, or has timed out. Nothing ends early that could not be
- * answered in part: a required section has all of the time, and who gets none waits for the deadline.
+ * A tenth of a request's time, from 5 to 100 ms, is kept back for the partial answer: what has not
+ * come by then is served old if it is there, or has timed out. Nothing ends early that could not be
+ * answered in part: a required section has all of the time,
+ * and who gets none waits for the deadline.
  *
  * Invariant: a partial dashboard is never kept, nor is a failure that came from a cancel; what was
  * asked of the database before a drop is not kept after it.
@@ -133,8 +135,8 @@ void dashboards_free(struct dashboards *d);
 
 /* Get a dashboard, whole or partial.
  *
- * Ownership: the caller owns what *out holds: dashboard_fini(). Of one that fails, `was_known` only is
- * written.
+ * Ownership: the caller owns what *out holds: dashboard_fini().
+ * Of one that fails, `was_known` only is written.
  * Blocks: never if all of it is there; else until it is, or `ctx` is done or about to be.
  * Fails with the first failure of a required section (the user; with require_all, each), and if no
  * section can be had, with that of the first; of `ctx`, CF_ENOMEM. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* CSV as RFC 4180 has it, appended to memory of the caller's: quotes where they are needed, CRLF.
  *
- * A text that a spreadsheet would take for a formula, because it begins with = + - @, a tab or a CR,
- * gets an apostrophe in front. Numbers do not: -5 is a number.
+ * A text that a spreadsheet would take for a formula, because it begins with = + - @, a tab or a
+ * CR, gets an apostrophe in front. Numbers do not: -5 is a number.
  *
  * Invariant: never writes beyond `capacity`. What did not fit is remembered in `is_full`, so that a
  * record of many fields needs one check, and the text is then not to be used.

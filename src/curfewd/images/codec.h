@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* What is between the codecs and the rest of this directory: rows of pixels.
  *
- * A codec hands its rows, from top to bottom, to a sink, in whatever scale it can decode well that is
- * not below what is wanted. Pixels are red, green, blue; with alpha behind them, the colours are not
- * multiplied by it. */
+ * A codec hands its rows, from top to bottom, to a sink, in whatever scale it can decode well that
+ * is not below what is wanted. Pixels are red, green, blue; with alpha behind them, the colours are
+ * not multiplied by it. */
 #ifndef CURFEWD_IMAGES_CODEC_H
 #define CURFEWD_IMAGES_CODEC_H
 
@@ -19,22 +19,22 @@ struct pixels {
     uint32_t height;
     unsigned channels;
 
-    /* As many of them, from the left and the top, are the picture: what a division leaves over is only
-     * a part of the last one. */
+    /* As many of them, from the left and the top, are the picture: what a division leaves over is
+     * only a part of the last one. */
     double span_x;
     double span_y;
     unsigned orientation; /* EXIF's: how they have to be turned. 0: not at all. */
 };
 
-/* How wide the rows that a codec decodes have to become: of a picture that lies on its side, as wide as the
- * thumbnail is high. */
+/* How wide the rows that a codec decodes have to become: of a picture that lies on its side, as
+ * wide as the thumbnail is high. */
 uint32_t codec_target(const struct image_plan *plan, unsigned orientation);
 
 /* Takes what a codec decodes: shrink.c. */
 struct sink;
 
-/* The rows that come have the width, height, channels (3 or 4) and spans of `decoded`, whose data means
- * nothing. Once, before the first. Fails with CF_ENOMEM. */
+/* The rows that come have the width, height, channels (3 or 4) and spans of `decoded`, whose data
+ * means nothing. Once, before the first. Fails with CF_ENOMEM. */
 CF_MUST enum cf_code sink_begin(struct sink *sink, const struct pixels *decoded,
                                 struct cf_err *err);
 
@@ -65,8 +65,8 @@ extern const struct codec codec_jpeg;
 extern const struct codec codec_png;
 extern const struct codec codec_webp;
 
-/* Write pixels of 3 channels as a JPEG, of 4 as a PNG. What was written is in *output also on failure.
- * Fail with CF_ENOMEM, and as `ctx` does. */
+/* Write pixels of 3 channels as a JPEG, of 4 as a PNG. What was written is in *output also on
+ * failure. Fail with CF_ENOMEM, and as `ctx` does. */
 CF_MUST enum cf_code jpeg_encode(struct cf_ctx *ctx, const struct pixels *pixels,
                                  struct output *output, struct cf_err *err);
 CF_MUST enum cf_code png_encode(struct cf_ctx *ctx, const struct pixels *pixels,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* EXIF's orientation: see exif.h. The rest of EXIF, a thumbnail of the camera's own included, is not
- * looked at, and is not in what is made. */
+/* EXIF's orientation: see exif.h. The rest of EXIF, a thumbnail of the camera's own included, is
+ * not looked at, and is not in what is made. */
 #include "curfewd/images/exif.h"
 
 #include <stdlib.h>

@@ -32,8 +32,9 @@ static size_t area(uint32_t width, uint32_t height)
     return (size_t)width * height;
 }
 
-/* Bytes for each pixel of a picture that is decoded as a whole: of a JPEG the coefficients of at most
- * four components, of the others the pixels. A WebP keeps its alpha whole even if not the rest. */
+/* Bytes for each pixel of a picture that is decoded as a whole: of a JPEG the coefficients of at
+ * most four components, of the others the pixels. A WebP keeps its alpha whole even
+ * if not the rest. */
 static size_t whole_memory(const struct image_head *head)
 {
     switch (head->type) {
@@ -49,8 +50,8 @@ static size_t whole_memory(const struct image_head *head)
     return 0;
 }
 
-/* What is left after shrinking has fewer than four times the thumbnail's columns, and as many rows as
- * are in proportion. WebP has it twice. */
+/* What is left after shrinking has fewer than four times the thumbnail's columns, and as many rows
+ * as are in proportion. WebP has it twice. */
 static size_t shrunk_memory(const struct image_plan *plan)
 {
     size_t width = 4 * (size_t)plan->width;

@@ -2,15 +2,15 @@
 /* Pictures: what they are, how large they would be in memory, and small copies of them.
  *
  * An image is told by its content: JPEG, PNG or WebP. Its head is read first, and says how many
- * pixels there are to come; only then is anything decoded. A thumbnail is made in stripes: a few rows
- * are decoded, shrunk by a whole factor as they come, and let go; what is left is resized at the end.
- * So one from a large picture takes little memory, unless the format has to be decoded as a whole
- * (`is_buffered`).
+ * pixels there are to come; only then is anything decoded. A thumbnail is made in stripes: a few
+ * rows are decoded, shrunk by a whole factor as they come, and let go; what is left is resized at
+ * the end. So one from a large picture takes little memory, unless the format has to be decoded as
+ * a whole (`is_buffered`).
  *
  * A JPEG is turned as EXIF says it has to be; other metadata, and profiles of colours, are ignored.
  *
- * Invariant: between two stripes the context is looked at; when it is done, the work ends, and all that
- * was allocated is freed, as it is on every other way out.
+ * Invariant: between two stripes the context is looked at; when it is done, the work ends, and all
+ * that was allocated is freed, as it is on every other way out.
  *
  *     code = image_read_head(data, size, &head, err);
  *     if (code == CF_OK) { code = image_plan(&head, size, 320, &plan, err); }
@@ -90,8 +90,8 @@ bool image_sniff(const void *data, size_t size, enum image_type *out);
 CF_MUST enum cf_code image_read_head(const void *data, size_t size, struct image_head *out,
                                      struct cf_err *err);
 
-/* Plan a thumbnail of `data_size` bytes of an image: `width` wide, or as wide as the image is, if that
- * is less. Fails with CF_EINVAL: it would be too high. */
+/* Plan a thumbnail of `data_size` bytes of an image: `width` wide, or as wide as the image is, if
+ * that is less. Fails with CF_EINVAL: it would be too high. */
 CF_MUST enum cf_code image_plan(const struct image_head *head, size_t data_size, uint32_t width,
                                 struct image_plan *out, struct cf_err *err);
 

@@ -6,9 +6,9 @@
  * calls setjmp(): that may have been in a register. libjpeg's memory is freed with its object, and
  * ours by the callers of the decoder.
  *
- * A progressive JPEG is decoded scan by scan, each a pass over all its coefficients, before there is a
- * first row; a small file can ask for thousands. The context is looked at in each row of blocks of
- * each, and there is a limit to their number. */
+ * A progressive JPEG is decoded scan by scan, each a pass over all its coefficients, before there
+ * is a first row; a small file can ask for thousands. The context is looked at in each row of
+ * blocks of each, and there is a limit to their number. */
 #include "curfewd/images/codec.h"
 
 #include <setjmp.h>
@@ -77,8 +77,8 @@ static void on_error(j_common_ptr info)
     fail_with(failure, code);
 }
 
-/* Warnings (below zero) are silent, unless they say that what is decoded is not what was encoded: half a
- * picture is none. */
+/* Warnings (below zero) are silent, unless they say that what is decoded is not what was encoded:
+ * half a picture is none. */
 static void on_message(j_common_ptr info, int level)
 {
     if (level >= 0) {
@@ -195,7 +195,8 @@ static void describe(struct reader *reader, struct image_head *out)
     out->is_buffered = jpeg_has_multiple_scans(&reader->info) != 0;
 }
 
-/* The smallest scale that is no smaller than what is wanted; those between take longer than they save. */
+/* The smallest scale that is no smaller than what is wanted;
+ * those between take longer than they save. */
 static void choose_scale(struct reader *reader, const struct image_plan *plan)
 {
     uint64_t target = codec_target(plan, reader->orientation);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* PNG, by libpng: see codec.h. Errors are left by longjmp(), as in jpeg.c, where the rules are.
  *
- * Chunks that do not change the pixels are skipped unread: compressed texts and profiles would only be
- * a way to have memory filled. Whatever libpng and zlib allocate they ask us for, so that lack of memory
- * can be told from a broken picture. */
+ * Chunks that do not change the pixels are skipped unread: compressed texts and profiles would only
+ * be a way to have memory filled. Whatever libpng and zlib allocate they ask us for, so that lack
+ * of memory can be told from a broken picture. */
 #include "curfewd/images/codec.h"
 
 #include <setjmp.h>

@@ -2,9 +2,9 @@
 /* The last step of a thumbnail, by stb_image_resize: see shrink.h.
  *
  * Both of its versions can make a part of the result, so it is made in stripes, and the context is
- * looked at between them. Version 1 (Debian 12) takes the place of a stripe as an offset in pixels, a
- * float, whose error is far below a pixel's; version 2 (Debian 13) makes stripes that it was told of
- * before. */
+ * looked at between them. Version 1 (Debian 12) takes the place of a stripe as an offset in pixels,
+ * a float, whose error is far below a pixel's; version 2 (Debian 13) makes stripes
+ * that it was told of before. */
 #include "curfewd/images/shrink.h"
 
 #include <stdlib.h>
@@ -31,7 +31,8 @@
 #endif
 #pragma GCC diagnostic pop
 
-/* Of a stripe, about: tens of milliseconds. Less, and what is done once for each takes longer than the rest. */
+/* Of a stripe, about: tens of milliseconds. Less, and what is done once for each takes longer
+ * than the rest. */
 #define STRIPE_PIXELS 262144
 
 /* Of the filters that it takes by itself, in pixels of whichever side has the larger ones. */
@@ -77,7 +78,8 @@ static enum cf_code fill(struct cf_ctx *ctx, const struct pixels *in, struct pix
 
 #else
 
-/* Rows of the input to both sides of a row of the output that its filter looks at, and some more. */
+/* Rows of the input to both sides of a row of the output that its filter looks at,
+ * and some more. */
 static uint32_t margin_of(double scale)
 {
     return (uint32_t)(FILTER_RADIUS / (scale < 1 ? scale : 1)) + 2;
@@ -123,7 +125,8 @@ static enum cf_code fill(struct cf_ctx *ctx, const struct pixels *in, struct pix
 
 #endif
 
-/* A filter that sharpens can leave a colour above its alpha: more than all of it cannot be there. */
+/* A filter that sharpens can leave a colour above its alpha:
+ * more than all of it cannot be there. */
 static void clamp_to_alpha(struct pixels *pixels)
 {
     uint8_t *at = pixels->data;

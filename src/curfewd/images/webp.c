@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* WebP, by libwebp: see codec.h.
  *
- * Its decoder takes no callback, but data piece by piece: it is given little at once, and the context is
- * looked at in between. A piece is decoded as far as it goes, which of a picture that says nearly
- * nothing is far: then the limit of pixels bounds what is done at once. It scales while it decodes,
- * so the picture itself is never whole but in its own, compact, form. */
+ * Its decoder takes no callback, but data piece by piece: it is given little at once, and the
+ * context is looked at in between. A piece is decoded as far as it goes, which of a picture that
+ * says nearly nothing is far: then the limit of pixels bounds what is done at once. It scales while
+ * it decodes, so the picture itself is never whole but in its own, compact, form. */
 #include "curfewd/images/codec.h"
 
 #include <stdlib.h>

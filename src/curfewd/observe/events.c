@@ -13,8 +13,8 @@
 
 /* Constants and types */
 
-/* A server that is away is tried for as long as it is, by every loop. The same failure is said again
- * only after this, with how often it has come meanwhile. */
+/* A server that is away is tried for as long as it is, by every loop. The same failure is said
+ * again only after this, with how often it has come meanwhile. */
 #define REPEAT_NS (60 * CF_SECOND)
 
 struct failure {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Two buffers: loops append to one under a lock that is never held across a write, the thread writes
- * the other. See log.h.
+/* Two buffers: loops append to one under a lock that is never held across a write, the thread
+ * writes the other. See log.h.
  *
  * Waking the thread for each line would cost a loop as much as half the request that the line is
  * about. So only the first line after a silence wakes it; having written, it leaves the next lines

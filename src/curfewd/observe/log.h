@@ -5,8 +5,8 @@
  * into LOG_BUFFER_MAX, because the reader has stopped, is dropped and counted, and so is what
  * cannot be written. A line of its own says the count, behind the next lines that get through.
  *
- * Lines that come fast are written together: the last of them, of LOG_LINGER_NS at most, are lost if
- * the process is killed. A warning or an error is written at once, with all before it.
+ * Lines that come fast are written together: the last of them, of LOG_LINGER_NS at most, are lost
+ * if the process is killed. A warning or an error is written at once, with all before it.
  *
  * Thread safety: log_line() and the functions on it from any thread. */
 #ifndef CURFEWD_OBSERVE_LOG_H
@@ -36,8 +36,8 @@ void log_stop(int64_t timeout_ns);
 /* Begin a line: "ts", "level" and "msg" stand in it, the caller adds members to `json`. */
 void log_begin(struct cf_json *json, enum log_level level, const char *msg);
 
-/* End the line, hand it to the writer, and free what `json` holds. `level` is that of the begin: what
- * is more than LOG_INFO is written at once. */
+/* End the line, hand it to the writer, and free what `json` holds. `level` is that of the begin:
+ * what is more than LOG_INFO is written at once. */
 void log_end(struct cf_json *json, enum log_level level);
 
 /* A whole line with an error. `err` may be NULL. */

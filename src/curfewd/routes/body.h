@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* What comes with a request that changes something: a JSON object whose members are all known.
  *
- * What is no JSON is a 400, what is another type a 415; a member that is unknown, of a wrong type or
- * out of its range is a 422 that names it.
+ * What is no JSON is a 400, what is another type a 415; a member that is unknown, of a wrong type
+ * or out of its range is a 422 that names it.
  *
  *     code = body_read(http, "application/json", members, 2, &body, err);
  *     if (code == CF_OK) { code = body_i64(http, body, "count", 1, 10, &count, err); }

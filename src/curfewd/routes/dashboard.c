@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* GET /v1/dashboard: three sections at once, from a cache or from the database (cache/dashboards.h).
+/* GET /v1/dashboard: three sections at once, from a cache or from the database
+ * (cache/dashboards.h).
  *
  * Without an argument the newest users and orders and the figures of the whole store; with
- * ?user_id= one user, its newest orders and its figures. A whole dashboard says in its headers where
- * it came from (Cache-Status, RFC 9211) and how old it is; its body is the same for everybody. One
- * that lacks a section says in its body what became of each, and is for this client only, now. */
+ * ?user_id= one user, its newest orders and its figures. A whole dashboard says in its headers
+ * where it came from (Cache-Status, RFC 9211) and how old it is; its body is the same for
+ * everybody. One that lacks a section says in its body what became of each,
+ * and is for this client only, now. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>

@@ -7,8 +7,8 @@
  * the rows down, up to the server's process that sends them. When the client leaves or the time is
  * up, the context ends every stage, and the first one's stream has its statement cancelled.
  *
- * An end can be told from a break: NDJSON ends with {"_end":true,"rows":N}, or {"_error":{...}}; and
- * what failed has no last chunk. */
+ * An end can be told from a break: NDJSON ends with {"_end":true,"rows":N}, or {"_error":{...}};
+ * and what failed has no last chunk. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>

@@ -8,9 +8,9 @@
  * does, for then there is nobody to write to. A client that reads slowly holds up the tasks, and so
  * the fetching.
  *
- * There are two deadlines. The fetching has one a little before the request's: what is not fetched by
- * then is told as such, the last line has the totals, and the stream ends whole and in time. A URL
- * whose turn would come after it is told so at once. */
+ * There are two deadlines. The fetching has one a little before the request's: what is not fetched
+ * by then is told as such, the last line has the totals, and the stream ends whole and in time. A
+ * URL whose turn would come after it is told so at once. */
 #include <jansson.h>
 #include <string.h>
 

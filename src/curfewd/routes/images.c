@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* POST /v1/images, and GET /v1/images/{id}: what is known of one.
  *
- * The body is the image itself. What type it is, its content says and not its Content-Type; how many
- * pixels, its head, which is all of it that is read here: one that turns out to be broken further down is
- * told so when a thumbnail is made. Whatever is behind the picture is kept as it came. */
+ * The body is the image itself. What type it is, its content says and not its Content-Type; how
+ * many pixels, its head, which is all of it that is read here: one that turns out to be broken
+ * further down is told so when a thumbnail is made. Whatever is behind the picture is kept
+ * as it came. */
 #include <inttypes.h>
 #include <stdio.h>
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* GET and PATCH /v1/orders/{id}, and POST /v1/orders.
  *
- * A POST has an Idempotency-Key, and its answer is kept with the order, in the transaction that makes
- * it: whoever lost the answer, because its time was out, the connection broke or the service died,
- * sends the same again and gets it. Two of one key at once: the second waits for the first, under its
- * own deadline, and gets its answer. A refusal is not kept, for nothing was done.
+ * A POST has an Idempotency-Key, and its answer is kept with the order, in the transaction that
+ * makes it: whoever lost the answer, because its time was out, the connection broke or the service
+ * died, sends the same again and gets it. Two of one key at once: the second waits for the first,
+ * under its own deadline, and gets its answer. A refusal is not kept, for nothing was done.
  *
  * A PATCH has an If-Match: it changes the order that its client has seen, or none. */
 #include <inttypes.h>

@@ -13,8 +13,8 @@
 #define EXPORT_ROUTE 0
 #define UPLOAD_ROUTE 1
 
-/* What they answer with. The export asks Accept itself, unless it was told ?format=; and whether the
- * process lives is told to whoever asks. */
+/* What they answer with. The export asks Accept itself, unless it was told ?format=; and whether
+ * the process lives is told to whoever asks. */
 #define JSON "application/json"
 #define NDJSON "application/x-ndjson"
 #define PICTURE "image/jpeg, image/png"

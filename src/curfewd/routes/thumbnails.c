@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* POST /v1/thumbnails, many at once, each result on its own; and GET /v1/thumbnails/{id}?width=, one.
+/* POST /v1/thumbnails, many at once, each result on its own;
+ * and GET /v1/thumbnails/{id}?width=, one.
  *
  *     {"image_ids": [1, 2, 3], "width": 320}
  *
- * A task of the group makes one, as many at once as there are threads for it. An image that is not there,
- * broken or too large is a result like the others; whatever else fails (the database, memory) fails
- * the group, which ends the tasks. Past the deadline nothing is answered but 504; what was made by then
- * is stored, and the same request goes on from there. */
+ * A task of the group makes one, as many at once as there are threads for it. An image that is not
+ * there, broken or too large is a result like the others; whatever else fails (the database,
+ * memory) fails the group, which ends the tasks. Past the deadline nothing is answered but 504;
+ * what was made by then is stored, and the same request goes on from there. */
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>

@@ -10,8 +10,8 @@
 
 #include "curfewd/store/outcome.h"
 
-/* Bytes of an image that are kept in one row, and so are written and read at once: what libpq copies
- * in some 0.1 ms. */
+/* Bytes of an image that are kept in one row, and so are written and read at once: what libpq
+ * copies in some 0.1 ms. */
 #define PIECE_SIZE ((size_t)256 * 1024)
 
 enum {

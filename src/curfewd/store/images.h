@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Images and their thumbnails in the database. As store.h has it, but for what is read whole: then the
- * rows are hidden in what is handed out. */
+/* Images and their thumbnails in the database. As store.h has it, but for what is read whole: then
+ * the rows are hidden in what is handed out. */
 #ifndef CURFEWD_STORE_IMAGES_H
 #define CURFEWD_STORE_IMAGES_H
 
@@ -27,8 +27,8 @@ struct store_thumbnail {
     uint32_t height;
 };
 
-/* Add an image, in a transaction: fills in *out from `head` and `size`, with its id and time. As with any
- * COMMIT, CF_EUNKNOWN is possible. */
+/* Add an image, in a transaction: fills in *out from `head` and `size`, with its id and time. As
+ * with any COMMIT, CF_EUNKNOWN is possible. */
 CF_MUST enum cf_code store_add_image(struct cf_ctx *ctx, struct cf_pg *pg,
                                      const struct image_head *head, const void *data, size_t size,
                                      struct store_image *out, struct cf_err *err);
@@ -38,13 +38,14 @@ CF_MUST enum cf_code store_image(struct cf_ctx *ctx, struct cf_pg *pg, int64_t i
                                  struct store_image *out, struct cf_err *err);
 
 /* Read its data.
- * Ownership: the caller owns *out, image->size bytes: free(). Fails with CF_ENOTFOUND: it was deleted. */
+ * Ownership: the caller owns *out, image->size bytes: free().
+ * Fails with CF_ENOTFOUND: it was deleted. */
 CF_MUST enum cf_code store_image_data(struct cf_ctx *ctx, struct cf_pg *pg,
                                       const struct store_image *image, void **out,
                                       struct cf_err *err);
 
-/* The one of this width, or of the image's if that is less. CF_ENOTFOUND: it was not made yet, or there is
- * no such image. */
+/* The one of this width, or of the image's if that is less. CF_ENOTFOUND: it was not made yet, or
+ * there is no such image. */
 CF_MUST enum cf_code store_thumbnail(struct cf_ctx *ctx, struct cf_pg *pg, int64_t image_id,
                                      int64_t width, struct store_thumbnail *out,
                                      struct cf_pg_rows **out_rows, struct cf_err *err);

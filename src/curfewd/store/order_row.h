@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A row of orders: the columns that each statement lists that hands some out, what they are as a value,
- * and as JSON. */
+/* A row of orders: the columns that each statement lists that hands some out, what they are as a
+ * value, and as JSON. */
 #ifndef CURFEWD_STORE_ORDER_ROW_H
 #define CURFEWD_STORE_ORDER_ROW_H
 

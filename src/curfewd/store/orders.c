@@ -14,8 +14,8 @@ static const struct cf_pg_stmt find_order = {
     .columns = STORE_ORDER_VERSION_TYPES,
 };
 
-/* A list for each combination of what is asked, with just the parameters that it has, in the order of
- * struct store_orders_query: so that each is planned for the index that serves it. */
+/* A list for each combination of what is asked, with just the parameters that it has, in the order
+ * of struct store_orders_query: so that each is planned for the index that serves it. */
 enum {
     OF_USER = 1,
     OF_STATUS = 2,

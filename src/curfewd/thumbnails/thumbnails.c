@@ -2,9 +2,9 @@
 /* Making thumbnails, and who waits for what: see thumbnails.h.
  *
  * A job owns all that its thread works with, the data of the image and a reference to the context
- * included: when its caller leaves, the thread goes on with it to its next look at the context, then
- * frees it and gives its memory back to the semaphore. That comes last, so that whoever has all of
- * the semaphore knows that no job is left. */
+ * included: when its caller leaves, the thread goes on with it to its next look at the context,
+ * then frees it and gives its memory back to the semaphore. That comes last, so that whoever has
+ * all of the semaphore knows that no job is left. */
 #include "curfewd/thumbnails/thumbnails.h"
 
 #include <inttypes.h>

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* Thumbnails: those that are stored, and those that have to be made.
  *
- * One is made by the first who asks for it, and whoever asks meanwhile, on any loop, waits for the same
- * (a flight); if all of them leave, the making ends. Making takes its turn twice: for the memory that
- * it may need, which a semaphore counts in bytes, and for a thread of a lane that does nothing else.
- * Only then is the image read from the database.
+ * One is made by the first who asks for it, and whoever asks meanwhile, on any loop, waits for the
+ * same (a flight); if all of them leave, the making ends. Making takes its turn twice: for the
+ * memory that it may need, which a semaphore counts in bytes, and for a thread of a lane that does
+ * nothing else. Only then is the image read from the database.
  *
- * Invariant: however many are asked for, no more than `threads_max` are decoded at once, and no more
- * than `memory_max` bytes are taken by images and what is made of them.
+ * Invariant: however many are asked for, no more than `threads_max` are decoded at once, and no
+ * more than `memory_max` bytes are taken by images and what is made of them.
  *
  * Thread safety: any fiber of the database's loops; life cycle on a plain thread. */
 #ifndef CURFEWD_THUMBNAILS_THUMBNAILS_H
@@ -53,16 +53,18 @@ size_t thumbnails_threads(const struct thumbnails *thumbnails);
 
 /* Read the head of an image that is to be stored, on a thread of its own.
  * Ownership: borrows `data` (copies what it needs).
- * Fails with CF_EINVAL: no image, a broken one, or too large to be decoded; CF_ELIMIT, and as `ctx`. */
+ * Fails with CF_EINVAL: no image, a broken one, or too large to be decoded;
+ * CF_ELIMIT, and as `ctx`. */
 CF_MUST enum cf_code thumbnails_read_head(struct cf_ctx *ctx, struct thumbnails *thumbnails,
                                           const void *data, size_t size, struct image_head *out,
                                           struct cf_err *err);
 
-/* The thumbnail of an image that is `width` wide, or as wide as the image is if that is less: a struct
- * thumbnail, in *out.
+/* The thumbnail of an image that is `width` wide, or as wide as the image is if that is less: a
+ * struct thumbnail, in *out.
  * Ownership: the caller owns a reference, *out: cf_value_unref().
  * Blocks: until it is there or `ctx` is done.
- * Fails with CF_ENOTFOUND (no such image), CF_EINVAL (it is broken, or too large); as cf_pg_query() does. */
+ * Fails with CF_ENOTFOUND (no such image), CF_EINVAL (it is broken, or too large);
+ * as cf_pg_query() does. */
 CF_MUST enum cf_code thumbnails_get(struct cf_ctx *ctx, struct thumbnails *thumbnails, int64_t id,
                                     uint32_t width, struct cf_value **out, struct cf_err *err);
 

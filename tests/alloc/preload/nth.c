@@ -65,8 +65,8 @@ static void say_where(const char *what, void *caller)
                    (unsigned long)offset);
 }
 
-/* The callers, as a number that is the same in every process: the pages of a module lie where chance
- * has it, but what lies within a page does not. */
+/* The callers, as a number that is the same in every process: the pages of a module lie where
+ * chance has it, but what lies within a page does not. */
 static uint64_t hash_callers(void)
 {
     void *callers[NTH_DEPTH];
@@ -82,8 +82,8 @@ static uint64_t hash_callers(void)
     return hash != 0 ? hash : 1;
 }
 
-/* Whether nothing has failed here yet in this sweep, if asked; else from now on something has. Where
- * there is no room, nothing is new. */
+/* Whether nothing has failed here yet in this sweep, if asked; else from now on something has.
+ * Where there is no room, nothing is new. */
 static bool is_new(uint64_t place, bool take)
 {
     struct nth_sweep *sweep = &memory->sweeps[atomic_load(&nth->sweep)];
