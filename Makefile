@@ -437,8 +437,11 @@ $(B)/tidy/%.ok: % .clang-tidy Makefile $(HEADERS) $(shell find src -name '*.h' 2
 fmt: deps-tools ## format all C sources in place
 	clang-format -i $(OURS)
 
-fmt-check: ## fail if a C source is not formatted
+# clang-format leaves comments as they are, so their width is looked at besides.
+fmt-check: ## fail if a C source is not formatted, or a line is wider than 100 columns
 	@clang-format --dry-run --Werror $(OURS)
+	@! LC_ALL=C.UTF-8 grep -nE '.{101}' $(OURS) >&2 || \
+		{ echo 'fmt-check: the lines above are wider than 100 columns' >&2; exit 1; }
 
 # As C11 and as C++, each header alone: with its example's first line and nothing before it.
 check-headers: ## each public header compiles on its own, as C11 and as C++
