@@ -56,7 +56,8 @@ struct cf_client_options {
     int redirects_max;      /* Followed for GET and HEAD; then CF_ELIMIT. 0: none is followed. */
     int64_t timeout_max_ns; /* Of one request, whatever its context allows. 0: 30 s. */
     int64_t connect_timeout_ns; /* Of that, to connect. 0: 5 s. */
-    bool tells_budget;          /* Send Request-Timeout-Ms: for your own services. */
+    bool tells_budget;          /* Send Request-Timeout-Ms, unless the request has one of its own:
+                                 * for your own services. */
     bool tells_trace;           /* Send the context's trace, unless the request has a traceparent of
                                  * its own; never to another origin by a redirect. The same. */
 };

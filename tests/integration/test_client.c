@@ -239,6 +239,24 @@ START_TEST(do_tells_what_is_left_less_a_margin)
 }
 END_TEST
 
+START_TEST(do_tells_the_timeout_of_its_request_if_it_has_one)
+{
+    struct cf_client_header own = {"request-timeout-ms", "1500"};
+    const char *at;
+    struct job job;
+
+    use_peer(OK_REPLY, PEER_KEEP);
+    use_client((struct cf_client_options){.tells_budget = true});
+    job = do_request((struct cf_client_request){.url = url, .headers = &own, .n_headers = 1}, NULL);
+    expect_code(job, CF_OK);
+    cf_client_reply_free(job.reply);
+    at = strcasestr(peer_request(peer), "\r\nRequest-Timeout-Ms: ");
+    ck_assert_ptr_nonnull(at);
+    ck_assert_int_eq(strncmp(at, "\r\nrequest-timeout-ms: 1500\r\n", 28), 0);
+    ck_assert_ptr_null(strcasestr(at + 2, "\r\nRequest-Timeout-Ms"));
+}
+END_TEST
+
 /* cf_client_do: the seven tests of a call that may wait */
 
 START_TEST(do_already_canceled)
@@ -550,6 +568,7 @@ Suite *suite_client(void)
     tcase_add_test(tc, do_head_has_no_body);
     tcase_add_test(tc, do_keeps_the_connection);
     tcase_add_test(tc, do_tells_what_is_left_less_a_margin);
+    tcase_add_test(tc, do_tells_the_timeout_of_its_request_if_it_has_one);
     tcase_add_test(tc, do_already_canceled);
     tcase_add_test(tc, do_canceled_while_waiting);
     tcase_add_test(tc, do_deadline_while_waiting);

@@ -70,6 +70,7 @@ struct leg {
 /* What the caller's headers have of those that we would add. */
 struct given {
     bool type;
+    bool timeout;
     bool traceparent;
     bool tracestate;
 };
@@ -327,6 +328,7 @@ static enum cf_code add_headers_given(struct leg *leg, struct given *given, stru
                               header->name);
         }
         given->type = given->type || strcasecmp(header->name, "Content-Type") == 0;
+        given->timeout = given->timeout || strcasecmp(header->name, "Request-Timeout-Ms") == 0;
         given->traceparent = given->traceparent || strcasecmp(header->name, "traceparent") == 0;
         given->tracestate = given->tracestate || strcasecmp(header->name, "tracestate") == 0;
         if (leg->is_origin || !is_one_of(header->name, theirs)) {
@@ -377,7 +379,7 @@ static enum cf_code add_headers(struct cf_ctx *ctx, struct leg *leg, struct cf_e
     struct given given = {.type = false};
     enum cf_code code = add_headers_given(leg, &given, err);
 
-    if (code == CF_OK && leg->client->options.tells_budget) {
+    if (code == CF_OK && leg->client->options.tells_budget && !given.timeout) {
         code = add_budget(ctx, leg, err);
     }
     if (code == CF_OK && leg->client->options.tells_trace) {
