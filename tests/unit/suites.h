@@ -28,6 +28,7 @@
     X(errgroup)                                                                                    \
     X(table)                                                                                       \
     X(flight)                                                                                      \
+    X(flight_stress)                                                                               \
     X(singleflight)                                                                                \
     X(cache)                                                                                       \
     X(cache_reload)                                                                                \
