@@ -271,6 +271,16 @@ const char *outcomes_text(void)
     return text;
 }
 
+uint64_t outcomes_sum(void)
+{
+    uint64_t sum = 0;
+
+    for (int i = 0; i < CF_PG_OUTCOME_COUNT; i++) {
+        sum += outcomes((enum cf_pg_outcome)i);
+    }
+    return sum;
+}
+
 void fixture_settle(void)
 {
     struct cf_pg_stats stats;
@@ -282,6 +292,19 @@ void fixture_settle(void)
     ck_assert_uint_eq(stats.busy, 0);
     ck_assert_uint_eq(stats.waiting, 0);
     ck_assert_uint_le(stats.idle, stats.pool_max);
+}
+
+void fixture_cancel_one(void)
+{
+    struct job job;
+
+    job_init_sleep(&job, 60);
+    job_start(&job);
+    (void)fixture_wait_sleeper();
+    cf_ctx_cancel(job.ctx);
+    job_wait(&job);
+    ck_assert_int_eq(job.code, CF_ECANCELED);
+    job_fini(&job);
 }
 
 /* A value in a conninfo's quotes. */

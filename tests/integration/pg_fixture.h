@@ -80,12 +80,16 @@ void fixture_terminate(int pid);
 
 struct cf_pg_stats fixture_stats(void);
 
-/* How many cancels ended so; and how many in each way, for what a test says when it fails. */
+/* How many cancels ended so; how many in each way, for what a test says when it fails; in all. */
 uint64_t outcomes(enum cf_pg_outcome outcome);
 const char *outcomes_text(void);
+uint64_t outcomes_sum(void);
 
 /* Wait until nothing is under way in the pools, and check that no slot was lost. */
 void fixture_settle(void);
+
+/* Start a statement of a minute, wait until the server runs it, and cancel it. */
+void fixture_cancel_one(void);
 
 /* Make a conninfo that is `url` (NULL: CF_TEST_PG_URL) but for the settings given: keyword, value,
  * ..., NULL. */

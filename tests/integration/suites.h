@@ -8,8 +8,12 @@
     X(pg_stmt)                                                                                     \
     X(pg_query)                                                                                    \
     X(pg_cancel)                                                                                   \
+    X(pg_control)                                                                                  \
     X(pg_pool)                                                                                     \
+    X(pg_waiters)                                                                                  \
     X(pg_server)                                                                                   \
+    X(pg_hosts)                                                                                    \
+    X(pg_balancer)                                                                                 \
     X(pg_faults)                                                                                   \
     X(pg_tx)                                                                                       \
     X(pg_listen)                                                                                   \

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What the pool does behind a query that was given up: the cancel, the two fences, the connection
  * that is used again or replaced. Against the server of `make integration`; see test_pg_server.c
- * for servers that misbehave. */
+ * for servers that misbehave, and test_pg_control.c for the connection that cancels go over. */
 #include "pg_fixture.h"
 
 #include <stdio.h>
@@ -32,37 +32,10 @@ static void open_way(enum cf_pg_cancel_way way, size_t pool_max)
     (void)backend_pid();
 }
 
-/* Start a statement of a minute, wait until the server runs it, and cancel it. */
-static void cancel_one(void)
-{
-    struct job job;
-
-    job_init_sleep(&job, 60);
-    job_start(&job);
-    ck_assert_int_ge(pgview_wait_active(fixture_view(), SLEEP_PATTERN, 1, PATIENCE_NS), 0);
-    cf_ctx_cancel(job.ctx);
-    job_wait(&job);
-    ck_assert_int_eq(job.code, CF_ECANCELED);
-    job_fini(&job);
-}
-
 /* The bound on the fences can strike while a cancel is being sent, or between two. */
 static uint64_t dropped(void)
 {
     return outcomes(CF_PG_CONNECTION_DROPPED) + outcomes(CF_PG_DISPATCH_FAILED);
-}
-
-/* The pid of the only session of ours that is not `pid` and has been set up; 0 if there is none. */
-static int other_backend(int pid)
-{
-    char text[16];
-
-    (void)snprintf(text, sizeof(text), "%d", pid);
-    return (int)pgview_i64(fixture_view(),
-                           "select coalesce(max(pid), 0) from pg_stat_activity"
-                           " where application_name = $1 and pid <> $2 and state = 'idle'"
-                           " and query <> ''",
-                           (const char *[]){fixture.app, text, NULL});
 }
 
 /* Both fences, each way */
@@ -74,7 +47,7 @@ START_TEST(cancel_effective_reuses_the_backend)
     open_way(ways[_i], 1);
     pid = backend_pid();
     for (int i = 1; i <= 10; i++) {
-        cancel_one();
+        fixture_cancel_one();
         ck_assert_int_eq(backend_pid(), pid);
         ck_assert_uint_eq(outcomes(CF_PG_EFFECTIVE), i);
     }
@@ -220,7 +193,7 @@ static void give_up_and_hold(void *arg)
 START_TEST(cancel_by_control_connection_is_sent_before_the_query_returns)
 {
     fixture_open((struct cf_pg_options){.pool_max = 2, .cancel = CF_PG_CANCEL_CONTROL}, 2);
-    cancel_one(); /* Then the control connection is there, and has nothing to do. */
+    fixture_cancel_one(); /* Then the control connection is there, and has nothing to do. */
     fixture_settle();
     ck_assert_int_eq(sem_init(&given_up.done, 0, 0), 0);
     ck_assert_int_eq(cf_ctx_with_cancel(cf_ctx_background(), &given_up.ctx, NULL), CF_OK);
@@ -408,6 +381,24 @@ START_TEST(statement_timeout_that_meets_a_cancel_reuses_the_backend)
 }
 END_TEST
 
+/* The server knows milliseconds, and 0 as none. To set up the session may take longer than one. */
+START_TEST(statement_timeout_of_less_than_a_millisecond_is_one)
+{
+    struct job job;
+
+    fixture_open((struct cf_pg_options){.pool_max = 1,
+                                        .statement_timeout_ns = 500000,
+                                        .backoff_max_ns = 50 * CF_MS},
+                 1);
+    job_init_sleep(&job, 60);
+    job.timeout_ns = 5 * CF_SECOND;
+    WAIT_FOR((job_run(&job), job.code != CF_EUNAVAIL));
+    ck_assert_int_eq(job.code, CF_EDEADLINE);
+    ck_assert_str_eq(job.err.sqlstate, "57014");
+    job_fini(&job);
+}
+END_TEST
+
 /* A backend that does not answer */
 
 #define FROZEN_AT_NS (500 * CF_MS)
@@ -478,107 +469,6 @@ START_TEST(free_with_a_frozen_backend_is_bounded)
 }
 END_TEST
 
-/* The control connection */
-
-START_TEST(control_connection_is_one_more_and_no_more)
-{
-    static struct job jobs[4];
-
-    fixture_open((struct cf_pg_options){.pool_max = 4, .cancel = CF_PG_CANCEL_CONTROL}, 2);
-    for (int i = 0; i < N(jobs); i++) {
-        job_init_sleep(&jobs[i], 60);
-        jobs[i].loop = (size_t)i % 2;
-        job_start(&jobs[i]);
-    }
-    ck_assert_int_ge(pgview_wait_active(fixture_view(), SLEEP_PATTERN, 4, PATIENCE_NS), 0);
-    WAIT_FOR(fixture_backends(fixture_view()) == 5);
-    for (int i = 0; i < N(jobs); i++) {
-        cf_ctx_cancel(jobs[i].ctx);
-        job_wait(&jobs[i]);
-        job_fini(&jobs[i]);
-    }
-    fixture_settle();
-    ck_assert_uint_eq(outcomes(CF_PG_EFFECTIVE), 4);
-    ck_assert_int_eq(fixture_backends(fixture_view()), 5);
-}
-END_TEST
-
-START_TEST(control_connection_killed_is_replaced)
-{
-    int pid;
-    int control;
-
-    open_way(CF_PG_CANCEL_CONTROL, 1);
-    pid = backend_pid();
-    for (int i = 0; i < 3; i++) {
-        WAIT_FOR((control = other_backend(pid)) != 0);
-        fixture_terminate(control);
-        cancel_one();
-        fixture_settle();
-    }
-    ck_assert_int_ne(other_backend(pid), control);
-    ck_assert_int_eq(backend_pid(), pid);
-    ck_assert_uint_eq(outcomes(CF_PG_EFFECTIVE), 3);
-    ck_assert_uint_eq(fixture_stats().opened, 1);
-}
-END_TEST
-
-static struct {
-    struct cf_ctx *ctx;
-    int control;
-} blind;
-
-static void kill_and_cancel(void *arg)
-{
-    (void)arg;
-    fixture_terminate(blind.control); /* On the loop, which sees nothing of it. */
-    cf_ctx_cancel(blind.ctx);
-}
-
-START_TEST(control_connection_killed_behind_the_loops_back_is_replaced)
-{
-    struct job job;
-    int pid;
-
-    open_way(CF_PG_CANCEL_CONTROL, 1);
-    pid = backend_pid();
-    WAIT_FOR((blind.control = other_backend(pid)) != 0);
-    job_init_sleep(&job, 60);
-    job_start(&job);
-    (void)fixture_wait_sleeper();
-    blind.ctx = job.ctx;
-    ck_assert_int_eq(cf_loop_call(fixture.loops[0], kill_and_cancel, NULL, NULL), CF_OK);
-    job_wait(&job);
-    job_fini(&job);
-    ck_assert_int_eq(backend_pid(), pid);
-    ck_assert_uint_eq(outcomes(CF_PG_EFFECTIVE), 1);
-}
-END_TEST
-
-/* With the control connection frozen, AUTO has no other way in time, and says so. */
-START_TEST(control_connection_frozen_fails_to_dispatch)
-{
-    struct job job;
-    int pid;
-    int control;
-
-    fixture_open((struct cf_pg_options){.pool_max = 1, .cancel_timeout_ns = 200 * CF_MS}, 1);
-    pid = backend_pid();
-    WAIT_FOR((control = other_backend(pid)) != 0);
-    fixture_freeze(control);
-    job_init_sleep(&job, 60);
-    job.timeout_ns = 50 * CF_MS;
-    job_run(&job);
-    ck_assert_int_eq(job.code, CF_EDEADLINE);
-    job_fini(&job);
-    ck_assert_int_ne(backend_pid(), pid);
-    ck_assert_uint_eq(outcomes(CF_PG_DISPATCH_FAILED), 1);
-    fixture_thaw(control); /* Or another one, which has to connect first. */
-    WAIT_FOR((cancel_one(), fixture_settle(), outcomes(CF_PG_EFFECTIVE) > 0));
-    WAIT_FOR(fixture_backends(fixture_view()) == 2);
-}
-END_TEST
-
 /* Suite */
 
 static TCase *add_case(Suite *suite, const char *name)
@@ -607,13 +497,9 @@ Suite *suite_pg_cancel(void)
     tc = add_case(suite, "statement_timeout");
     tcase_add_loop_test(tc, statement_timeout_is_a_deadline_and_no_cancel, 0, 1);
     tcase_add_loop_test(tc, statement_timeout_that_meets_a_cancel_reuses_the_backend, 0, 1);
+    tcase_add_test(tc, statement_timeout_of_less_than_a_millisecond_is_one);
     tc = add_case(suite, "frozen");
     tcase_add_loop_test(tc, cancel_of_a_frozen_backend_drops_the_connection, 0, N_WAYS);
     tcase_add_loop_test(tc, free_with_a_frozen_backend_is_bounded, 0, N_WAYS);
-    tc = add_case(suite, "control");
-    tcase_add_test(tc, control_connection_is_one_more_and_no_more);
-    tcase_add_test(tc, control_connection_killed_is_replaced);
-    tcase_add_test(tc, control_connection_killed_behind_the_loops_back_is_replaced);
-    tcase_add_test(tc, control_connection_frozen_fails_to_dispatch);
     return suite;
 }

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Servers that are away, come back, refuse, hang, or are not the one they were taken for.
+/* Servers that are away, come back, refuse or hang.
  *
  * On clusters of this file's own, made once a case, and behind a relay where the way to the server
- * is what fails. */
+ * is what fails. Lists of hosts are in test_pg_hosts.c, two servers behind one address in
+ * test_pg_balancer.c. */
 #include "pg_fixture.h"
 
-#include <dlfcn.h>
-#include <netdb.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,7 +15,6 @@
 /* Fixture */
 
 static struct cluster cluster;
-static struct cluster other;
 static struct relay relay;
 
 static const struct cf_pg_stmt one = {.name = "server_one", .sql = "SELECT 1"};
@@ -26,30 +24,8 @@ static void create_cluster(void)
     cluster_create(&cluster);
 }
 
-/* The library needs one URL for both: the second has the first one's password. */
-static void match_passwords(void)
-{
-    PGconn *pg = pgview_open(other.url);
-    PQconninfoOption *parsed = PQconninfoParse(cluster.url, NULL);
-    char sql[128];
-    char port[8];
-
-    ck_assert_ptr_nonnull(parsed);
-    for (PQconninfoOption *at = parsed; at->keyword != NULL; at++) {
-        if (strcmp(at->keyword, "password") == 0) {
-            (void)snprintf(sql, sizeof(sql), "alter role curfew password '%s'", at->val);
-            pgview_exec(pg, sql);
-        }
-    }
-    PQconninfoFree(parsed);
-    PQfinish(pg);
-    (void)snprintf(port, sizeof(port), "%d", other.port);
-    fixture_url(other.url, sizeof(other.url), cluster.url,
-                (const char *const[]){"port", port, NULL});
-}
-
-/* Two that run all the time. The first has a Unix socket, in its own directory. */
-static void start_two(void)
+/* One that runs all the time, and has a Unix socket in its own directory. */
+static void start_cluster(void)
 {
     char sql[160];
     PGconn *pg;
@@ -63,15 +39,11 @@ static void start_two(void)
     PQfinish(pg);
     cluster_stop(&cluster, SIGINT);
     cluster_start(&cluster);
-    cluster_create(&other);
-    cluster_start(&other);
-    match_passwords();
 }
 
-static void destroy_clusters(void)
+static void destroy_cluster(void)
 {
     cluster_destroy(&cluster);
-    cluster_destroy(&other);
 }
 
 /* Started by each test, which may stop it. */
@@ -290,34 +262,6 @@ START_TEST(server_that_refuses_says_why_and_no_password)
     err = events_get(CF_PG_EVENT_CONNECT_FAILED, 0).err;
     ck_assert_ptr_null(strstr(err.msg, "not-the-secret"));
     ck_assert_ptr_null(strstr(err.msg, password));
-}
-END_TEST
-
-/* One host that has a name, which is looked up, and so many others. */
-static const struct {
-    int n_others;
-    int other_size;
-    const char *says;
-} crowds[] = {
-    {32, 8, "more than 32 addresses for localhost,/"},
-    {17, 250, "more than 4096 bytes of addresses for localhost,/"},
-};
-
-START_TEST(hosts_of_which_there_are_too_many_say_what_is)
-{
-    static char hosts[8192];
-    static char url[16384];
-    int size = snprintf(hosts, sizeof(hosts), "localhost");
-    struct cf_err err;
-
-    for (int i = 0; i < crowds[_i].n_others; i++) {
-        size += snprintf(hosts + size, sizeof(hosts) - (size_t)size, ",/%0*d",
-                         crowds[_i].other_size - 1, i);
-    }
-    fixture_url(url, sizeof(url), cluster.url, (const char *const[]){"host", hosts, NULL});
-    open_on(url, 1);
-    err = query_refused();
-    ck_assert_msg(strstr(err.msg, crowds[_i].says) != NULL, "%s", err.msg);
 }
 END_TEST
 
@@ -554,65 +498,6 @@ START_TEST(server_on_a_unix_socket_is_cancelled_both_ways)
 }
 END_TEST
 
-static atomic_int lookups;
-static atomic_int lookups_on_a_loop;
-
-/* Stands before the C library's, for the library under test and for libpq: who asks a name server,
- * and where? */
-__attribute__((visibility("default"))) int getaddrinfo(const char *name, const char *service,
-                                                       const struct addrinfo *hints,
-                                                       struct addrinfo **out)
-{
-    static int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
-
-    if (real == NULL) {
-        *(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
-    }
-    if (name != NULL && (hints == NULL || (hints->ai_flags & AI_NUMERICHOST) == 0)) {
-        (void)atomic_fetch_add(cf_loop_current() != NULL ? &lookups_on_a_loop : &lookups, 1);
-    }
-    return real(name, service, hints, out);
-}
-
-START_TEST(server_behind_a_name_is_found_off_the_loop)
-{
-    char url[1024];
-    char text[8];
-
-    (void)snprintf(text, sizeof(text), "%d", cluster.port);
-    fixture_url(url, sizeof(url), cluster.url,
-                (const char *const[]){"host", "localhost", "port", text, NULL});
-    atomic_store(&lookups, 0);
-    open_on(url, 1);
-    (void)query_until_it_works();
-    ck_assert_int_ge(atomic_load(&lookups), 1);
-    ck_assert_int_eq(atomic_load(&lookups_on_a_loop), 0);
-}
-END_TEST
-
-/* Nobody listens at the first, or it has no address; the second is alive. */
-static const char *const two_hosts[] = {
-    "127.0.0.1,127.0.0.1",
-    "localhost,localhost",
-    "no-such-host.invalid,127.0.0.1",
-};
-
-START_TEST(server_second_of_two_hosts_is_used_when_the_first_is_dead)
-{
-    char ports[32];
-    char url[1024];
-
-    relay_start(&relay, to_nobody);
-    (void)snprintf(ports, sizeof(ports), "%d,%d", relay.port, cluster.port);
-    relay_stop(&relay);
-    fixture_url(url, sizeof(url), cluster.url,
-                (const char *const[]){"host", two_hosts[_i], "port", ports, NULL});
-    open_on(url, 1);
-    WAIT_FOR(fixture_stats().opened == 1);
-    (void)query_until_it_works();
-}
-END_TEST
-
 /* The way breaks in the middle of a statement, without a word of the server. */
 START_TEST(server_cut_off_fails_what_runs_and_recovers)
 {
@@ -636,145 +521,6 @@ START_TEST(server_cut_off_fails_what_runs_and_recovers)
 }
 END_TEST
 
-/* Two servers behind one address */
-
-/* The first connection is the pool's, the second the control connection. */
-static int second_to_other(size_t number)
-{
-    return number == 1 ? other.port : cluster.port;
-}
-
-static const struct {
-    enum cf_pg_cancel_way way;
-    enum cf_pg_outcome outcome;
-} same_server[] = {{CF_PG_CANCEL_AUTO, CF_PG_EFFECTIVE},
-                   {CF_PG_CANCEL_CONTROL, CF_PG_DISPATCH_FAILED}};
-
-/* A pid means something else there. On the other server runs a statement of somebody else with the
- * very pid or not: the control connection must not be used for it. */
-START_TEST(cancel_is_not_sent_to_another_server)
-{
-    PGconn *view = pgview_open(cluster.url);
-    PGconn *other_view = pgview_open(other.url);
-    char url[1024];
-    struct job job;
-
-    relay_start(&relay, second_to_other);
-    url_to(url, sizeof(url), relay.port);
-    fixture_open((struct cf_pg_options){.url = url, .pool_max = 1, .cancel = same_server[_i].way},
-                 1);
-    WAIT_FOR(fixture_stats().idle == 1);
-    WAIT_FOR(fixture_backends(other_view) == 1); /* That is the control connection. */
-    job_init_sleep(&job, 60);
-    job_start(&job);
-    ck_assert_int_ge(pgview_wait_active(view, SLEEP_PATTERN, 1, PATIENCE_NS), 0);
-    cf_ctx_cancel(job.ctx);
-    job_wait(&job);
-    fixture_settle();
-    ck_assert_msg(outcomes(same_server[_i].outcome) == 1, "cancels: %s; the query: %s: %s",
-                  outcomes_text(), cf_code_name(job.code), job.err.msg);
-    job_fini(&job);
-    ck_assert_int_eq(pgview_i64(other_view,
-                                "select count(*) from pg_stat_activity where query ~ $1"
-                                " and pid <> pg_backend_pid()",
-                                (const char *[]){"pg_cancel_backend", NULL}),
-                     0); /* Nobody was asked to. */
-    ck_assert_int_ge(pgview_wait_active(view, SLEEP_PATTERN, 0, PATIENCE_NS), 0);
-    PQfinish(view);
-    PQfinish(other_view);
-}
-END_TEST
-
-/* Spreads over both, in an order that no retries fall in step with. */
-static int to_either(size_t number)
-{
-    return __builtin_parityl(number) != 0 ? other.port : cluster.port;
-}
-
-/* Somebody else's session, whose statement nobody cancels. */
-static PGconn *start_bystander(const char *url)
-{
-    PGconn *pg = pgview_open(url);
-
-    ck_assert_int_eq(PQsendQuery(pg, "select /* bystander */ pg_sleep(60)"), 1);
-    return pg;
-}
-
-static bool is_active(PGconn *view, int pid)
-{
-    char text[16];
-
-    (void)snprintf(text, sizeof(text), "%d", pid);
-    return pgview_i64(view,
-                      "select count(*) from pg_stat_activity where pid = $1 and state = 'active'"
-                      " and query ~ 'bystander'",
-                      (const char *[]){text, NULL}) == 1;
-}
-
-static struct job sleepers[6];
-
-static void cancel_sleepers(void *arg)
-{
-    (void)arg;
-    for (int i = 0; i < N(sleepers); i++) {
-        cf_ctx_cancel(sleepers[i].ctx);
-    }
-}
-
-static const enum cf_pg_cancel_way balanced[] = {CF_PG_CANCEL_AUTO, CF_PG_CANCEL_CONTROL,
-                                                 CF_PG_CANCEL_PQCANCEL,
-#ifdef LIBPQ_HAS_ASYNC_CANCEL
-                                                 CF_PG_CANCEL_ASYNC
-#endif
-};
-
-/* The pool has connections to both. A cancel request that the balancer sends to the other server is
- * sent again, until it finds its own; the control connection, which leads to one, serves that. */
-START_TEST(cancel_behind_a_balancer_hits_what_it_is_for)
-{
-    PGconn *views[] = {pgview_open(cluster.url), pgview_open(other.url)};
-    PGconn *bystanders[] = {start_bystander(cluster.url), start_bystander(other.url)};
-    char url[1024];
-
-    relay_start(&relay, to_either);
-    url_to(url, sizeof(url), relay.port);
-    fixture_open((struct cf_pg_options){.url = url,
-                                        .pool_max = N(sleepers),
-                                        .pool_min = N(sleepers),
-                                        .cancel = balanced[_i],
-                                        .cancel_timeout_ns = PATIENCE_NS},
-                 1);
-    WAIT_FOR(fixture_stats().idle == N(sleepers));
-    for (int i = 0; i < N(sleepers); i++) {
-        job_init_sleep(&sleepers[i], 60);
-        job_start(&sleepers[i]);
-    }
-    WAIT_FOR(pgview_active(views[0], SLEEP_PATTERN) + pgview_active(views[1], SLEEP_PATTERN) ==
-             N(sleepers));
-    ck_assert_int_gt(pgview_active(views[0], SLEEP_PATTERN), 0);
-    ck_assert_int_gt(pgview_active(views[1], SLEEP_PATTERN), 0);
-    ck_assert_int_eq(cf_loop_call(fixture.loops[0], cancel_sleepers, NULL, NULL), CF_OK);
-    for (int i = 0; i < N(sleepers); i++) {
-        job_wait(&sleepers[i]);
-        job_fini(&sleepers[i]);
-    }
-    WAIT_FOR(events_count(CF_PG_EVENT_CANCELED) == N(sleepers));
-    for (size_t i = 0; i < N(sleepers); i++) {
-        struct cf_pg_event event = events_get(CF_PG_EVENT_CANCELED, i);
-        bool elsewhere = event.outcome == CF_PG_DISPATCH_FAILED && event.err.code != CF_EIO;
-
-        ck_assert(event.outcome == CF_PG_EFFECTIVE ||
-                  (elsewhere && balanced[_i] == CF_PG_CANCEL_CONTROL));
-    }
-    for (int i = 0; i < 2; i++) {
-        ck_assert_int_ge(pgview_wait_active(views[i], SLEEP_PATTERN, 0, PATIENCE_NS), 0);
-        ck_assert(is_active(views[i], PQbackendPID(bystanders[i])));
-        PQfinish(bystanders[i]);
-        PQfinish(views[i]);
-    }
-}
-END_TEST
-
 /* Suite */
 
 Suite *suite_pg_server(void)
@@ -784,7 +530,7 @@ Suite *suite_pg_server(void)
 
     suite_add_tcase(suite, tc);
     tcase_set_timeout(tc, 30);
-    tcase_add_unchecked_fixture(tc, create_cluster, destroy_clusters);
+    tcase_add_unchecked_fixture(tc, create_cluster, destroy_cluster);
     tcase_add_checked_fixture(tc, setup_one, teardown_one);
     tcase_add_test(tc, server_away_at_the_start_is_said_at_once_and_recovers);
     tcase_add_test(tc, server_that_comes_is_found_without_a_query);
@@ -793,11 +539,10 @@ Suite *suite_pg_server(void)
     tc = tcase_create("runs");
     suite_add_tcase(suite, tc);
     tcase_set_timeout(tc, 30);
-    tcase_add_unchecked_fixture(tc, start_two, destroy_clusters);
+    tcase_add_unchecked_fixture(tc, start_cluster, destroy_cluster);
     tcase_add_checked_fixture(tc, fixture_setup, teardown);
     tcase_add_test(tc, backend_killed_takes_the_others_along_and_recovers);
     tcase_add_loop_test(tc, server_that_refuses_says_why_and_no_password, 0, N(refusals));
-    tcase_add_loop_test(tc, hosts_of_which_there_are_too_many_say_what_is, 0, N(crowds));
     tcase_add_test(tc, server_with_few_places_serves_all);
     tcase_add_test(tc, connect_to_a_black_hole_ends_at_its_timeout);
     tcase_add_test(tc, connect_refused_backs_off_to_the_cap);
@@ -805,11 +550,6 @@ Suite *suite_pg_server(void)
     tcase_add_test(tc, connect_failed_once_is_tried_again_while_a_query_waits);
     tcase_add_test(tc, connect_that_succeeds_again_serves_all_who_wait);
     tcase_add_test(tc, server_on_a_unix_socket_is_cancelled_both_ways);
-    tcase_add_test(tc, server_behind_a_name_is_found_off_the_loop);
-    tcase_add_loop_test(tc, server_second_of_two_hosts_is_used_when_the_first_is_dead, 0,
-                        N(two_hosts));
     tcase_add_test(tc, server_cut_off_fails_what_runs_and_recovers);
-    tcase_add_loop_test(tc, cancel_is_not_sent_to_another_server, 0, N(same_server));
-    tcase_add_loop_test(tc, cancel_behind_a_balancer_hits_what_it_is_for, 0, N(balanced));
     return suite;
 }

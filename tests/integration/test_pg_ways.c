@@ -2,7 +2,7 @@
 /* The ways to cancel: libpq's own on the loop, the close of the socket when there is no other, what
  * a pooler between does to them, and how many are under way at once.
  *
- * What a way does when it works is in test_pg_cancel.c; see test_pg_server.c for balancers. */
+ * What a way does when it works is in test_pg_cancel.c; see test_pg_balancer.c for balancers. */
 #include "pg_fixture.h"
 
 #include <dirent.h>
