@@ -238,8 +238,10 @@ static void take_batch(struct cf__pg_control *control)
 /* CF_EIO: it was sent and not answered, so the server may yet do it. */
 static void fail_batch(struct cf__pg_control *control, struct cf_err *err)
 {
-    enum cf_code code = control->conn->section.pending ? cf_err_recode(err, CF_EIO) : err->code;
+    enum cf_code code;
 
+    CF_ASSERT(control->conn != NULL); /* It is closed here and nowhere else while a batch is out. */
+    code = control->conn->section.pending ? cf_err_recode(err, CF_EIO) : err->code;
     (void)cf_err_wrap(err, code, "control connection");
     cf__pg_conn_close(control->conn);
     control->conn = NULL;
