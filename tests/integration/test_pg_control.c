@@ -269,6 +269,7 @@ START_TEST(control_request_that_nobody_waits_for_is_not_sent)
     listen_for(pid);
     WAIT_FOR((control = other_backend(pid)) != 0);
     fixture_terminate(control);
+    WAIT_FOR(atomic_load(&relay.open) == 1); /* Its end can be seen on this side, too. */
 
     job_init_sleep(&victim, 60);
     job_start(&victim);
