@@ -232,7 +232,8 @@ CF_API CF_MUST enum cf_code cf_pg_new(const struct cf_pg_options *options,
 
 /* Close every connection and free the database. No query may be running or come (asserted). NULL is
  * allowed.
- * Blocks: until cancels that are under way have ended, up to cancel_timeout_ns.
+ * Blocks: until cancels that are under way have ended, up to half a second. What has not ended then
+ * is left to the server, whose client is gone.
  * Call from: a plain thread, never from a fiber. */
 CF_API void cf_pg_free(struct cf_pg *pg);
 

@@ -49,8 +49,9 @@
 #define DESCRIPTORS 16
 #define DESCRIPTORS_PER_LOOP 10
 
-/* Between attempts to connect: five seconds after the server is back, all must be well again. */
-#define BACKOFF_MAX_NS (3 * CF_SECOND)
+/* Between attempts to connect: for so long after the server is back a request may still be refused.
+ * Each attempt costs a server that runs a process, and one that does not nothing. */
+#define BACKOFF_MAX_NS (CF_SECOND / 2)
 
 #define HURRY_NS (CF_SECOND / 2)     /* Between the second signal and the end. */
 #define LOG_FLUSH_NS (CF_SECOND / 2) /* For a reader of the log that is slow at the end. */

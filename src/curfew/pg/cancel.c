@@ -207,9 +207,7 @@ static void run_canceler(void *arg)
     struct cf_err err;
     enum cf_code code;
 
-    /* Not a child of the pool's: closing waits for cancels that are under way. */
-    code =
-        cf_ctx_with_timeout(cf_ctx_background(), pool->pg->options.cancel_timeout_ns, &ctx, &err);
+    code = cf_ctx_with_timeout(pool->cancel_ctx, pool->pg->options.cancel_timeout_ns, &ctx, &err);
     if (code == CF_OK) {
 #ifdef CF_FENCE_TEST
         if (!pass_what_stands(ctx, slot, &code, &err))

@@ -276,8 +276,7 @@ static void finish_batch(struct cf__pg_control *control)
     struct cf_err err;
     enum cf_code code;
 
-    code = cf_ctx_with_timeout(cf_ctx_background(), control->pg->options.cancel_timeout_ns, &ctx,
-                               &err);
+    code = cf_ctx_with_timeout(control->ctx, control->pg->options.cancel_timeout_ns, &ctx, &err);
     if (code == CF_OK) {
         code = cf__pg_conn_wait(ctx, control->conn, &err);
     }
@@ -415,7 +414,7 @@ void cf__pg_control_stop(struct cf__pg_control *control)
     if (!control->ended) {
         cf__wait_init(&end);
         control->end = &end;
-        (void)cf__wait_park(NULL, &end); /* A statement that it waits for is bounded. */
+        (void)cf__wait_park(NULL, &end); /* It gives up what it waits for. */
     }
     /* Other loops' messages came before the one that led here, and this loop sends none. */
     CF_ASSERT(!atomic_load(&control->want_sent));

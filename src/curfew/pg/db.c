@@ -14,6 +14,9 @@
 #define RESOLVE_THREADS 2
 #define RESOLVE_QUEUE 256
 
+/* How long closing waits for cancels, which are to leave nothing behind on the server. */
+#define CLOSE_NS (CF_SECOND / 2)
+
 /* What an option of 0 stands for: see pg.h. */
 #define POOL_DEFAULT 16
 #define WAITERS_DEFAULT 10000
@@ -147,7 +150,7 @@ static void run_close(void *arg)
     struct cf__pg_pool *pool = arg;
     struct cf_pg *pg = pool->pg;
 
-    cf__pg_pool_close(pool);
+    cf__pg_pool_close(pool, pg->close_by_ns);
     if (pool == &pg->pools[0] && pg->control != NULL) {
         cf__pg_control_stop(pg->control);
     }
@@ -215,6 +218,7 @@ void cf_pg_free(struct cf_pg *pg)
     if (pg == NULL) {
         return;
     }
+    pg->close_by_ns = cf_now_ns() + CLOSE_NS;
     /* The first pool last, with the control connection: the others' cancels need it. */
     for (size_t i = pg->n_pools; i > 0; i--) {
         close_pool(&pg->pools[i - 1]);

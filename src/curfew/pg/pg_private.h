@@ -218,8 +218,9 @@ struct cf__pg_slot {
 struct cf__pg_pool {
     struct cf_pg *pg;
     struct cf_loop *loop;
-    struct cf_ctx *ctx;       /* Ends when the pool closes. */
-    struct cf__fiber *closer; /* What closing runs on; NULL once it does. */
+    struct cf_ctx *ctx;        /* Ends when the pool closes. */
+    struct cf_ctx *cancel_ctx; /* Of cancels: ends a while later. */
+    struct cf__fiber *closer;  /* What closing runs on; NULL once it does. */
     struct cf__pg_slot *slots;
     size_t n_kept; /* Of them, open also when idle: at least one. */
     struct cf__list empty;
@@ -251,8 +252,9 @@ CF_MUST enum cf_code cf__pg_pool_init(struct cf__pg_pool *pool, struct cf_pg *pg
 /* Begin to connect. On the loop. */
 CF_MUST enum cf_code cf__pg_pool_start(struct cf__pg_pool *pool, struct cf_err *err);
 
-/* Close all and wait for the pool's fibers. On a fiber of the loop. */
-void cf__pg_pool_close(struct cf__pg_pool *pool);
+/* Close all and wait for the pool's fibers; cancels that are under way may go on until `by_ns`. On a
+ * fiber of the loop. */
+void cf__pg_pool_close(struct cf__pg_pool *pool, int64_t by_ns);
 void cf__pg_pool_fini(struct cf__pg_pool *pool);
 
 /* Borrow a connection. Blocks: until one is free, under `ctx`. */
@@ -371,6 +373,7 @@ struct cf_pg {
     struct cf_lane *resolve_lane;
     struct cf_lane *cancel_lane;
     struct cf__pg_control *control; /* NULL: another way was chosen. */
+    int64_t close_by_ns;            /* When closing gives up cancels. */
 
     pthread_mutex_t mu;     /* Guards everything below; never held across a wait. */
     struct cf_err last_err; /* Why there is no connection. */

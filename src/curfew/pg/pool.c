@@ -329,6 +329,9 @@ enum cf_code cf__pg_pool_init(struct cf__pg_pool *pool, struct cf_pg *pg, struct
         return cf_err_set(err, CF_ENOMEM, "no memory to close a pool");
     }
     code = cf_ctx_with_cancel(cf_ctx_background(), &pool->ctx, err);
+    if (code == CF_OK) {
+        code = cf_ctx_with_cancel(cf_ctx_background(), &pool->cancel_ctx, err);
+    }
     if (code != CF_OK) {
         return code;
     }
@@ -352,10 +355,23 @@ enum cf_code cf__pg_pool_start(struct cf__pg_pool *pool, struct cf_err *err)
     return code;
 }
 
-void cf__pg_pool_close(struct cf__pg_pool *pool)
+static void wait_for_fibers(struct cf__pg_pool *pool, struct cf_ctx *ctx)
 {
     struct cf__wait end;
+
+    if (pool->fibers > 0) {
+        cf__wait_init(&end);
+        pool->end = &end;
+        (void)cf__wait_park(ctx, &end);
+        pool->end = NULL;
+    }
+}
+
+/* Without memory for that instant, cancels end under the bound that each has. */
+void cf__pg_pool_close(struct cf__pg_pool *pool, int64_t by_ns)
+{
     struct cf__list *node = pool->idle.next;
+    struct cf_ctx *patience = NULL;
 
     CF_ASSERT(pool->n_waiters == 0);
     CF_ASSERT(count(pool, CF__PG_BUSY) == 0);
@@ -367,16 +383,18 @@ void cf__pg_pool_close(struct cf__pg_pool *pool)
         node = node->next;
         cf__pg_pool_discard(slot, CF_PG_EVENT_CLOSED, NULL);
     }
-    if (pool->fibers > 0) {
-        cf__wait_init(&end);
-        pool->end = &end;
-        (void)cf__wait_park(NULL, &end); /* Each of them is bounded. */
+    if (cf_ctx_with_deadline(cf_ctx_background(), by_ns, &patience, NULL) == CF_OK) {
+        wait_for_fibers(pool, patience);
+        cf_ctx_free(patience);
+        cf_ctx_cancel_cause(pool->cancel_ctx, CF_REASON_SHUTDOWN, NULL);
     }
+    wait_for_fibers(pool, NULL); /* Each of them is bounded. */
 }
 
 void cf__pg_pool_fini(struct cf__pg_pool *pool)
 {
     cf__loop_unreserve(pool->closer); /* If it was never started. */
+    cf_ctx_free(pool->cancel_ctx);
     cf_ctx_free(pool->ctx);
     free(pool->slots);
 }
