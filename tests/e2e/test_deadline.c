@@ -209,7 +209,7 @@ END_TEST
 /* malformed */
 
 static const char *const malformed[] = {
-    "Request-Timeout-Ms: soon\r\n",        "Request-Timeout-Ms: -1\r\n",
+    "Request-Timeout-Ms: soon\r\n",        "Request-Timeout-Ms: -\r\n",
     "Request-Timeout-Ms: 50ms\r\n",        "Request-Timeout-Ms: 1e3\r\n",
     "Request-Timeout-Ms: 5 0\r\n",         "Request-Timeout-Ms: 50, 60\r\n",
     "Request-Timeout-Ms: 12345678901\r\n",
@@ -243,6 +243,9 @@ static const struct {
 } zeros[] = {
     {"/v1/sleep?seconds=5&timeout=0ms", NULL},
     {"/v1/sleep?seconds=5&timeout=0s", NULL},
+    {"/v1/sleep?seconds=5&timeout=0", NULL},
+    {"/v1/sleep?seconds=5&timeout=-50ms", NULL},
+    {"/v1/sleep?seconds=5", "Request-Timeout-Ms: -1\r\n"},
     {"/v1/sleep?seconds=5", "Request-Timeout-Ms: 0\r\n"},
     {"/v1/sleep?seconds=5", "grpc-timeout: 0S\r\n"},
     {"/v1/dashboard?user_id=42&timeout=0ms", NULL},

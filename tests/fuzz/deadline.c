@@ -15,9 +15,9 @@
 #define SPACE "[ \t]*"
 
 /* The forms, as their specifications have them. */
-#define FORM_MS "^" SPACE "[0-9]{1,10}" SPACE "$"
+#define FORM_MS "^" SPACE "-?[0-9]{1,10}" SPACE "$"
 #define FORM_GRPC "^" SPACE "[0-9]{1,8}[HMSmun]" SPACE "$"
-#define FORM_QUERY "^[0-9]{1,10}([.][0-9]{1,10})?(ms|s|m)$"
+#define FORM_QUERY "^-?(0|[0-9]{1,10}([.][0-9]{1,10})?(ms|s|m))$"
 
 struct line {
     const char *name; /* NULL: the query argument. */
@@ -67,20 +67,28 @@ static fuzz_wide meaning_of_query(const char *text)
     return value * unit_of_query(unit) / scale;
 }
 
-/* What the value means in nanoseconds, if it is of its form; -1: it is not. */
+/* What the value means in nanoseconds, if it is of its form; -1: it is not. Less than nothing is as
+ * little as 0. */
 static fuzz_wide meaning(const struct line *line)
 {
+    const char *value = line->value + strspn(line->value, " \t");
+    const char *form = line->name == NULL                            ? FORM_QUERY
+                       : strcasecmp(line->name, "grpc-timeout") == 0 ? FORM_GRPC
+                                                                     : FORM_MS;
     const char *unit;
     fuzz_wide count;
 
+    if (!fuzz_matches(form, line->value)) {
+        return -1;
+    }
+    if (*value == '-') {
+        return 0;
+    }
     if (line->name == NULL) {
-        return fuzz_matches(FORM_QUERY, line->value) ? meaning_of_query(line->value) : -1;
+        return meaning_of_query(value);
     }
-    count = fuzz_digits(line->value + strspn(line->value, " \t"), &unit);
-    if (strcasecmp(line->name, "grpc-timeout") == 0) {
-        return fuzz_matches(FORM_GRPC, line->value) ? count * unit_of_grpc(*unit) : -1;
-    }
-    return fuzz_matches(FORM_MS, line->value) ? count * CF_MS : -1;
+    count = fuzz_digits(value, &unit);
+    return count * (strcmp(form, FORM_GRPC) == 0 ? unit_of_grpc(*unit) : CF_MS);
 }
 
 static bool is_one_of_ms(const char *name)

@@ -35,10 +35,13 @@ static const struct {
     {"Request-Timeout-Ms", "50", 50 * CF_MS, "Request-Timeout-Ms"},
     {"request-timeout-ms", " 50\t", 50 * CF_MS, "Request-Timeout-Ms"},
     {"Request-Timeout-Ms", "0", 0, "Request-Timeout-Ms"},
+    {"Request-Timeout-Ms", "-1", 0, "Request-Timeout-Ms"},
     {"Request-Timeout-Ms", "0000000050", 50 * CF_MS, "Request-Timeout-Ms"},
     {"Request-Timeout-Ms", "9999999999", 9999999999 * CF_MS, "Request-Timeout-Ms"},
     {"X-Request-Timeout-Ms", "50", 50 * CF_MS, "X-Request-Timeout-Ms"},
-    {"X-Request-Timeout-Ms", "-50", ABSENT, "default"},
+    {"X-Request-Timeout-Ms", "-50", 0, "X-Request-Timeout-Ms"},
+    {"X-Request-Timeout-Ms", "-", ABSENT, "default"},
+    {"X-Request-Timeout-Ms", "--50", ABSENT, "default"},
     {"X-Request-Timeout-Ms", "+50", ABSENT, "default"},
     {"X-Request-Timeout-Ms", "50ms", ABSENT, "default"},
     {"X-Request-Timeout-Ms", "5 0", ABSENT, "default"},
@@ -55,6 +58,7 @@ static const struct {
     {"grpc-timeout", "50", ABSENT, "default"},
     {"grpc-timeout", "50ms", ABSENT, "default"},
     {"grpc-timeout", "50s", ABSENT, "default"},
+    {"grpc-timeout", "-5m", ABSENT, "default"},
     {"grpc-timeout", "m", ABSENT, "default"},
     {"grpc-timeout", "123456789m", ABSENT, "default"},
     {"Prefer", "wait=10", 10 * CF_SECOND, "Prefer"},
@@ -77,8 +81,8 @@ START_TEST(header_gives_its_timeout)
 }
 END_TEST
 
-static const char *const malformed[] = {"",    "-1", "+1",  "1.5",         "50ms", "1e3",
-                                        "0x1", "a",  "1 2", "12345678901", " ",    "1,2"};
+static const char *const malformed[] = {"",    "-", "- 1", "+1",          "1.5", "50ms", "1e3",
+                                        "0x1", "a", "1 2", "12345678901", " ",   "1,2"};
 
 START_TEST(header_of_ours_that_is_malformed_is_an_error)
 {
@@ -120,6 +124,9 @@ static const struct {
     {"0.25ms", 250 * CF_US},
     {"0.5m", 30 * CF_SECOND},
     {"0s", 0},
+    {"0", 0},
+    {"-50ms", 0},
+    {"-9999999999.9999999999m", 0},
     {"0.0000000001s", 0},
     {"1.9999999999s", 1999999999},
     {"9999999999s", 3153600000 * CF_SECOND}, /* Clamped to a century. */
@@ -135,10 +142,30 @@ START_TEST(query_gives_its_timeout)
 }
 END_TEST
 
-static const char *const bad_durations[] = {
-    "",    "50",   "ms",     "-50ms", "+1s",  "1h", "1 s", " 1s",          "1s ",
-    ".5s", "1.s",  "1.5.5s", "1e3s",  "1,5s", "s",  "1us", "12345678901s", "1.12345678901s",
-    "1S",  "1msms"};
+static const char *const bad_durations[] = {"",
+                                            "50",
+                                            "ms",
+                                            "-",
+                                            "-ms",
+                                            "--5ms",
+                                            "-50",
+                                            "00",
+                                            "+1s",
+                                            "1h",
+                                            "1 s",
+                                            " 1s",
+                                            "1s ",
+                                            ".5s",
+                                            "1.s",
+                                            "1.5.5s",
+                                            "1e3s",
+                                            "1,5s",
+                                            "s",
+                                            "1us",
+                                            "12345678901s",
+                                            "1.12345678901s",
+                                            "1S",
+                                            "1msms"};
 
 START_TEST(query_that_is_malformed_is_an_error)
 {

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Deadlines that requests ask for: see deadline.h.
  *
- * Digits only, ten at most, a unit where the form has one: a sign, a space or an exponent is
+ * Digits only, ten at most, a unit where the form has one: a plus, a space or an exponent is
  * malformed, so that no client is given a deadline it did not mean. Too many hours are clamped, not
- * wrapped. */
+ * wrapped. Who subtracts what it has used from what it had may arrive at less than nothing: where
+ * the form can say so, that is a deadline that has passed, as 0 is. */
 #include "curfew/http/deadline.h"
 
 #include <string.h>
@@ -67,6 +68,15 @@ static bool read_digits(struct text *text, int digits_max, int64_t *out)
     return n > 0;
 }
 
+/* Read a minus, if one is there. */
+static bool read_minus(struct text *text)
+{
+    bool is_minus = text->at < text->end && *text->at == '-';
+
+    text->at += is_minus;
+    return is_minus;
+}
+
 /* count * unit, at most TIMEOUT_MAX_NS. */
 static int64_t clamped(int64_t count, int64_t unit_ns)
 {
@@ -78,12 +88,13 @@ static int64_t clamped(int64_t count, int64_t unit_ns)
 /* "50": milliseconds. */
 static bool parse_ms(struct text text, int64_t *out_ns)
 {
+    bool is_negative = read_minus(&text);
     int64_t count;
 
     if (!read_digits(&text, DIGITS_MAX, &count) || text.at != text.end) {
         return false;
     }
-    *out_ns = clamped(count, CF_MS);
+    *out_ns = is_negative ? 0 : clamped(count, CF_MS);
     return true;
 }
 
@@ -164,7 +175,7 @@ static bool ends_in(struct text text, const char *unit)
     return (size_t)(text.end - text.at) > size && memcmp(text.end - size, unit, size) == 0;
 }
 
-/* "50ms", "2s", "1.5s", "1m". */
+/* "50ms", "2s", "1.5s", "1m"; "0" needs no unit, as in Go. */
 static bool parse_duration(struct text text, int64_t *out_ns)
 {
     static const struct {
@@ -175,7 +186,12 @@ static bool parse_duration(struct text text, int64_t *out_ns)
     size_t unit = 0;
     int64_t whole;
     int64_t fraction_ns = 0;
+    bool is_negative = read_minus(&text);
 
+    if (text.end - text.at == 1 && *text.at == '0') {
+        *out_ns = 0;
+        return true;
+    }
     while (unit < n_units && !ends_in(text, units[unit].name)) {
         unit++;
     }
@@ -193,7 +209,7 @@ static bool parse_duration(struct text text, int64_t *out_ns)
         }
     }
     /* The clamp leaves room for the fraction of a minute: no overflow. */
-    *out_ns = clamped(whole, units[unit].unit_ns) + fraction_ns;
+    *out_ns = is_negative ? 0 : clamped(whole, units[unit].unit_ns) + fraction_ns;
     return text.at == text.end;
 }
 
