@@ -64,7 +64,8 @@ struct cf_ctx_after;
 /* The root: never done, no values, no deadline. Static: freeing it does nothing. */
 CF_API struct cf_ctx *cf_ctx_background(void);
 
-/* Make a child that can be cancelled. Keeps a reference to `parent` (also true below).
+/* Make a child that can be cancelled. Keeps a reference to `parent`, which is not NULL (asserted;
+ * also true below).
  *
  * Ownership: the caller owns *out: cf_ctx_free(), on every path.
  * Fails with CF_ENOMEM. A parent that is done is no failure: the child is then done from birth. */

@@ -700,6 +700,15 @@ START_ONBOTH(out_of_memory_makes_nothing_and_changes_nothing)
 }
 END_ONBOTH
 
+/* Go: TestInvalidDerivedFail */
+START_TEST(with_parent_of_null_asserts)
+{
+    struct cf_ctx *ctx;
+
+    (void)!make((enum way)_i, NULL, &ctx, NULL);
+}
+END_TEST
+
 static TCase *add(Suite *suite, const char *name)
 {
     TCase *tc = tcase_create(name);
@@ -759,5 +768,6 @@ Suite *suite_ctx(void)
     tc = add(suite, "asserts");
     tcase_set_tags(tc, "fork");
     tcase_add_test_raise_signal(tc, with_value_without_a_key_asserts, SIGABRT);
+    tcase_add_loop_test_raise_signal(tc, with_parent_of_null_asserts, SIGABRT, 0, WAYS);
     return suite;
 }

@@ -274,6 +274,7 @@ static void join_parent(struct scope *scope)
 
 static void init(struct cf_ctx *ctx, enum kind kind, struct cf_ctx *parent)
 {
+    CF_ASSERT(parent != NULL);
     atomic_init(&ctx->refs, 1);
     ctx->kind = kind;
     ctx->parent = ref(parent);
@@ -396,6 +397,7 @@ enum cf_code cf_ctx_with_deadline_cause(struct cf_ctx *parent, int64_t deadline_
     struct scope *scope;
     enum cf_code code;
 
+    CF_ASSERT(parent != NULL);
     if (cf_ctx_deadline_ns(parent) <= deadline_ns) {
         return cf_ctx_with_cancel(parent, out, err); /* The parent's timer is the earlier one. */
     }
