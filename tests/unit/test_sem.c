@@ -660,26 +660,38 @@ END_TEST
 
 /* try_acquire */
 
+static void try_four_times(void *arg)
+{
+    (void)arg;
+    EXPECT(cf_sem_acquire(ctx, sem, 1, NULL) == CF_OK);
+    EXPECT(cf_sem_try_acquire(sem, 1));
+    EXPECT(!cf_sem_try_acquire(sem, 1));
+    cf_sem_release(sem, 2);
+    EXPECT(cf_sem_try_acquire(sem, 1));
+    EXPECT(cf_sem_acquire(ctx, sem, 1, NULL) == CF_OK);
+    EXPECT(!cf_sem_try_acquire(sem, 1));
+    cf_sem_release(sem, 2);
+}
+
 /* Go: TestWeightedTryAcquire */
 START_TEST(try_acquire_takes_what_is_free)
 {
-    ck_assert_int_eq(cf_sem_acquire(ctx, sem, 1, &failure), CF_OK);
-    ck_assert(cf_sem_try_acquire(sem, 1));
-    ck_assert(!cf_sem_try_acquire(sem, 1));
-    cf_sem_release(sem, 2);
-    ck_assert(cf_sem_try_acquire(sem, 1));
-    ck_assert_int_eq(cf_sem_acquire(ctx, sem, 1, &failure), CF_OK);
-    ck_assert(!cf_sem_try_acquire(sem, 1));
-    cf_sem_release(sem, 2);
+    place_run(_i, try_four_times, NULL);
 }
 END_TEST
+
+static void try_nothing(void *arg)
+{
+    (void)arg;
+    EXPECT(cf_sem_try_acquire(sem, 0));
+    EXPECT(!cf_sem_try_acquire(sem, 1));
+}
 
 /* Go: TestWeightedZeroSize */
 START_TEST(try_acquire_of_nothing_where_nothing_is)
 {
     resize(0);
-    ck_assert(cf_sem_try_acquire(sem, 0));
-    ck_assert(!cf_sem_try_acquire(sem, 1));
+    place_run(_i, try_nothing, NULL);
 }
 END_TEST
 
@@ -789,8 +801,8 @@ Suite *suite_sem(void)
     tcase_add_loop_test(tc, acquire_canceled_before_the_release_fails, 0, PLACES);
 
     tc = add(suite, "try_acquire");
-    tcase_add_test(tc, try_acquire_takes_what_is_free);
-    tcase_add_test(tc, try_acquire_of_nothing_where_nothing_is);
+    tcase_add_loop_test(tc, try_acquire_takes_what_is_free, 0, PLACES);
+    tcase_add_loop_test(tc, try_acquire_of_nothing_where_nothing_is, 0, PLACES);
     tcase_add_loop_test(tc, try_acquire_does_not_overtake, 0, PLACES);
 
     tc = add(suite, "release");
