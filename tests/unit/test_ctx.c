@@ -10,6 +10,8 @@
 #include <signal.h>
 #include <string.h>
 
+#include <curfew/wait.h>
+
 #include "ctx_kit.h"
 #include "fault.h"
 #include "onboth.h"
@@ -78,8 +80,16 @@ START_ONBOTH(with_cancel_canceled_is_done_with_all_below)
 }
 END_ONBOTH
 
+static void note_call(void *arg)
+{
+    struct cf_ctx *called = cf_ctx_ref(arg);
+
+    cf_ctx_cancel(called);
+    cf_ctx_unref(called);
+}
+
 /* Go: TestParentFinishesChild. Its look at the parent's map of children is here the timer that is
- * disarmed, and the memory checkers. */
+ * disarmed, what is called, and the memory checkers. */
 START_ONBOTH(with_cancel_parent_finishes_child)
 {
     struct cf_ctx *parent;
@@ -87,12 +97,15 @@ START_ONBOTH(with_cancel_parent_finishes_child)
     struct cf_ctx *value_child;
     struct cf_ctx *timer_child;
     struct cf_ctx *born_late;
+    struct cf_ctx *called = with_cancel(cf_ctx_background());
+    struct cf_ctx_after *after;
 
     vclock_start(&vclock);
     parent = with_cancel(cf_ctx_background());
     cancel_child = with_cancel(parent);
     value_child = with_value(parent, &key_a, NULL);
     timer_child = with_timeout(value_child, LONG_NS);
+    ck_assert_int_eq(cf_ctx_after(parent, note_call, called, &after, &err), CF_OK);
     assert_live(parent);
     assert_live(cancel_child);
     assert_live(value_child);
@@ -105,6 +118,8 @@ START_ONBOTH(with_cancel_parent_finishes_child)
     assert_done(cancel_child, CF_ECANCELED, CF_REASON_CANCELED);
     assert_done(value_child, CF_ECANCELED, CF_REASON_CANCELED);
     assert_done(timer_child, CF_ECANCELED, CF_REASON_CANCELED);
+    wait_done(called);
+    ck_assert(!cf_ctx_after_stop(after));
     born_late = with_value(parent, &key_a, NULL);
     assert_done(born_late, CF_ECANCELED, CF_REASON_CANCELED);
 
@@ -113,6 +128,7 @@ START_ONBOTH(with_cancel_parent_finishes_child)
     cf_ctx_free(value_child);
     cf_ctx_free(timer_child);
     cf_ctx_free(born_late);
+    cf_ctx_free(called);
     vclock_stop(&vclock);
 }
 END_ONBOTH
@@ -443,6 +459,7 @@ START_ONBOTH(with_value_nearest_wins_and_null_hides)
     struct cf_ctx *four = with_value(three, &key_a, NULL);
     struct cf_ctx *apart = without_cancel(four);
     struct cf_ctx *five = with_value(apart, &key_c, "5c");
+    struct cf_ctx *six = with_value(five, &key_c, NULL);
 
     assert_values(cf_ctx_background(), NULL, NULL, NULL);
     assert_values(one, "1a", NULL, NULL);
@@ -450,7 +467,9 @@ START_ONBOTH(with_value_nearest_wins_and_null_hides)
     assert_values(scope, "1a", "2b", NULL);
     assert_values(three, "1a", "2b", "3c");
     assert_values(four, NULL, "2b", "3c");
+    assert_values(apart, NULL, "2b", "3c");
     assert_values(five, NULL, "2b", "5c");
+    assert_values(six, NULL, "2b", NULL);
     cf_ctx_cancel(scope);
     assert_values(four, NULL, "2b", "3c"); /* Values do not end. */
     cf_ctx_free(one);
@@ -461,6 +480,8 @@ START_ONBOTH(with_value_nearest_wins_and_null_hides)
     assert_values(five, NULL, "2b", "5c");
     cf_ctx_free(scope);
     cf_ctx_free(five);
+    assert_values(six, NULL, "2b", NULL);
+    cf_ctx_free(six);
 }
 END_ONBOTH
 
@@ -700,6 +721,63 @@ START_ONBOTH(out_of_memory_makes_nothing_and_changes_nothing)
 }
 END_ONBOTH
 
+/* A context's life, from its making to its free, and how it ends. */
+struct life {
+    enum way way;
+    int64_t timeout_ns; /* Of TIMEOUT. */
+    bool cancel;
+    enum cf_code end;
+    unsigned allocations_max;
+};
+
+static enum cf_code live(const struct life *life)
+{
+    struct cf_ctx *background = cf_ctx_background();
+    struct cf_ctx *ctx = NULL;
+    enum cf_code code = life->way == TIMEOUT
+                            ? cf_ctx_with_timeout(background, life->timeout_ns, &ctx, NULL)
+                            : make(life->way, background, &ctx, NULL);
+
+    if (code != CF_OK) {
+        return code;
+    }
+    (void)cf_ctx_value(ctx, &key_a);
+    if (life->cancel) {
+        cf_ctx_cancel(ctx);
+    }
+    if (life->end != CF_OK) {
+        code = cf_wait_done(background, ctx, NULL);
+    }
+    if (code == CF_OK) {
+        code = cf_ctx_check(ctx, &err);
+    }
+    cf_ctx_free(ctx);
+    return code;
+}
+
+/* Go: TestAllocs. A context is used, ended and freed without more memory than it was made with. */
+START_ONBOTH(allocations_of_a_life_are_those_of_its_making)
+{
+    static const struct life lives[] = {
+        {VALUE, 0, false, CF_OK, 1},
+        {TIMEOUT, 1, false, CF_EDEADLINE, 2},
+        {CANCEL, 0, true, CF_ECANCELED, 1},
+        {TIMEOUT, LONG_NS, true, CF_ECANCELED, 2},
+    };
+
+    for (size_t i = 0; i < sizeof(lives) / sizeof(lives[0]); i++) {
+        enum cf_code code;
+        bool struck;
+
+        fault_alloc(lives[i].allocations_max + 1, true);
+        code = live(&lives[i]);
+        struck = fault_off();
+        ck_assert_msg(!struck, "life %zu: more than %u", i, lives[i].allocations_max);
+        ck_assert_int_eq(code, lives[i].end);
+    }
+}
+END_ONBOTH
+
 /* Go: TestInvalidDerivedFail */
 START_TEST(with_parent_of_null_asserts)
 {
@@ -764,6 +842,7 @@ Suite *suite_ctx(void)
 
     tc = add(suite, "out_of_memory");
     tcase_add_onboth(tc, out_of_memory_makes_nothing_and_changes_nothing);
+    tcase_add_onboth(tc, allocations_of_a_life_are_those_of_its_making);
 
     tc = add(suite, "asserts");
     tcase_set_tags(tc, "fork");

@@ -198,14 +198,47 @@ static unsigned next_random(unsigned below)
     return (unsigned)(random_state >> 33) % below;
 }
 
-static void check_layers(bool to_time_out, uint64_t seed)
+/* How layers end, and by which clock. */
+enum end {
+    BY_CANCEL,
+    BY_TIME,
+    BY_REAL_TIME,
+};
+
+static void end_layers(enum end end, struct cf_ctx *victim, struct cf_ctx *ctx)
 {
+    switch (end) {
+    case BY_CANCEL:
+        cf_ctx_cancel(victim);
+        break;
+    case BY_TIME:
+        vclock_advance(&vclock, 1);
+        break;
+    case BY_REAL_TIME:
+        wait_done(ctx);
+        break;
+    }
+}
+
+static void check_values(uint64_t seed, const char *kinds, struct cf_ctx *layers[LAYERS])
+{
+    for (int i = 0; i < LAYERS; i++) {
+        ck_assert_msg(kinds[i] != 'v' || cf_ctx_value(layers[LAYERS - 1], &layers[i]) == &layers[i],
+                      "seed %" PRIu64 ": value of layer %d of %s", seed, i, kinds);
+    }
+}
+
+static void check_layers(enum end end, uint64_t seed)
+{
+    static const int64_t timeouts_ns[] = {LONG_NS, 1, CF_MS};
     struct cf_ctx *layers[LAYERS];
     char kinds[LAYERS + 1] = "";
     struct cf_ctx *ctx = cf_ctx_background();
     struct cf_ctx *victim = NULL;
 
-    vclock_start(&vclock);
+    if (end != BY_REAL_TIME) {
+        vclock_start(&vclock);
+    }
     random_state = seed;
     for (int i = 0; i < LAYERS; i++) {
         /* The first three are one of each. */
@@ -215,36 +248,31 @@ static void check_layers(bool to_time_out, uint64_t seed)
         } else if (kinds[i] == 'c') {
             ctx = with_cancel(ctx);
         } else {
-            ctx = with_timeout(ctx, to_time_out ? 1 : LONG_NS);
+            ctx = with_timeout(ctx, timeouts_ns[end]);
         }
         layers[i] = ctx;
         if (kinds[i] != 'v' && (victim == NULL || next_random(2) == 0)) {
             victim = ctx;
         }
     }
-    for (int when = 0; when < 2; when++) {
-        for (int i = 0; i < LAYERS; i++) {
-            ck_assert_msg(kinds[i] != 'v' || cf_ctx_value(ctx, &layers[i]) == &layers[i],
-                          "seed %" PRIu64 ": value of layer %d of %s", seed, i, kinds);
-        }
-        ck_assert_msg(told(ctx) == (when == 1), "seed %" PRIu64 ": %s", seed, kinds);
-        if (when == 0 && to_time_out) {
-            vclock_advance(&vclock, 1);
-        } else if (when == 0) {
-            cf_ctx_cancel(victim);
-        }
-    }
-    ck_assert_int_eq(cf_ctx_err(ctx), to_time_out ? CF_EDEADLINE : CF_ECANCELED);
+    check_values(seed, kinds, layers);
+    ck_assert_msg(end == BY_REAL_TIME || !told(ctx), "seed %" PRIu64 ": %s", seed, kinds);
+    end_layers(end, victim, ctx);
+    check_values(seed, kinds, layers);
+    ck_assert_msg(told(ctx), "seed %" PRIu64 ": %s", seed, kinds);
+    ck_assert_int_eq(cf_ctx_err(ctx), end == BY_CANCEL ? CF_ECANCELED : CF_EDEADLINE);
     for (int i = 0; i < LAYERS; i++) {
         cf_ctx_free(layers[i]);
     }
-    vclock_stop(&vclock);
+    if (end != BY_REAL_TIME) {
+        vclock_stop(&vclock);
+    }
 }
 
 START_ONBOTH(cancel_of_random_layers_keeps_their_values)
 {
     for (uint64_t seed = 1; seed <= 50; seed++) {
-        check_layers(false, seed);
+        check_layers(BY_CANCEL, seed);
     }
 }
 END_ONBOTH
@@ -252,7 +280,10 @@ END_ONBOTH
 START_ONBOTH(cancel_by_time_of_random_layers_keeps_their_values)
 {
     for (uint64_t seed = 1; seed <= 50; seed++) {
-        check_layers(true, seed);
+        check_layers(BY_TIME, seed);
+    }
+    for (uint64_t seed = 1; seed <= 5; seed++) {
+        check_layers(BY_REAL_TIME, seed); /* The timers of the thread, and of the loop. */
     }
 }
 END_ONBOTH
