@@ -208,8 +208,9 @@ $(EXAMPLES:%=$(B)/%): $(B)/example-%: $(B)/obj/examples/%.o $(LIB)
 # The inputs of fuzzing are unit tests as well.
 comma := ,
 PARTS_unit := fuzz
-# tests/unit/asked.c stands between handlers, and the arguments and the database.
-WRAP_unit  := $(addprefix -Wl$(comma)--wrap=,cf__target_arg cf_pg_query dashboards_get)
+# tests/unit/asked.c stands between handlers, and the arguments and the database;
+# tests/unit/test_ctx_race.c between a cancel and its descriptor.
+WRAP_unit  := $(addprefix -Wl$(comma)--wrap=,cf__target_arg cf_pg_query dashboards_get eventfd_write)
 WRAP  := $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc pthread_rwlock_rdlock \
          pthread_rwlock_wrlock)
 define test_rules

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Contexts from several threads at once. See test_ctx.c.
+/* Contexts from several threads, or loops, at once. See test_ctx.c.
  *
- * Each test plays rounds: everything is set up, then each thread of a crew does its part at nearly
- * the same instant, then all of it is looked at. Much of what may go wrong here shows only under
- * `make asan tsan valgrind`; what is asserted must hold anyway. */
+ * Each test plays rounds: everything is set up, then each member of a crew does its part at nearly
+ * the same instant, then all of it is looked at. Members are threads, or fibers with a loop each.
+ * Much of what may go wrong here shows only under `make asan tsan valgrind`; what is asserted must
+ * hold anyway. */
 #include <curfew/ctx.h>
 
 #include <check.h>
@@ -13,10 +14,12 @@
 #include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
 #include <curfew/clock.h>
 
 #include "ctx_kit.h"
+#include "places.h"
 
 /* Helpers */
 
@@ -51,36 +54,38 @@ static void jitter(struct member *member)
     }
 }
 
-static void *be_member(void *arg)
+/* A barrier holds up the loop of a fiber, but the member is alone on it. */
+static void be_member(void *arg)
 {
     struct member *member = arg;
+    struct cf_timer_source *before = cf_timer_source_use(&vclock.source);
 
-    (void)cf_timer_source_use(&vclock.source);
     for (;;) {
         (void)pthread_barrier_wait(&member->crew->start);
         if (member->crew->over) {
-            return NULL;
+            break;
         }
         jitter(member);
         member->part();
         (void)pthread_barrier_wait(&member->crew->end);
     }
+    (void)cf_timer_source_use(before);
 }
 
 /* Play rounds for less than half a second, or ten if time does not matter. */
-static void play(struct crew crew)
+static void play(int place, struct crew crew)
 {
     int64_t until_ns =
         cf_now_ns() + (getenv("CF_TEST_LONG") != NULL ? 10 * CF_SECOND : 400 * CF_MS);
     struct member members[CREW_MAX];
-    pthread_t threads[CREW_MAX];
+    struct visit visits[CREW_MAX];
 
     vclock_start(&vclock);
     ck_assert_int_eq(pthread_barrier_init(&crew.start, NULL, (unsigned)crew.n + 1), 0);
     ck_assert_int_eq(pthread_barrier_init(&crew.end, NULL, (unsigned)crew.n + 1), 0);
     for (int i = 0; i < crew.n; i++) {
         members[i] = (struct member){&crew, crew.parts[i], (uint32_t)i};
-        ck_assert_int_eq(pthread_create(&threads[i], NULL, be_member, &members[i]), 0);
+        visit_start(&visits[i], place, be_member, &members[i]);
     }
     do {
         crew.before();
@@ -91,7 +96,7 @@ static void play(struct crew crew)
     crew.over = true;
     (void)pthread_barrier_wait(&crew.start);
     for (int i = 0; i < crew.n; i++) {
-        ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
+        visit_join(&visits[i]);
     }
     (void)pthread_barrier_destroy(&crew.start);
     (void)pthread_barrier_destroy(&crew.end);
@@ -175,10 +180,10 @@ static void check_first_cause(void)
 /* Go: TestCauseRace */
 START_TEST(cancel_from_many_threads_first_cause_wins)
 {
-    play((struct crew){.n = 3,
-                       .parts = {cancel_parent, cancel_parent_otherwise, watch_cause},
-                       .before = make_two,
-                       .after = check_first_cause});
+    play(_i, (struct crew){.n = 3,
+                           .parts = {cancel_parent, cancel_parent_otherwise, watch_cause},
+                           .before = make_two,
+                           .after = check_first_cause});
 }
 END_TEST
 
@@ -200,10 +205,10 @@ static void check_child_has_one_cause(void)
 
 START_TEST(cancel_of_parent_races_cancel_of_child)
 {
-    play((struct crew){.n = 2,
-                       .parts = {cancel_parent, cancel_child},
-                       .before = make_two,
-                       .after = check_child_has_one_cause});
+    play(_i, (struct crew){.n = 2,
+                           .parts = {cancel_parent, cancel_child},
+                           .before = make_two,
+                           .after = check_child_has_one_cause});
 }
 END_TEST
 
@@ -244,10 +249,10 @@ static void check_err_agrees_with_cause(void)
 
 START_TEST(cancel_races_the_deadline)
 {
-    play((struct crew){.n = 3,
-                       .parts = {cancel_parent_otherwise, pass_the_deadline, watch_cause},
-                       .before = make_two_with_deadline,
-                       .after = check_err_agrees_with_cause});
+    play(_i, (struct crew){.n = 3,
+                           .parts = {cancel_parent_otherwise, pass_the_deadline, watch_cause},
+                           .before = make_two_with_deadline,
+                           .after = check_err_agrees_with_cause});
 }
 END_TEST
 
@@ -302,10 +307,10 @@ static void check_tree(void)
 
 START_TEST(cancel_all_of_a_tree_at_once)
 {
-    play((struct crew){.n = 3,
-                       .parts = {cancel_share_0, cancel_share_1, cancel_share_2},
-                       .before = make_tree,
-                       .after = check_tree});
+    play(_i, (struct crew){.n = 3,
+                           .parts = {cancel_share_0, cancel_share_1, cancel_share_2},
+                           .before = make_tree,
+                           .after = check_tree});
 }
 END_TEST
 
@@ -347,10 +352,10 @@ static void check_born(void)
 /* Go: TestWithCancelSimultaneouslyCanceledParent */
 START_TEST(with_cancel_races_cancel_of_the_parent)
 {
-    play((struct crew){.n = 3,
-                       .parts = {cancel_parent, bear, bear_with_deadline},
-                       .before = make_parent,
-                       .after = check_born});
+    play(_i, (struct crew){.n = 3,
+                           .parts = {cancel_parent, bear, bear_with_deadline},
+                           .before = make_parent,
+                           .after = check_born});
 }
 END_TEST
 
@@ -384,10 +389,10 @@ static void check_family_is_gone(void)
 
 START_TEST(free_races_cancel_of_the_parent)
 {
-    play((struct crew){.n = 3,
-                       .parts = {cancel_parent, free_child, free_other},
-                       .before = make_family,
-                       .after = check_family_is_gone});
+    play(_i, (struct crew){.n = 3,
+                           .parts = {cancel_parent, free_child, free_other},
+                           .before = make_family,
+                           .after = check_family_is_gone});
 }
 END_TEST
 
@@ -408,10 +413,10 @@ static void check_late_family_is_gone(void)
 
 START_TEST(free_races_its_timer)
 {
-    play((struct crew){.n = 3,
-                       .parts = {pass_the_deadline, free_child, free_other},
-                       .before = make_late_family,
-                       .after = check_late_family_is_gone});
+    play(_i, (struct crew){.n = 3,
+                           .parts = {pass_the_deadline, free_child, free_other},
+                           .before = make_late_family,
+                           .after = check_late_family_is_gone});
 }
 END_TEST
 
@@ -491,10 +496,10 @@ static void check_watches(void)
 
 START_TEST(unsubscribe_races_cancel)
 {
-    play((struct crew){.n = 3,
-                       .parts = {cancel_parent, watch_0, watch_1},
-                       .before = make_two,
-                       .after = check_watches});
+    play(_i, (struct crew){.n = 3,
+                           .parts = {cancel_parent, watch_0, watch_1},
+                           .before = make_two,
+                           .after = check_watches});
 }
 END_TEST
 
@@ -587,8 +592,9 @@ START_TEST(stop_races_cancel)
 
     atomic_init(&calls, 0);
     calls_expected = 0;
-    play((struct crew){
-        .n = 2, .parts = {cancel_parent, stop}, .before = make_after, .after = check_called});
+    play(_i,
+         (struct crew){
+             .n = 2, .parts = {cancel_parent, stop}, .before = make_after, .after = check_called});
 
     /* Calls are made in order: what should not have come has come before this one. */
     ck_assert_int_eq(cf_ctx_after(done, be_called, NULL, &handle, NULL), CF_OK);
@@ -630,8 +636,63 @@ static void check_readable(void)
 /* Go: TestContextErrDoneRace */
 START_TEST(done_fd_is_readable_once_err_says_done)
 {
-    play((struct crew){
-        .n = 2, .parts = {cancel_parent, watch_err}, .before = make_fd, .after = check_readable});
+    play(_i, (struct crew){.n = 2,
+                           .parts = {cancel_parent, watch_err},
+                           .before = make_fd,
+                           .after = check_readable});
+}
+END_TEST
+
+/* The descriptor of which a writer is held up just before it writes, or -1. */
+static atomic_int held_fd = -1;
+static sem_t hold_reached;
+static sem_t hold_opened;
+
+/* The linker's --wrap sends our calls here. */
+int __real_eventfd_write(int to, eventfd_t value);
+
+int __wrap_eventfd_write(int to, eventfd_t value)
+{
+    if (to == atomic_load(&held_fd)) {
+        (void)sem_post(&hold_reached);
+        (void)sem_wait(&hold_opened);
+    }
+    return __real_eventfd_write(to, value);
+}
+
+static void look_once(void *arg)
+{
+    struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+
+    (void)arg;
+    seen_code = cf_ctx_err(child);
+    readable = poll(&poll_fd, 1, 0) == 1;
+}
+
+/* The same for certain: the context says that it is done, and its descriptor is not written yet. */
+START_TEST(done_fd_is_readable_before_err_says_done)
+{
+    struct visit visit;
+    pthread_t thread;
+
+    make_fd();
+    ck_assert_int_eq(sem_init(&hold_reached, 0, 0), 0);
+    ck_assert_int_eq(sem_init(&hold_opened, 0, 0), 0);
+    atomic_store(&held_fd, fd);
+    ck_assert_int_eq(pthread_create(&thread, NULL, cancel_on_thread, child), 0);
+    ck_assert_int_eq(sem_wait(&hold_reached), 0);
+    visit_start(&visit, _i, look_once, NULL);
+    EVENTUALLY(atomic_load(&visit.tid) != 0);
+    (void)place_wait_asleep(atomic_load(&visit.tid)); /* For the writer, or it is through. */
+    ck_assert_int_eq(sem_post(&hold_opened), 0);
+    visit_join(&visit);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    atomic_store(&held_fd, -1);
+    ck_assert_int_eq(seen_code, CF_ECANCELED);
+    ck_assert(readable);
+    ck_assert_int_eq(sem_destroy(&hold_reached), 0);
+    ck_assert_int_eq(sem_destroy(&hold_opened), 0);
+    free_two();
 }
 END_TEST
 
@@ -652,8 +713,9 @@ static void check_err(void)
 
 START_TEST(done_fd_readable_means_that_err_says_done)
 {
-    play((struct crew){
-        .n = 2, .parts = {cancel_parent, watch_fd}, .before = make_fd, .after = check_err});
+    play(_i,
+         (struct crew){
+             .n = 2, .parts = {cancel_parent, watch_fd}, .before = make_fd, .after = check_err});
 }
 END_TEST
 
@@ -680,10 +742,10 @@ static void check_fd(void)
 
 START_TEST(done_fd_made_while_canceled_is_readable)
 {
-    play((struct crew){.n = 3,
-                       .parts = {cancel_parent, take_fd, take_fd_too},
-                       .before = make_two,
-                       .after = check_fd});
+    play(_i, (struct crew){.n = 3,
+                           .parts = {cancel_parent, take_fd, take_fd_too},
+                           .before = make_two,
+                           .after = check_fd});
 }
 END_TEST
 
@@ -702,29 +764,30 @@ Suite *suite_ctx_race(void)
     TCase *tc;
 
     tc = add(suite, "cancel");
-    tcase_add_test(tc, cancel_from_many_threads_first_cause_wins);
-    tcase_add_test(tc, cancel_of_parent_races_cancel_of_child);
-    tcase_add_test(tc, cancel_races_the_deadline);
-    tcase_add_test(tc, cancel_all_of_a_tree_at_once);
+    tcase_add_loop_test(tc, cancel_from_many_threads_first_cause_wins, 0, PLACES);
+    tcase_add_loop_test(tc, cancel_of_parent_races_cancel_of_child, 0, PLACES);
+    tcase_add_loop_test(tc, cancel_races_the_deadline, 0, PLACES);
+    tcase_add_loop_test(tc, cancel_all_of_a_tree_at_once, 0, PLACES);
 
     tc = add(suite, "with_cancel");
-    tcase_add_test(tc, with_cancel_races_cancel_of_the_parent);
+    tcase_add_loop_test(tc, with_cancel_races_cancel_of_the_parent, 0, PLACES);
 
     tc = add(suite, "free");
-    tcase_add_test(tc, free_races_cancel_of_the_parent);
-    tcase_add_test(tc, free_races_its_timer);
+    tcase_add_loop_test(tc, free_races_cancel_of_the_parent, 0, PLACES);
+    tcase_add_loop_test(tc, free_races_its_timer, 0, PLACES);
     tcase_add_test(tc, free_races_the_timer_thread);
 
     tc = add(suite, "unsubscribe");
-    tcase_add_test(tc, unsubscribe_races_cancel);
+    tcase_add_loop_test(tc, unsubscribe_races_cancel, 0, PLACES);
     tcase_add_test(tc, unsubscribe_returns_after_fire_has_returned);
 
     tc = add(suite, "stop");
-    tcase_add_test(tc, stop_races_cancel);
+    tcase_add_loop_test(tc, stop_races_cancel, 0, PLACES);
 
     tc = add(suite, "done_fd");
-    tcase_add_test(tc, done_fd_is_readable_once_err_says_done);
-    tcase_add_test(tc, done_fd_readable_means_that_err_says_done);
-    tcase_add_test(tc, done_fd_made_while_canceled_is_readable);
+    tcase_add_loop_test(tc, done_fd_is_readable_once_err_says_done, 0, PLACES);
+    tcase_add_loop_test(tc, done_fd_is_readable_before_err_says_done, 0, PLACES);
+    tcase_add_loop_test(tc, done_fd_readable_means_that_err_says_done, 0, PLACES);
+    tcase_add_loop_test(tc, done_fd_made_while_canceled_is_readable, 0, PLACES);
     return suite;
 }
