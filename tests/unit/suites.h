@@ -11,6 +11,7 @@
     X(ctx_cancel)                                                                                  \
     X(ctx_after)                                                                                   \
     X(ctx_race)                                                                                    \
+    X(ctx_tasks)                                                                                   \
     X(trace)                                                                                       \
     X(fiber)                                                                                       \
     X(loop)                                                                                        \
