@@ -67,7 +67,7 @@ PKG_CONFIG := PKG_CONFIG_SYSROOT_DIR=$(SYSROOT) \
               PKG_CONFIG_LIBDIR=$(SYSROOT)/usr/lib/aarch64-linux-gnu/pkgconfig $(PKG_CONFIG)
 endif
 
-PACKAGES   := libmicrohttpd libpq jansson libuv libcurl zlib
+PACKAGES   := libmicrohttpd libpq jansson libuv libcurl libssl libcrypto zlib
 # What the service needs beside the library.
 SVC_PACKAGES := libjpeg libpng libwebp
 
@@ -507,8 +507,8 @@ check-hardening: $(B)/curfewd ## the service is PIE, full RELRO, NX, with canari
 # What apt brings
 
 DEBS_run   := gcc libc6-dev pkg-config libmicrohttpd-dev libpq-dev libjansson-dev libuv1-dev \
-              uthash-dev libxxhash-dev libcurl4-openssl-dev zlib1g-dev libjpeg-dev libpng-dev \
-              libwebp-dev libstb-dev postgresql
+              uthash-dev libxxhash-dev libcurl4-openssl-dev libssl-dev zlib1g-dev libjpeg-dev \
+              libpng-dev libwebp-dev libstb-dev postgresql
 DEBS_test  := check curl openssl pgbouncer g++
 DEBS_fault := faketime
 DEBS_deb   := debhelper dpkg-dev fakeroot

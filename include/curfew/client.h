@@ -48,7 +48,8 @@ struct cf_client;
 struct cf_client_options {
     const char *allow;      /* The rules, separated by commas or spaces, copied. "": nothing. */
     const char *user_agent; /* Copied. NULL: "curfew/" and the version. */
-    const char *ca_file;    /* Trusted certificate authorities (PEM), copied. NULL: the system's. */
+    const char *ca_file;    /* Trusted certificate authorities (PEM), copied. NULL: the system's.
+                             * Read once, by cf_client_new(), if a rule allows https. */
     size_t connections_max; /* Per loop; more requests wait for one. 0: 64. */
     size_t host_max;        /* Of those, to one host. 0: 16. */
     size_t body_size_max;   /* Of a reply, in bytes; then CF_ELIMIT. 0: 1 MiB. */
@@ -90,8 +91,8 @@ struct cf_client_reply {
 /* Make a client for fibers of `loops`, which must outlive it.
  *
  * Ownership: the caller owns *out, cf_client_free().
- * Blocks: for a turn of each loop.
- * Fails with CF_EINVAL (a rule, named), CF_ENOMEM, CF_EIO. Call from: a plain thread. */
+ * Blocks: for a turn of each loop, and while certificates are read.
+ * Fails with CF_EINVAL (a rule, or ca_file, named), CF_ENOMEM, CF_EIO. Call from: a plain thread. */
 CF_API CF_MUST enum cf_code cf_client_new(const struct cf_client_options *options,
                                           struct cf_loop *const *loops, size_t n_loops,
                                           struct cf_client **out, struct cf_err *err);
@@ -110,7 +111,7 @@ CF_API void cf_client_reply_free(struct cf_client_reply *reply);
  * Ownership: the caller owns *out, cf_client_reply_free().
  * Blocks: until the reply is there, or `ctx` is done.
  * Fails with CF_ECANCELED, CF_EDEADLINE; CF_EINVAL (malformed, or no rule allows it), CF_EUNAVAIL
- * (no such name, no connection, no trust), CF_EIO (the reply is not HTTP, or ended early),
+ * (no such name, no connection, no trust, no certificates to trust), CF_EIO (the reply is not HTTP, or ended early),
  * CF_ELIMIT; CF_ENOMEM, also when another request of the loop lacked memory. */
 CF_API CF_MUST enum cf_code cf_client_do(struct cf_ctx *ctx, struct cf_client *client,
                                          const struct cf_client_request *request,

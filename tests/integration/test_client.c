@@ -66,14 +66,17 @@ END_TEST
 
 START_TEST(new_out_of_memory)
 {
-    struct cf_client_options options = {.allow = "a.example, 10.0.0.0/8", .ca_file = "/nowhere"};
+    /* A file is read only if a rule allows https. */
+    static const struct cf_client_options each[] = {
+        {.allow = "http://a.example, 10.0.0.0/8", .ca_file = "/nowhere"},
+        {.allow = "a.example, 10.0.0.0/8"}};
     struct cf_err err;
 
     for (unsigned nth = 1;; nth++) {
         enum cf_code code;
 
         fault_alloc(nth, false);
-        code = cf_client_new(&options, &loop, 1, &client, &err);
+        code = cf_client_new(&each[_i], &loop, 1, &client, &err);
         if (!fault_off()) {
             ck_assert_int_eq(code, CF_OK);
             return;
@@ -557,7 +560,7 @@ Suite *suite_client(void)
     TCase *tc = add_client_case(suite, "new");
 
     tcase_add_test(tc, new_refuses_what_is_no_rule);
-    tcase_add_test(tc, new_out_of_memory);
+    tcase_add_loop_test(tc, new_out_of_memory, 0, 2);
 
     tc = add_client_case(suite, "do");
     tcase_set_timeout(tc, 30);

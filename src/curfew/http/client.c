@@ -300,13 +300,12 @@ static enum cf_code take_options(struct cf_client *client, const struct cf_clien
 }
 
 static CURLcode global_result;
-static bool system_has_a_file; /* Of certificates: untested without, it has a directory only. */
 
 /* Once: libcurl puts its version into memory that all threads share. */
 static void init_libcurl(void)
 {
     global_result = curl_global_init(CURL_GLOBAL_DEFAULT);
-    system_has_a_file = curl_version_info(CURLVERSION_NOW)->cainfo != NULL;
+    cf__trust_init();
 }
 
 /* Life cycle */
@@ -329,9 +328,11 @@ enum cf_code cf_client_new(const struct cf_client_options *options, struct cf_lo
     }
     client->n_sides = n_loops;
     code = take_options(client, options, err);
-    client->trusts_a_file = client->options.ca_file != NULL || system_has_a_file;
     if (code == CF_OK) {
         code = cf__rules_new(options->allow != NULL ? options->allow : "", &client->rules, err);
+    }
+    if (code == CF_OK && cf__rules_allow_https(client->rules)) {
+        code = cf__trust_new(client->options.ca_file, &client->trust, err);
     }
     if (code == CF_OK) {
         code =
@@ -355,6 +356,7 @@ void cf_client_free(struct cf_client *client)
     }
     close_sides(client);
     cf_lane_free(client->resolve_lane);
+    cf__trust_free(client->trust);
     cf__rules_free(client->rules);
     free((char *)client->options.user_agent);
     free((char *)client->options.ca_file);

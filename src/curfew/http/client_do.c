@@ -192,7 +192,7 @@ static enum cf_code ask_rules(struct leg *leg, struct cf_err *err)
         return cf_err_set(err, CF_EINVAL, "no rule allows %s://%s:%s", leg->scheme, leg->host,
                           leg->port);
     }
-    return CF_OK;
+    return strcmp(leg->scheme, "https") == 0 ? cf__trust_check(leg->client->trust, err) : CF_OK;
 }
 
 /* Internal helpers: the name */
@@ -500,17 +500,6 @@ static bool set_method(CURL *easy, const struct cf_client_request *request)
     return method == NULL || curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, method) == CURLE_OK;
 }
 
-/* Who may sign: a file, and no directory. libcurl would look into the system's too, whatever the
- * file, and because of that read both anew for each connection, on the loop;
- * a file alone it keeps. */
-static bool set_trust(CURL *easy, const struct cf_client *client)
-{
-    const char *ca_file = client->options.ca_file;
-
-    return (!client->trusts_a_file || curl_easy_setopt(easy, CURLOPT_CAPATH, NULL) == CURLE_OK) &&
-           (ca_file == NULL || curl_easy_setopt(easy, CURLOPT_CAINFO, ca_file) == CURLE_OK);
-}
-
 /* What is the same for every request. No proxy, whatever the environment says: the address that is
  * looked at would be the proxy's. */
 static bool set_rules(CURL *easy, struct leg *leg)
@@ -531,7 +520,7 @@ static bool set_rules(CURL *easy, struct leg *leg)
            curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, as_ms(options->connect_timeout_ns)) ==
                CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_USERAGENT, options->user_agent) == CURLE_OK &&
-           set_trust(easy, leg->client);
+           (leg->client->trust == NULL || cf__trust_apply(leg->client->trust, easy));
 }
 
 static enum cf_code prepare(struct leg *leg, struct cf_err *err)

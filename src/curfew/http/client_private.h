@@ -2,7 +2,7 @@
 /* What the parts of the HTTP client share: see client.h.
  *
  * client.c is its life and how libcurl runs on a loop, client_do.c one request, client_rules.c what
- * may be reached. */
+ * may be reached, client_trust.c who is believed to be there. */
 #ifndef CURFEW_HTTP_CLIENT_PRIVATE_H
 #define CURFEW_HTTP_CLIENT_PRIVATE_H
 
@@ -17,6 +17,7 @@
 #include "curfew/runtime/waiting.h"
 
 struct cf__rules;
+struct cf__trust;
 struct cf_lane;
 
 /* The client on one loop. */
@@ -37,7 +38,7 @@ struct cf_client {
     struct cf_client_options options; /* Constant after new, as is all. Strings owned. */
     struct cf__rules *rules;
     struct cf_lane *resolve_lane;
-    bool trusts_a_file; /* Ours or the system's: no directory is needed. */
+    struct cf__trust *trust; /* NULL: no rule allows https. */
     size_t n_sides;
     struct cf__client_side sides[];
 };
@@ -73,8 +74,27 @@ enum cf__allowed {
 enum cf__allowed cf__rules_allow_host(const struct cf__rules *rules, const char *scheme,
                                       const char *host, unsigned port);
 
-/* Whether a socket may be connected to this address for the sake of a rule
- * that does not name it. */
+/* Whether there is a host that a request may go to by https. */
+bool cf__rules_allow_https(const struct cf__rules *rules);
+
+/* Whether a socket may be connected to this address for the sake of a rule that does not name it. */
 bool cf__rules_allow_address(const struct cf__rules *rules, const struct cf__address *address);
+
+/* Trust */
+
+/* Once, before all else, when libcurl has been started. */
+void cf__trust_init(void);
+
+/* Read the certificates of who is trusted, from the disk. `ca_file` as in the client's options, borrowed
+ * until the end. A system's that cannot be used is no failure before cf__trust_check().
+ * Fails with CF_EINVAL, CF_EIO, both naming the file; CF_ENOMEM. */
+CF_MUST enum cf_code cf__trust_new(const char *ca_file, struct cf__trust **out, struct cf_err *err);
+void cf__trust_free(struct cf__trust *trust);
+
+/* Whether they could be read. Fails with CF_EUNAVAIL, naming the file. */
+CF_MUST enum cf_code cf__trust_check(const struct cf__trust *trust, struct cf_err *err);
+
+/* Have libcurl trust them for `easy`, and nobody else. False: there is no memory. */
+bool cf__trust_apply(const struct cf__trust *trust, CURL *easy);
 
 #endif

@@ -269,6 +269,16 @@ enum cf__allowed cf__rules_allow_host(const struct cf__rules *rules, const char 
     return allowed;
 }
 
+bool cf__rules_allow_https(const struct cf__rules *rules)
+{
+    for (size_t i = 0; i < rules->n; i++) {
+        if (rules->list[i].scheme == NULL || strcmp(rules->list[i].scheme, "https") == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool cf__rules_allow_address(const struct cf__rules *rules, const struct cf__address *address)
 {
     return !cf__networks_have(rules->not_public, address) ||
