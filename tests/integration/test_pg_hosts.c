@@ -8,6 +8,7 @@
 #include <arpa/inet.h>
 #include <dlfcn.h>
 #include <netdb.h>
+#include <pthread.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,21 +62,27 @@ static void use_hosts(const char *hosts, const char *ports)
 static atomic_int lookups;
 static atomic_int lookups_on_a_loop;
 
+static int (*real_getaddrinfo)(const char *, const char *, const struct addrinfo *,
+                               struct addrinfo **);
+
+static void find_getaddrinfo(void)
+{
+    *(void **)&real_getaddrinfo = dlsym(RTLD_NEXT, "getaddrinfo");
+}
+
 /* Stands before the C library's, for the library under test and for libpq: who asks a name server,
  * and where? */
 __attribute__((visibility("default"))) int getaddrinfo(const char *name, const char *service,
                                                        const struct addrinfo *hints,
                                                        struct addrinfo **out)
 {
-    static int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-    if (real == NULL) {
-        *(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
-    }
+    (void)pthread_once(&once, find_getaddrinfo);
     if (name != NULL && (hints == NULL || (hints->ai_flags & AI_NUMERICHOST) == 0)) {
         (void)atomic_fetch_add(cf_loop_current() != NULL ? &lookups_on_a_loop : &lookups, 1);
     }
-    return real(name, service, hints, out);
+    return real_getaddrinfo(name, service, hints, out);
 }
 
 START_TEST(server_behind_a_name_is_found_off_the_loop)
