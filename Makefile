@@ -127,7 +127,7 @@ BINS     := $(KINDS:%=test-%) $(patsubst bench/%.c,bench-%,$(filter-out bench/ki
         deps-systems deps-list run test test-long test-trixie $(KINDS) $(FAULTS:%=test-%) \
         unit-arm64 asan tsan valgrind fuzz lint fmt fmt-check check-headers check-readme \
         check-guide check-tests check-symbols check-hardening check-install check-cluster readme examples bench \
-        bench-micro hit race pg-url pg-stop install uninstall deb test-install test-docker clean \
+        bench-micro hit miss race pg-url pg-stop install uninstall deb test-install test-docker clean \
         FORCE
 
 # $(call say,VERB,object) prints a line; Q hides the command. With V=1 it is the other way round.
@@ -329,21 +329,25 @@ ROUNDS      ?= 500
 RACE_CANCELS ?= 100000
 WITH_URL     = $(CLUSTER) run sh -ec
 
-bench: deps ## orphan time (ROUNDS=500), then a short race
+# Without Go, without its figures.
+GO          ?= go
+GO_PEER      = command -v '$(GO)' >/dev/null && \
+               $(GO) -C bench/peers/go build -o $(abspath $(B))/peer-$(1) ./$(1) && echo '--peer $(B)/peer-$(1)'
+
+bench: deps ## orphan time, beside that of Go (ROUNDS=500, GO=), then a short race
 	+@$(MAKE_ALL) all bench-orphan bench-race
-	@$(WITH_URL) '$(B)/bench-orphan --url "$$CF_TEST_PG_URL" --bin $(B)/curfewd --rounds $(ROUNDS); \
-		$(B)/bench-race --url "$$CF_TEST_PG_URL" --cancels 1500 --way control'
+	@peer=$$($(call GO_PEER,service)); \
+	$(WITH_URL) "$(B)/bench-orphan --url \"\$$CF_TEST_PG_URL\" --bin $(B)/curfewd --rounds $(ROUNDS) $$peer; \
+		$(B)/bench-race --url \"\$$CF_TEST_PG_URL\" --cancels 1500 --way control"
 
-GO ?= go
-HIT_ROUNDS ?= 20
+DASHBOARD_ROUNDS ?= 20
 
-# Without Go, without its figure. It has as many threads as we have loops.
-hit: deps ## processor time of a dashboard from the cache, beside that of Go (HIT_ROUNDS=20, GO=)
-	+@$(MAKE_ALL) all bench-hit
-	@peer=; if command -v '$(GO)' >/dev/null; then \
-		$(GO) -C bench/peers/go build -o $(abspath $(B))/peer-hit ./hit && peer='--peer $(B)/peer-hit'; fi; \
-	$(WITH_URL) "GOMAXPROCS=1 $(B)/bench-hit --url \"\$$CF_TEST_PG_URL\" --bin $(B)/curfewd \
-		--rounds $(HIT_ROUNDS) $$peer"
+# Go has as many threads as we have loops.
+hit miss: deps ## processor time of a dashboard from the cache, or PostgreSQL, beside Go's (DASHBOARD_ROUNDS=20, GO=)
+	+@$(MAKE_ALL) all bench-dashboard
+	@peer=$$($(if $(filter hit,$@),$(call GO_PEER,hit),$(call GO_PEER,service))); \
+	$(WITH_URL) "GOMAXPROCS=1 $(B)/bench-dashboard --url \"\$$CF_TEST_PG_URL\" --bin $(B)/curfewd \
+		$(if $(filter miss,$@),--miss) --rounds $(DASHBOARD_ROUNDS) $$peer"
 
 # Without Go, our own figures.
 bench-micro: $(B)/bench-micro ## each primitive beside the same in Go, ns an operation (MICRO=, MICRO_ROUNDS=10, GO=)

@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -21,6 +22,8 @@
 /* Constants and types */
 
 #define START_NS (10 * CF_SECOND)
+
+#define PEER_FD 3
 
 static struct {
     const char *name; /* Constant after kit_begin(), as is the other. */
@@ -120,6 +123,39 @@ pid_t start_service(const char *bin, const char *url, const char *const *setting
         }
         (void)nanosleep(&(struct timespec){.tv_nsec = CF_MS}, NULL);
     }
+}
+
+pid_t start_peer(const char *path, const char *url, int input_fd, uint16_t *out_port)
+{
+    int fd = open_listener(out_port);
+    pid_t pid = start_child();
+
+    if (pid == 0) {
+        (void)setenv("DATABASE_URL", url, 1);
+        (void)dup2(input_fd, STDIN_FILENO);
+        (void)dup2(fd, PEER_FD);
+        (void)fcntl(PEER_FD, F_SETFD, 0);
+        (void)execl(path, path, (char *)NULL);
+        (void)fprintf(stderr, "%s: %s: %s\n", self.name, path, strerror(errno));
+        _exit(127);
+    }
+    (void)close(fd);
+    return pid;
+}
+
+int open_listener(uint16_t *out_port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    socklen_t size = sizeof(address);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&address, size) != 0 || listen(fd, 64) != 0 ||
+        getsockname(fd, (struct sockaddr *)&address, &size) != 0) {
+        die("listen: %s", strerror(errno));
+    }
+    *out_port = ntohs(address.sin_port);
+    return fd;
 }
 
 int open_client(const char *name, uint16_t port)

@@ -2,7 +2,7 @@
 /* What the programs of bench/ have in common: how they complain, what they start,
  * and how they sum up.
  *
- *     kit_begin("bench-hit", print_help);
+ *     kit_begin("bench-dashboard", print_help);
  *     pid = start_service(bin, url, (const char *const[]){"CURFEW_LOOPS", "1", NULL}, &port);
  *     fd = open_client("curfewd", port);
  *
@@ -33,6 +33,14 @@ pid_t start_child(void);
  * Returns its pid once it listens; *out_port is that of the API. */
 pid_t start_service(const char *bin, const char *url, const char *const *settings,
                     uint16_t *out_port);
+
+/* Start one of bench/peers/go, which finds its socket as descriptor 3, `url` in DATABASE_URL and
+ * `input_fd` as its standard input. Returns its pid; it may not accept yet, but its socket
+ * listens. */
+pid_t start_peer(const char *path, const char *url, int input_fd, uint16_t *out_port);
+
+/* Listen on a free port of this machine. Returns the socket. */
+int open_listener(uint16_t *out_port);
 
 /* Connect to a server that is called `name`, without Nagle's delay. Returns the socket. */
 int open_client(const char *name, uint16_t port);

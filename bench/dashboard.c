@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: MIT */
-/* What a dashboard from the cache costs: processor time of the service, a request.
+/* What a dashboard costs: processor time of the service, a request.
  *
  * Starts a curfewd of its own, with one loop, and asks it for the same dashboard from CLIENTS
- * connections that each wait for their reply. Beside it are measured, in turns and with the same
- * bytes to send, what it cannot be cheaper than: a loop over epoll that looks at nothing it reads,
- * libmicrohttpd alone, and, where it is given, the same in Go (bench/peers/go/hit).
+ * connections that each wait for their reply. It comes from the cache, or, with --miss, from
+ * PostgreSQL each time. In turns with it are measured
+ *
+ *   - from the cache, with the same bytes to send: what it cannot be cheaper than, a loop over
+ *     epoll that looks at nothing it reads, and libmicrohttpd alone; where it is given, the same in
+ *     Go (bench/peers/go/hit);
+ *   - from PostgreSQL: the same in Go (bench/peers/go/service).
  *
  * What is read is the process's own clock, before and after each turn. On a machine that does other
  * things too, the least is the figure: they only add, by what they leave of the caches.
  *
  * Exit status: 0, 1 if something failed, 2 for wrong usage. */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
 #include <signal.h>
@@ -37,7 +40,6 @@
 #define REQUESTS 4000 /* A turn of one server. */
 #define SERVERS_MAX 4
 #define REPLY_SIZE_MAX ((size_t)64 * 1024)
-#define PEER_FD 3 /* Where bench/peers/go/hit finds its socket. */
 
 static const char request[] =
     "GET /v1/dashboard?user_id=42 HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n";
@@ -47,6 +49,7 @@ struct bench {
     const char *url;
     const char *peer; /* NULL: there is none. */
     size_t rounds;
+    bool miss;
 };
 
 struct reply {
@@ -67,7 +70,8 @@ struct server {
     clockid_t clock; /* Of its processor time. */
     uint16_t port;
     struct client clients[CLIENTS];
-    int64_t *spent_ns; /* For each round. */
+    int64_t *spent_ns; /* For each round, as is the next. */
+    int64_t *took_ns;
 };
 
 /* Internal helpers */
@@ -87,21 +91,6 @@ static void read_clock_of(struct server *server)
     if (clock_getcpuclockid(server->pid, &server->clock) != 0) {
         die("the processor time of %s cannot be read", server->name);
     }
-}
-
-static int open_listener(struct server *server)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET};
-    socklen_t size = sizeof(address);
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&address, size) != 0 || listen(fd, 64) != 0 ||
-        getsockname(fd, (struct sockaddr *)&address, &size) != 0) {
-        die("listen: %s", strerror(errno));
-    }
-    server->port = ntohs(address.sin_port);
-    return fd;
 }
 
 /* Clients */
@@ -270,69 +259,88 @@ static _Noreturn void run_libmicrohttpd(int listen_fd, const struct reply *reply
     _exit(EXIT_FAILURE);
 }
 
-static _Noreturn void exec_peer(const char *path, int listen_fd, const struct reply *reply)
-{
-    int file = memfd_create("reply", 0);
-
-    if (write(file, reply->text, reply->whole) != (ssize_t)reply->whole) {
-        _exit(EXIT_FAILURE);
-    }
-    (void)lseek(file, 0, SEEK_SET);
-    (void)dup2(file, STDIN_FILENO);
-    (void)dup2(listen_fd, PEER_FD);
-    (void)execl(path, path, (char *)NULL);
-    (void)fprintf(stderr, "bench-hit: %s: %s\n", path, strerror(errno));
-    _exit(127);
-}
-
 /* Rounds */
 
-static void open_clients(struct server *server, size_t rounds)
+static int64_t *alloc_rounds(size_t rounds)
 {
-    server->spent_ns = calloc(rounds, sizeof(*server->spent_ns));
-    if (server->spent_ns == NULL) {
+    int64_t *values = calloc(rounds, sizeof(*values));
+
+    if (values == NULL) {
         die("no memory for %zu rounds", rounds);
     }
+    return values;
+}
+
+/* A server that was started is made ready to be asked. */
+static void begin(struct server *server, const char *name, size_t rounds)
+{
+    server->name = name;
+    server->spent_ns = alloc_rounds(rounds);
+    server->took_ns = alloc_rounds(rounds);
+    read_clock_of(server);
     for (size_t i = 0; i < CLIENTS; i++) {
-        server->clients[i].fd = open_client(server->name, server->port);
+        server->clients[i].fd = open_client(name, server->port);
     }
     run_requests(server, REQUESTS); /* Warm. */
 }
 
-/* All servers; the first is the service, whose reply the others send. Returns how many. */
+static void start_bound(struct server *server, const char *name, size_t rounds,
+                        void (*run)(int listen_fd, const struct reply *reply),
+                        const struct reply *reply)
+{
+    int fd = open_listener(&server->port);
+
+    server->pid = start_child();
+    if (server->pid == 0) {
+        run(fd, reply);
+        _exit(EXIT_FAILURE);
+    }
+    (void)close(fd);
+    begin(server, name, rounds);
+}
+
+static void start_go(struct server *server, const struct bench *bench, const struct reply *reply)
+{
+    int file = memfd_create("reply", MFD_CLOEXEC);
+
+    if (write(file, reply->text, reply->whole) != (ssize_t)reply->whole) {
+        die("a file in memory: %s", strerror(errno));
+    }
+    (void)lseek(file, 0, SEEK_SET);
+    server->pid = start_peer(bench->peer, bench->url, file, &server->port);
+    (void)close(file);
+    begin(server, "Go", bench->rounds);
+}
+
+/* All servers; the first is the service, whose reply others send. Returns how many. */
 static size_t start_servers(const struct bench *bench, struct server *servers)
 {
-    /* One thread, as the others; hits, and nothing else. */
-    static const char *const settings[] = {"CURFEW_LOOPS", "1", "CURFEW_CACHE_TTL", "60m", NULL};
+    /* One thread, as the others; hits and nothing else, or none. */
+    const char *const settings[] = {"CURFEW_LOOPS", "1", "CURFEW_CACHE_TTL",
+                                    bench->miss ? "0" : "60m", NULL};
     const struct reply *reply = &servers[0].clients[0].reply;
-    size_t n = 1;
-    int fd;
+    size_t n = 0;
 
-    servers[0].name = "curfewd";
-    servers[0].pid = start_service(bench->bin, bench->url, settings, &servers[0].port);
-    read_clock_of(&servers[0]);
-    open_clients(&servers[0], bench->rounds);
-    for (; n < (bench->peer != NULL ? 4U : 3U); n++) {
-        static const char *const names[] = {"", "epoll", "libmicrohttpd", "Go"};
-
-        servers[n].name = names[n];
-        fd = open_listener(&servers[n]);
-        servers[n].pid = start_child();
-        if (servers[n].pid == 0) {
-            switch (n) {
-            case 1:
-                run_bare(fd, reply);
-            case 2:
-                run_libmicrohttpd(fd, reply);
-            default:
-                exec_peer(bench->peer, fd, reply);
-            }
-        }
-        read_clock_of(&servers[n]);
-        (void)close(fd);
-        open_clients(&servers[n], bench->rounds);
+    servers[n].pid = start_service(bench->bin, bench->url, settings, &servers[n].port);
+    begin(&servers[n++], "curfewd", bench->rounds);
+    if (!bench->miss) {
+        start_bound(&servers[n++], "epoll", bench->rounds, run_bare, reply);
+        start_bound(&servers[n++], "libmicrohttpd", bench->rounds, run_libmicrohttpd, reply);
+    }
+    if (bench->peer != NULL) {
+        start_go(&servers[n++], bench, reply);
     }
     return n;
+}
+
+static void run_turn(struct server *server, size_t round)
+{
+    int64_t began_ns = cf_now_ns();
+    int64_t before_ns = spent_ns(server);
+
+    run_requests(server, REQUESTS);
+    server->spent_ns[round] = spent_ns(server) - before_ns;
+    server->took_ns[round] = cf_now_ns() - began_ns;
 }
 
 static double us(int64_t ns)
@@ -346,12 +354,15 @@ static void print_figures(const struct bench *bench, struct server *servers, siz
 
     (void)printf("a reply has %zu bytes, of which %zu are its head\n", reply->whole,
                  reply->head_size);
-    (void)printf("%-14s %9s %9s %9s\n", "us a request", "least", "median", "ratio");
+    (void)printf("%-14s %9s %9s %9s %12s\n", "us a request", "least", "median", "ratio",
+                 "requests/s");
     for (size_t i = 0; i < n; i++) {
         qsort(servers[i].spent_ns, bench->rounds, sizeof(int64_t), compare);
-        (void)printf("%-14s %9.2f %9.2f %9.2f\n", servers[i].name, us(servers[i].spent_ns[0]),
-                     us(servers[i].spent_ns[bench->rounds / 2]),
-                     (double)servers[0].spent_ns[0] / (double)servers[i].spent_ns[0]);
+        qsort(servers[i].took_ns, bench->rounds, sizeof(int64_t), compare);
+        (void)printf("%-14s %9.2f %9.2f %9.2f %12.0f\n", servers[i].name,
+                     us(servers[i].spent_ns[0]), us(servers[i].spent_ns[bench->rounds / 2]),
+                     (double)servers[0].spent_ns[0] / (double)servers[i].spent_ns[0],
+                     REQUESTS * (double)CF_SECOND / (double)servers[i].took_ns[0]);
     }
 }
 
@@ -359,20 +370,26 @@ static void print_figures(const struct bench *bench, struct server *servers, siz
 
 static void print_help(FILE *file)
 {
-    (void)fprintf(file, "Usage: bench-hit --bin CURFEWD --url URL [--peer PROGRAM] [--rounds N]\n\n"
-                        "Measures the processor time of a dashboard from the cache.\n\n"
+    (void)fprintf(file, "Usage: bench-dashboard --bin CURFEWD --url URL [--miss] [--peer PROGRAM]"
+                        " [--rounds N]\n\n"
+                        "Measures the processor time of a dashboard.\n\n"
                         "  --bin PATH    the service to start\n"
                         "  --url URL     the PostgreSQL that it uses\n"
-                        "  --peer PATH   bench/peers/go/hit, to compare with\n"
+                        "  --miss        without a cache\n"
+                        "  --peer PATH   bench/peers/go/hit to compare with, or, with --miss,\n"
+                        "                bench/peers/go/service\n"
                         "  --rounds N    of 4,000 requests to each server (20)\n");
 }
 
 static void read_arguments(int argc, char **argv, struct bench *bench)
 {
-    static const struct option options[] = {
-        {"bin", required_argument, NULL, 'b'},  {"url", required_argument, NULL, 'u'},
-        {"peer", required_argument, NULL, 'p'}, {"rounds", required_argument, NULL, 'r'},
-        {"help", no_argument, NULL, 'h'},       {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"bin", required_argument, NULL, 'b'},
+                                            {"url", required_argument, NULL, 'u'},
+                                            {"peer", required_argument, NULL, 'p'},
+                                            {"rounds", required_argument, NULL, 'r'},
+                                            {"miss", no_argument, NULL, 'm'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
     int c;
 
     while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -388,6 +405,9 @@ static void read_arguments(int argc, char **argv, struct bench *bench)
             break;
         case 'r':
             bench->rounds = strtoul(optarg, NULL, 10);
+            break;
+        case 'm':
+            bench->miss = true;
             break;
         case 'h':
             print_help(stdout);
@@ -410,15 +430,12 @@ int main(int argc, char **argv)
     struct bench bench = {.rounds = 20};
     size_t n;
 
-    kit_begin("bench-hit", print_help);
+    kit_begin("bench-dashboard", print_help);
     read_arguments(argc, argv, &bench);
     n = start_servers(&bench, servers);
     for (size_t round = 0; round < bench.rounds; round++) {
         for (size_t i = 0; i < n; i++) {
-            int64_t since_ns = spent_ns(&servers[i]);
-
-            run_requests(&servers[i], REQUESTS);
-            servers[i].spent_ns[round] = spent_ns(&servers[i]) - since_ns;
+            run_turn(&servers[i], round);
         }
     }
     print_figures(&bench, servers, n);
@@ -426,6 +443,7 @@ int main(int argc, char **argv)
         (void)kill(servers[i].pid, i == 0 ? SIGTERM : SIGKILL);
         (void)waitpid(servers[i].pid, NULL, 0);
         free(servers[i].spent_ns);
+        free(servers[i].took_ns);
     }
     return EXIT_SUCCESS;
 }
