@@ -513,7 +513,7 @@ check-hardening: $(B)/curfewd ## the service is PIE, full RELRO, NX, with canari
 DEBS_run   := gcc libc6-dev pkg-config libmicrohttpd-dev libpq-dev libjansson-dev libuv1-dev \
               uthash-dev libxxhash-dev libcurl4-openssl-dev libssl-dev zlib1g-dev libjpeg-dev \
               libpng-dev libwebp-dev libstb-dev postgresql
-DEBS_test  := check curl openssl pgbouncer g++
+DEBS_test  := check curl openssl pgbouncer g++ valgrind
 DEBS_fault := faketime
 DEBS_deb   := debhelper dpkg-dev fakeroot
 DEBS_tools := clang clang-tidy clang-format valgrind
@@ -523,7 +523,7 @@ HAS_run    := command -v gcc && command -v psql && \
               printf "\#include <%s>\n" uthash.h xxhash.h stb/stb_image.h | gcc -E - && \
               { [ -n "$$DATABASE_URL$$PGHOST$$PG_BINDIR" ] || command -v initdb || \
                 ls /usr/lib/postgresql/*/bin/initdb; }
-HAS_test   := command -v curl && command -v g++ && command -v openssl && $(PKG_CONFIG) --exists check && \
+HAS_test   := command -v curl && command -v g++ && command -v valgrind && command -v openssl && $(PKG_CONFIG) --exists check && \
               PATH=$$PATH:/usr/sbin command -v pgbouncer
 HAS_fault  := command -v faketime
 HAS_deb    := command -v dh && command -v dpkg-buildpackage && command -v fakeroot

@@ -200,11 +200,6 @@ END_TEST
 
 /* valgrind */
 
-static bool can_use_valgrind(void)
-{
-    return !is_sanitized() && system("command -v valgrind >/dev/null 2>&1") == 0;
-}
-
 /* How late a request ends is not looked at here: valgrind is some thirty times slower. */
 START_TEST(service_under_valgrind_ends_clean)
 {
@@ -219,8 +214,8 @@ START_TEST(service_under_valgrind_ends_clean)
     struct service *service;
     int fd;
 
-    if (!can_use_valgrind()) {
-        (void)fprintf(stderr, "  e2e   no valgrind, or a sanitizer: not run\n");
+    if (is_sanitized()) {
+        (void)fprintf(stderr, "  e2e   a sanitizer, under which valgrind does not run: left out\n");
         return;
     }
     service = service_start_under(valgrind, NULL, (const char *[]){"CURFEW_POOL=16", NULL});
