@@ -92,7 +92,8 @@ struct cf_client_reply {
  *
  * Ownership: the caller owns *out, cf_client_free().
  * Blocks: for a turn of each loop, and while certificates are read.
- * Fails with CF_EINVAL (a rule, or ca_file, named), CF_ENOMEM, CF_EIO. Call from: a plain thread. */
+ * Fails with CF_EINVAL (a rule, or ca_file, named), CF_ENOMEM, CF_EIO.
+ * Call from: a plain thread. */
 CF_API CF_MUST enum cf_code cf_client_new(const struct cf_client_options *options,
                                           struct cf_loop *const *loops, size_t n_loops,
                                           struct cf_client **out, struct cf_err *err);
@@ -111,8 +112,8 @@ CF_API void cf_client_reply_free(struct cf_client_reply *reply);
  * Ownership: the caller owns *out, cf_client_reply_free().
  * Blocks: until the reply is there, or `ctx` is done.
  * Fails with CF_ECANCELED, CF_EDEADLINE; CF_EINVAL (malformed, or no rule allows it), CF_EUNAVAIL
- * (no such name, no connection, no trust, no certificates to trust), CF_EIO (the reply is not HTTP, or ended early),
- * CF_ELIMIT; CF_ENOMEM, also when another request of the loop lacked memory. */
+ * (no such name, no connection, no trust, no certificates to trust), CF_EIO (the reply is not HTTP,
+ * or ended early), CF_ELIMIT; CF_ENOMEM, also when another request of the loop lacked memory. */
 CF_API CF_MUST enum cf_code cf_client_do(struct cf_ctx *ctx, struct cf_client *client,
                                          const struct cf_client_request *request,
                                          struct cf_client_reply **out, struct cf_err *err);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* A request of the HTTP client, from making the client to its last byte, in which an allocation fails,
- * or all from one on: whole, by a name that has to be resolved, one that its deadline ends while it
- * waits for the reply, and one of a client that has certificates to read.
+/* A request of the HTTP client, from making the client to its last byte, in which an allocation
+ * fails, or all from one on: whole, by a name that has to be resolved, one that its deadline ends
+ * while it waits for the reply, and one of a client that has certificates to read.
  *
  * Invariant: it succeeds, or fails for want of memory, in time; and with memory again the next
  * request of the same client succeeds. When the client is freed, as many blocks are left as before.

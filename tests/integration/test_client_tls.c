@@ -94,8 +94,8 @@ static void start_server(void)
     }
 }
 
-/* Have this process see the certificates in `certs` as the system's. Without the right to (a container
- * without privileges) it sees those that there are, and none is the server's. */
+/* Have this process see the certificates in `certs` as the system's. Without the right to (a
+ * container without privileges) it sees those that there are, and none is the server's. */
 static bool replace_the_systems(void)
 {
     if (unshare(CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) {
@@ -285,8 +285,8 @@ START_TEST(do_on_a_system_without_certificates_trusts_nobody)
 }
 END_TEST
 
-/* As many certificates as here take 50 to 100 ms to read, twice as many as a system has: not on a loop,
- * nor for each connection. */
+/* As many certificates as here take 50 to 100 ms to read, twice as many as a system has: not on a
+ * loop, nor for each connection. */
 START_TEST(do_works_little_to_trust)
 {
     int64_t least_ns[LOOPS][2] = {{INT64_MAX, INT64_MAX}, {INT64_MAX, INT64_MAX}};

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Contexts that tasks share: one waits for them, others end them. These are those of Go's tests that
- * start goroutines, and its examples, which are tests there too. See test_ctx.c.
+/* Contexts that tasks share: one waits for them, others end them. These are those of Go's tests
+ * that start goroutines, and its examples, which are tests there too. See test_ctx.c.
  *
  * What is a goroutine there is here a thread, a fiber of the same loop, or a fiber of another loop:
  * each test runs in all three ways, on the real clock and with the loops' own timers. Races played

@@ -77,7 +77,8 @@ enum cf__allowed cf__rules_allow_host(const struct cf__rules *rules, const char 
 /* Whether there is a host that a request may go to by https. */
 bool cf__rules_allow_https(const struct cf__rules *rules);
 
-/* Whether a socket may be connected to this address for the sake of a rule that does not name it. */
+/* Whether a socket may be connected to this address for the sake of a rule that does not name
+ * it. */
 bool cf__rules_allow_address(const struct cf__rules *rules, const struct cf__address *address);
 
 /* Trust */
@@ -85,8 +86,8 @@ bool cf__rules_allow_address(const struct cf__rules *rules, const struct cf__add
 /* Once, before all else, when libcurl has been started. */
 void cf__trust_init(void);
 
-/* Read the certificates of who is trusted, from the disk. `ca_file` as in the client's options, borrowed
- * until the end. A system's that cannot be used is no failure before cf__trust_check().
+/* Read the certificates of who is trusted, from the disk. `ca_file` as in the client's options,
+ * borrowed until the end. A system's that cannot be used is no failure before cf__trust_check().
  * Fails with CF_EINVAL, CF_EIO, both naming the file; CF_ENOMEM. */
 CF_MUST enum cf_code cf__trust_new(const char *ca_file, struct cf__trust **out, struct cf_err *err);
 void cf__trust_free(struct cf__trust *trust);

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /* Whom the HTTP client trusts: see client.h.
  *
- * libcurl would read the file of certificates on each loop, for the first connection by https: a disk
- * to wait for, and some 30 ms in which OpenSSL parses every authority that there is. So it is read when
- * the client is made, once, and the connections of all loops are checked against the same store.
+ * libcurl would read the file of certificates on each loop, for the first connection by https: a
+ * disk to wait for, and some 30 ms in which OpenSSL parses every authority that there is. So it is
+ * read when the client is made, once, and the connections of all loops are checked against the same
+ * store.
  *
- * It is their store for checking only. The other one that a connection has stays libcurl's, which fills
- * it (with nothing, since it is told of no file) and sets flags in it, before 8.3 even after it has
- * called us: in ours it would do so on all loops at once.
+ * It is their store for checking only. The other one that a connection has stays libcurl's, which
+ * fills it (with nothing, since it is told of no file) and sets flags in it, before 8.3 even after
+ * it has called us: in ours it would do so on all loops at once.
  *
- * This takes the very OpenSSL that libcurl uses. Where libcurl uses another one or another library, or
- * where the system has no such file, libcurl reads the certificates itself, as it would. */
+ * This takes the very OpenSSL that libcurl uses. Where libcurl uses another one or another library,
+ * or where the system has no such file, libcurl reads the certificates itself, as it would. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -73,8 +74,9 @@ static enum cf_code explain_end(const char *path, FILE *file, size_t n, struct c
                       why != NULL ? why : "malformed");
 }
 
-/* Whether its key was read. Without memory for that OpenSSL goes on, and nothing that this authority
- * has signed would be trusted. A key of a kind that OpenSSL does not know has no second reading. */
+/* Whether its key was read. Without memory for that OpenSSL goes on, and nothing that this
+ * authority has signed would be trusted. A key of a kind that OpenSSL does not know has no second
+ * reading. */
 static bool is_whole(const X509 *certificate)
 {
     X509 *again;
@@ -166,7 +168,8 @@ void cf__trust_init(void)
     const curl_version_info_data *libcurl = curl_version_info(CURLVERSION_NOW);
 
     system_file = libcurl->cainfo;
-#ifdef OPENSSL_VERSION_STRING /* Untested without: one before 3 says it otherwise than libcurl does. */
+/* Untested without: one before 3 says it otherwise than libcurl does. */
+#ifdef OPENSSL_VERSION_STRING
     char ours[64];
 
     (void)snprintf(ours, sizeof(ours), "OpenSSL/%s", OpenSSL_version(OPENSSL_VERSION_STRING));

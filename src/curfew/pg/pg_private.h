@@ -252,8 +252,8 @@ CF_MUST enum cf_code cf__pg_pool_init(struct cf__pg_pool *pool, struct cf_pg *pg
 /* Begin to connect. On the loop. */
 CF_MUST enum cf_code cf__pg_pool_start(struct cf__pg_pool *pool, struct cf_err *err);
 
-/* Close all and wait for the pool's fibers; cancels that are under way may go on until `by_ns`. On a
- * fiber of the loop. */
+/* Close all and wait for the pool's fibers; cancels that are under way may go on until `by_ns`. On
+ * a fiber of the loop. */
 void cf__pg_pool_close(struct cf__pg_pool *pool, int64_t by_ns);
 void cf__pg_pool_fini(struct cf__pg_pool *pool);
 
