@@ -285,6 +285,7 @@ START_TEST(order_of_another_status_is_a_cursor)
 }
 END_TEST
 
+/* An empty page would say that the list has ended. */
 START_TEST(order_of_another_user_is_no_cursor)
 {
     char target[96];
@@ -293,8 +294,41 @@ START_TEST(order_of_another_user_is_no_cursor)
     (void)snprintf(target, sizeof(target), "/v1/orders?user_id=42&after=%" PRId64,
                    pgview_i64(pg, "select max(id) from orders where user_id <> 42", NULL));
     reply = client_get(service->api_port, target, NULL);
+    ck_assert_int_eq(reply->status, 400);
+    ck_assert_str_eq(reply_str(reply, "code"), "invalid");
+    ck_assert_ptr_nonnull(strstr(reply_str(reply, "detail"), "is not of user 42"));
+}
+END_TEST
+
+START_TEST(order_that_is_none_is_no_cursor)
+{
+    static const char *const targets[] = {"/v1/orders?after=999999999",
+                                          "/v1/orders?user_id=42&after=999999999",
+                                          "/v1/orders?status=paid&after=999999999"};
+
+    for (size_t i = 0; i < sizeof(targets) / sizeof(targets[0]); i++) {
+        struct reply *reply = client_get(service->api_port, targets[i], NULL);
+
+        ck_assert_int_eq(reply->status, 400);
+        ck_assert_ptr_nonnull(strstr(reply_str(reply, "detail"), "there is no order 999999999"));
+    }
+}
+END_TEST
+
+START_TEST(page_behind_the_last_order_is_empty)
+{
+    char target[96];
+    struct reply *reply;
+
+    (void)snprintf(target, sizeof(target), "/v1/orders?user_id=42&after=%" PRId64,
+                   pgview_i64(pg,
+                              "select id from orders where user_id = 42"
+                              " order by created_at, id limit 1",
+                              NULL));
+    reply = client_get(service->api_port, target, NULL);
     ck_assert_int_eq(reply->status, 200);
     ck_assert_uint_eq(json_array_size(reply_at(reply, "data")), 0);
+    ck_assert(json_is_null(reply_at(reply, "next")));
 }
 END_TEST
 
@@ -361,6 +395,8 @@ Suite *suite_lists(void)
     tcase_add_test(orders, pages_of_orders_of_one_status_have_no_gap_and_no_repeat);
     tcase_add_test(orders, order_of_another_status_is_a_cursor);
     tcase_add_test(orders, order_of_another_user_is_no_cursor);
+    tcase_add_test(orders, order_that_is_none_is_no_cursor);
+    tcase_add_test(orders, page_behind_the_last_order_is_empty);
     tcase_set_timeout(orders, 30);
     suite_add_tcase(suite, orders);
 
