@@ -63,7 +63,7 @@ static const struct {
     {"/nap?timeout=50ms", "", 50, "timeout"},
     {"/nap?timeout=0.05s", "", 50, "timeout"},
     {"/nap?timeout=70ms", "grpc-timeout: 60m\r\nRequest-Timeout-Ms: 80\r\n", 60, "grpc-timeout"},
-    {"/nap", "X-Request-Timeout-Ms: -1\r\nRequest-Timeout-Ms: 50\r\n", 50, "Request-Timeout-Ms"},
+    {"/nap", "X-Request-Timeout-Ms: +1\r\nRequest-Timeout-Ms: 50\r\n", 50, "Request-Timeout-Ms"},
     {"/nap/capped", "", 100, "default"},
     {"/nap/capped", "Request-Timeout-Ms: 60000\r\n", 100, "Request-Timeout-Ms"},
     {"/nap/capped?timeout=50ms", "", 50, "timeout"},

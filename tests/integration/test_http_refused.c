@@ -67,7 +67,7 @@ static const struct {
     {"GET /?a=%ff HTTP/1.1\r\nHost: a\r\n\r\n", 400, "the query is not UTF-8", true},
     {"GET http://a/hello HTTP/1.1\r\nHost: a\r\n\r\n", 400,
      "the target must be a path that starts with /", true},
-    {"GET /hello HTTP/1.1\r\nHost: a\r\nRequest-Timeout-Ms: -1\r\n\r\n", 400,
+    {"GET /hello HTTP/1.1\r\nHost: a\r\nRequest-Timeout-Ms: +1\r\n\r\n", 400,
      "Request-Timeout-Ms must be a whole number of milliseconds of at most 10 digits, as in "
      "Request-Timeout-Ms: 250",
      false},
