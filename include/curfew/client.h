@@ -123,6 +123,10 @@ CF_API CF_MUST enum cf_code cf_client_do(struct cf_ctx *ctx, struct cf_client *c
 /* The reply's first header of that name (in any case), or NULL. Lives as long as the reply. */
 CF_API const char *cf_client_reply_header(const struct cf_client_reply *reply, const char *name);
 
+/* Whether `allow` has the form that cf_client_options says, to be asked before a client is made.
+ * Fails with CF_EINVAL (a rule, named), CF_ENOMEM. */
+CF_API CF_MUST enum cf_code cf_client_allow_check(const char *allow, struct cf_err *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -4,7 +4,11 @@
 
 #include <check.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <string.h>
+
+#include <curfew/client.h>
+#include <curfew/http.h>
 
 #include "curfew/http/host.h"
 #include "fault.h"
@@ -153,6 +157,8 @@ START_TEST(networks_have_what_is_in_them)
     ck_assert(!have("0.0.0.0/0", "2001:db8::1")); /* Of IPv4, all; of IPv6, none. */
     ck_assert(have("::/0", "2001:db8::1"));
     ck_assert(!have("", "192.0.2.1"));
+    ck_assert_int_eq(cf_http_proxies_check("192.0.2.1, ::/0", NULL), CF_OK);
+    ck_assert_int_eq(cf_http_proxies_check("", NULL), CF_OK);
 }
 END_TEST
 
@@ -171,6 +177,9 @@ START_TEST(networks_name_what_is_none)
     ck_assert_int_eq(cf__networks_new(text, &list, &err), CF_EINVAL);
     ck_assert_ptr_nonnull(strstr(err.msg, no_networks[_i]));
     ck_assert_ptr_null(list);
+    memset(&err, 0, sizeof(err));
+    ck_assert_int_eq(cf_http_proxies_check(text, &err), CF_EINVAL);
+    ck_assert_ptr_nonnull(strstr(err.msg, no_networks[_i]));
 }
 END_TEST
 
@@ -208,12 +217,71 @@ START_TEST(host_is_ours_if_it_is_listed_or_an_address)
 }
 END_TEST
 
+/* listen_check */
+
+static const struct {
+    const char *text;
+    bool is_good;
+} listens[] = {
+    {"127.0.0.1:8080", true},
+    {"[::1]:0", true},
+    {":65535", true},
+    {"curfew.:80", true}, /* A name is not asked for. */
+    {"8080", false},
+    {"127.0.0.1:", false},
+    {"127.0.0.1:65536", false},
+    {"::1:80", false},
+    {"[::1:80", false},
+    {"localhost:http", false},
+    {"", false},
+    {":-1", false},
+};
+
+START_TEST(listen_check_takes_host_and_port)
+{
+    struct cf_err err = {.msg = ""};
+    char said[128];
+
+    (void)snprintf(said, sizeof(said),
+                   "cannot listen on %s: not host:port, with a port from 0 to 65535",
+                   listens[_i].text);
+    ck_assert_int_eq(cf_http_listen_check(listens[_i].text, &err),
+                     listens[_i].is_good ? CF_OK : CF_EINVAL);
+    ck_assert_str_eq(err.msg, listens[_i].is_good ? "" : said);
+}
+END_TEST
+
+START_TEST(listen_check_of_long_text_refuses_it)
+{
+    char text[400];
+
+    memset(text, 'a', sizeof(text));
+    memcpy(text + sizeof(text) - 4, ":80", 4);
+    ck_assert_int_eq(cf_http_listen_check(text, NULL), CF_EINVAL);
+}
+END_TEST
+
+/* allow_check: what the rules mean, test_client_rules.c asks */
+
+START_TEST(allow_check_names_what_is_no_rule)
+{
+    struct cf_err err;
+
+    ck_assert_int_eq(cf_client_allow_check("api.example.org, 10.0.0.0/8 *", NULL), CF_OK);
+    ck_assert_int_eq(cf_client_allow_check("", NULL), CF_OK);
+    ck_assert_int_eq(cf_client_allow_check("a.example ftp://b.example", &err), CF_EINVAL);
+    ck_assert_ptr_nonnull(strstr(err.msg, "\"ftp://b.example\" is no rule: should be like "));
+    ck_assert_int_eq(cf_client_allow_check("10.0.0.0/33", &err), CF_EINVAL);
+}
+END_TEST
+
 Suite *suite_address(void)
 {
     Suite *suite = suite_create("address");
     TCase *read = tcase_create("read");
     TCase *networks = tcase_create("networks");
     TCase *host = tcase_create("host");
+    TCase *check = tcase_create("check");
 
     tcase_add_loop_test(read, read_takes_what_is_an_address, 0, N(addresses));
     tcase_add_test(read, read_stops_at_its_size);
@@ -228,5 +296,10 @@ Suite *suite_address(void)
 
     tcase_add_loop_test(host, host_is_ours_if_it_is_listed_or_an_address, 0, N(hosts));
     suite_add_tcase(suite, host);
+
+    tcase_add_loop_test(check, listen_check_takes_host_and_port, 0, N(listens));
+    tcase_add_test(check, listen_check_of_long_text_refuses_it);
+    tcase_add_test(check, allow_check_names_what_is_no_rule);
+    suite_add_tcase(suite, check);
     return suite;
 }

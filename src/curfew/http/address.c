@@ -3,6 +3,8 @@
  * few proxies, written by hand. */
 #include "curfew/http/address.h"
 
+#include <curfew/http.h>
+
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
@@ -219,4 +221,13 @@ bool cf__networks_have(const struct cf__networks *networks, const struct cf__add
         }
     }
     return false;
+}
+
+enum cf_code cf_http_proxies_check(const char *trusted_proxies, struct cf_err *err)
+{
+    struct cf__networks *networks = NULL;
+    enum cf_code code = cf__networks_new(trusted_proxies, &networks, err);
+
+    cf__networks_free(networks);
+    return code;
 }

@@ -284,3 +284,12 @@ bool cf__rules_allow_address(const struct cf__rules *rules, const struct cf__add
     return !cf__networks_have(rules->not_public, address) ||
            cf__networks_have(rules->networks, address);
 }
+
+enum cf_code cf_client_allow_check(const char *allow, struct cf_err *err)
+{
+    struct cf__rules *rules = NULL;
+    enum cf_code code = cf__rules_new(allow, &rules, err);
+
+    cf__rules_free(rules);
+    return code;
+}

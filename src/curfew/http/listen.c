@@ -8,6 +8,8 @@
  * moment in which somebody else could come between. */
 #include "curfew/http/listen.h"
 
+#include <curfew/http.h>
+
 #include <errno.h>
 #include <linux/filter.h>
 #include <netdb.h>
@@ -62,23 +64,35 @@ static bool split(char *address, const char **out_host, const char **out_port)
     return true;
 }
 
+/* Copy the address, and split the copy. */
+static enum cf_code read_address(const char *address, char copy[ADDRESS_SIZE],
+                                 const char **out_host, const char **out_port, struct cf_err *err)
+{
+    size_t size = strlen(address) + 1;
+
+    if (size > ADDRESS_SIZE) {
+        return cf_err_set(err, CF_EINVAL, "cannot listen: the address is too long");
+    }
+    memcpy(copy, address, size);
+    if (!split(copy, out_host, out_port)) {
+        return cf_err_set(err, CF_EINVAL,
+                          "cannot listen on %s: not host:port, with a port from 0 to 65535",
+                          address);
+    }
+    return CF_OK;
+}
+
 static enum cf_code resolve(const char *address, struct addrinfo **out, struct cf_err *err)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
     char copy[ADDRESS_SIZE];
-    size_t size = strlen(address) + 1;
-    const char *host;
-    const char *port;
+    const char *host = NULL;
+    const char *port = NULL;
+    enum cf_code code = read_address(address, copy, &host, &port, err);
     int failed;
 
-    if (size > sizeof(copy)) {
-        return cf_err_set(err, CF_EINVAL, "cannot listen: the address is too long");
-    }
-    memcpy(copy, address, size);
-    if (!split(copy, &host, &port)) {
-        return cf_err_set(err, CF_EINVAL,
-                          "cannot listen on %s: not host:port, with a port from 0 to 65535",
-                          address);
+    if (code != CF_OK) {
+        return code;
     }
     failed = getaddrinfo(host, port, &hints, out);
     if (failed == EAI_MEMORY) {
@@ -204,4 +218,15 @@ void cf__listen_turn_away(int fd)
     struct sock_fprog filter = {.len = sizeof(code) / sizeof(code[0]), .filter = code};
 
     (void)setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof(filter));
+}
+
+/* Queries */
+
+enum cf_code cf_http_listen_check(const char *listen, struct cf_err *err)
+{
+    char copy[ADDRESS_SIZE];
+    const char *host;
+    const char *port;
+
+    return read_address(listen, copy, &host, &port, err);
 }
