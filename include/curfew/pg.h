@@ -270,6 +270,11 @@ CF_API void cf_pg_stats(struct cf_pg *pg, struct cf_pg_stats *out);
  * 17. */
 CF_API bool cf_pg_can_cancel(enum cf_pg_cancel_way way);
 
+/* Whether a URL, with libpq's PG* variables where it is silent, may be that of cf_pg_options: to be
+ * asked before a database is made. No name is resolved, nothing connects. `err` repeats no part of
+ * the URL. Fails with CF_EINVAL, CF_ENOMEM. */
+CF_API CF_MUST enum cf_code cf_pg_url_check(const char *url, struct cf_err *err);
+
 /* Static names. */
 CF_API const char *cf_pg_outcome_name(enum cf_pg_outcome outcome);
 CF_API const char *cf_pg_event_name(enum cf_pg_event_kind kind);

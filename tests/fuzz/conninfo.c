@@ -151,8 +151,10 @@ FUZZ_TARGET(conninfo)
     bool good = url[0] == '\0' || (parsed != NULL && !is_set(parsed, "service"));
 
     forget_environment();
-    code = cf__pg_settings_check(url, &err);
-    FUZZ_CHECK((code == CF_OK) == good);
+    code = cf_pg_url_check(url, &err);
+    FUZZ_CHECK(code != CF_OK || good);
+    FUZZ_CHECK(code == CF_OK || !good || is_set(parsed, "port"));
+    good = code == CF_OK;
     FUZZ_CHECK(!fuzz_has_control(err.msg, strlen(err.msg)));
     if (good && parsed != NULL && are_addresses(value_of(parsed, "host"))) {
         FUZZ_CHECK(cf__pg_settings_init(NULL, &pg, skip, &settings, &err) == CF_OK);

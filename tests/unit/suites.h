@@ -57,6 +57,7 @@
     X(forwarded)                                                                                   \
     X(quota)                                                                                       \
     X(arena)                                                                                       \
+    X(conninfo)                                                                                    \
     X(config)                                                                                      \
     X(config_file)                                                                                 \
     X(corpus)                                                                                      \

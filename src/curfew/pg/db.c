@@ -84,7 +84,7 @@ static enum cf_code take_options(struct cf_pg *pg, const struct cf_pg_options *o
         return cf_err_set(err, CF_EINVAL, "a pool of %zu connections is too small for %zu loops",
                           pg->options.pool_max, n_loops);
     }
-    return cf__pg_settings_check(pg->options.url, err);
+    return cf_pg_url_check(pg->options.url, err);
 }
 
 /* What the i-th of n loops has of a total. The remainder goes to the first. */

@@ -163,8 +163,6 @@ struct cf__pg_settings {
 /* Have OpenSSL, if libpq uses it, do once what it must not lack memory for. */
 CF_MUST enum cf_code cf__pg_openssl_prepare(struct cf_err *err);
 
-CF_MUST enum cf_code cf__pg_settings_check(const char *url, struct cf_err *err);
-
 /* The settings of one attempt, with lists that begin with their entry `skip`, round and round.
  * Blocks: while names are resolved, under `ctx`. The caller owns *out: cf__pg_settings_fini(). */
 CF_MUST enum cf_code cf__pg_settings_init(struct cf_ctx *ctx, struct cf_pg *pg, unsigned skip,

@@ -406,22 +406,36 @@ static enum cf_code parse(const char *url, PQconninfoOption **out, struct cf_err
     return code;
 }
 
-/* Life cycle */
-
-enum cf_code cf__pg_settings_check(const char *url, struct cf_err *err)
+/* One entry of a list of ports, as libpq reads it; an empty one is the default. */
+static bool is_port(const char *entry, size_t size)
 {
-    PQconninfoOption *parsed;
-    enum cf_code code = parse(url, &parsed, err);
+    static const char spaces[] = " \t\n\v\f\r";
+    char *end;
+    long port = strtol(entry, &end, 10);
 
-    if (code == CF_OK && effective(parsed, "service", "PGSERVICE") != NULL) {
-        /* Its host would be read by libpq only, which would resolve it on the loop. */
-        code = cf_err_set(err, CF_EINVAL,
-                          "service files are not served: should be host, port and "
-                          "dbname, in the URL or as PGHOST, PGPORT, PGDATABASE");
-    }
-    PQconninfoFree(parsed);
-    return code;
+    return size == 0 || (end > entry && end + strspn(end, spaces) == entry + size && port >= 1 &&
+                         port <= UINT16_MAX);
 }
+
+/* One port, or one for each host; as in libpq, for each address if there are any. */
+static bool are_ports(const char *ports, const char *hostaddr, const char *host)
+{
+    const char *hosts = hostaddr != NULL && hostaddr[0] != '\0' ? hostaddr
+                        : host != NULL                          ? host
+                                                                : "";
+    size_t n = count_entries(ports);
+    bool are = n == 1 || n == count_entries(hosts);
+
+    for (; are && n > 0; n--) {
+        size_t size = strcspn(ports, ",");
+
+        are = is_port(ports, size);
+        ports += size + 1;
+    }
+    return are;
+}
+
+/* Life cycle */
 
 enum cf_code cf__pg_settings_init(struct cf_ctx *ctx, struct cf_pg *pg, unsigned skip,
                                   struct cf__pg_settings *out, struct cf_err *err)
@@ -455,4 +469,32 @@ void cf__pg_settings_fini(struct cf__pg_settings *settings)
     free(settings->hostaddr);
     free(settings->port);
     PQconninfoFree(settings->parsed);
+}
+
+/* Queries */
+
+/* Of a URL whose password has a '/' that is not quoted, libpq takes the password for the port: so
+ * the port is not repeated. */
+enum cf_code cf_pg_url_check(const char *url, struct cf_err *err)
+{
+    PQconninfoOption *parsed;
+    enum cf_code code = parse(url, &parsed, err);
+    bool is_of_url = parsed_value(parsed, "service") != NULL;
+    const char *port = effective(parsed, "port", "PGPORT");
+
+    if (code == CF_OK && effective(parsed, "service", "PGSERVICE") != NULL) {
+        /* Its host would be read by libpq only, which would resolve it on the loop. */
+        code = cf_err_set(err, CF_EINVAL,
+                          "%sservice files are not served: should be host, port and "
+                          "dbname, in the URL or as PGHOST, PGPORT, PGDATABASE",
+                          is_of_url ? "" : "PGSERVICE: ");
+    } else if (code == CF_OK && port != NULL &&
+               !are_ports(port, effective(parsed, "hostaddr", "PGHOSTADDR"),
+                          effective(parsed, "host", "PGHOST"))) {
+        code = cf_err_set(
+            err, CF_EINVAL, "%s: should be a number from 1 to 65535, or one for each host",
+            parsed_value(parsed, "port") != NULL ? "the port in the database URL" : "PGPORT");
+    }
+    PQconninfoFree(parsed);
+    return code;
 }
