@@ -18,11 +18,11 @@
 #define TIB (MIB * MIB)
 
 const struct config_option config_options[] = {
-    {"listen", "CURFEW_LISTEN", TYPE_STRING, FIELD(listen), "127.0.0.1:8080", 0, 0,
+    {"listen", "CURFEW_LISTEN", TYPE_LISTEN, FIELD(listen), "127.0.0.1:8080", 0, 0,
      "address and port of the API"},
-    {"admin", "CURFEW_ADMIN", TYPE_STRING, FIELD(admin), "127.0.0.1:8081", 0, 0,
+    {"admin", "CURFEW_ADMIN", TYPE_LISTEN, FIELD(admin), "127.0.0.1:8081", 0, 0,
      "address and port of the admin listener"},
-    {NULL, "DATABASE_URL", TYPE_SECRET, FIELD(database_url), "", 0, 0,
+    {NULL, "DATABASE_URL", TYPE_URL, FIELD(database_url), "", 0, 0,
      "libpq URL or connection string; without it, the PG* variables"},
     {"pool", "CURFEW_POOL", TYPE_COUNT, FIELD(pool), "16", 1, 10000,
      "connections to PostgreSQL for queries, in all"},
@@ -59,11 +59,11 @@ const struct config_option config_options[] = {
      FIELD(connections_per_address), "0", 0, 1000000,
      "connections per client (behind a trusted proxy: requests at once); more get 429; 0: no "
      "limit"},
-    {"trusted-proxies", "CURFEW_TRUSTED_PROXIES", TYPE_STRING, FIELD(trusted_proxies), "", 0, 0,
+    {"trusted-proxies", "CURFEW_TRUSTED_PROXIES", TYPE_PROXIES, FIELD(trusted_proxies), "", 0, 0,
      "addresses and networks whose X-Forwarded-For and Forwarded are believed"},
     {"admin-hosts", "CURFEW_ADMIN_HOSTS", TYPE_STRING, FIELD(admin_hosts), "", 0, 0,
      "host names of the admin listener, besides localhost and IP addresses"},
-    {"fetch-allow", "CURFEW_FETCH_ALLOW", TYPE_STRING, FIELD(fetch_allow), "", 0, 0,
+    {"fetch-allow", "CURFEW_FETCH_ALLOW", TYPE_ALLOW, FIELD(fetch_allow), "", 0, 0,
      "hosts that /v1/fetch may reach (none by default); a network only lets them have non-public "
      "addresses"},
     {"head-size", "CURFEW_HEAD_SIZE", TYPE_SIZE, FIELD(head_size), "14k", 4 * KIB, 30 * KIB,
@@ -134,7 +134,7 @@ static const struct config_option *find_variable(const char *name, bool *out_is_
         size_t length = strlen(config_options[i].env);
 
         if (strncmp(name, config_options[i].env, length) == 0 &&
-            (name[length] == '\0' || (config_options[i].type == TYPE_SECRET &&
+            (name[length] == '\0' || (config_options[i].type == TYPE_URL &&
                                       strcmp(name + length, CONFIG_FILE_SUFFIX) == 0))) {
             *out_is_path = name[length] != '\0';
             return &config_options[i];
@@ -155,7 +155,7 @@ static enum cf_code offer(struct config *config, const struct config_option *opt
 {
     struct config_value *current = value_of(config, option);
 
-    if (option->type == TYPE_SECRET && value.door == current->door &&
+    if (option->type == TYPE_URL && value.door == current->door &&
         value.is_path != current->is_path) {
         return cf_err_set(err, CF_EINVAL, "%s and %s%s are both set: should be one of them",
                           option->env, option->env, CONFIG_FILE_SUFFIX);
@@ -181,7 +181,7 @@ static enum cf_code offer_environment(struct config *config, struct cf_err *err)
     for (size_t i = 0; code == CF_OK && i < N_OPTIONS; i++) {
         struct config_value value = {.text = getenv(config_options[i].env),
                                      .door = CONFIG_ENVIRONMENT};
-        bool is_secret = config_options[i].type == TYPE_SECRET;
+        bool is_secret = config_options[i].type == TYPE_URL;
         char name[64];
 
         if (value.text != NULL && (!is_secret || value.text[0] != '\0')) {
@@ -324,20 +324,21 @@ static enum cf_code offer_flags(int argc, char **argv, struct config *config,
 /* Internal helpers: what they come to */
 
 /* How an error names a setting: by the door that its value came through. */
-static const char *name_of(const struct config *config, size_t i, char out[CONFIG_WHERE_SIZE])
+static const char *name_of(const struct config *config, size_t i, char out[CONFIG_NAME_SIZE])
 {
     const struct config_value *value = &config->values[i];
     const char *suffix = value->is_path ? CONFIG_FILE_SUFFIX : "";
     char quoted[CONFIG_QUOTED_SIZE];
 
-    if (value->door == CONFIG_FLAG) {
-        (void)snprintf(out, CONFIG_WHERE_SIZE, "--%s", config_options[i].flag);
+    if (config_options[i].flag != NULL &&
+        (value->door == CONFIG_FLAG || value->door == CONFIG_DEFAULT)) {
+        (void)snprintf(out, CONFIG_NAME_SIZE, "--%s", config_options[i].flag);
     } else if (value->door == CONFIG_FILE) {
-        (void)snprintf(out, CONFIG_WHERE_SIZE, "%s:%u: %s%s",
+        (void)snprintf(out, CONFIG_NAME_SIZE, "%s:%u: %s%s",
                        config_quote(config->file, strlen(config->file), quoted), value->line,
                        config_options[i].env, suffix);
     } else {
-        (void)snprintf(out, CONFIG_WHERE_SIZE, "%s%s", config_options[i].env, suffix);
+        (void)snprintf(out, CONFIG_NAME_SIZE, "%s%s", config_options[i].env, suffix);
     }
     return out;
 }
@@ -347,7 +348,7 @@ static enum cf_code read_secret(struct config *config, size_t i, const char **ou
                                 struct cf_err *err)
 {
     const char *path = config->values[i].text;
-    char where[CONFIG_WHERE_SIZE];
+    char where[CONFIG_NAME_SIZE];
     char quoted[CONFIG_QUOTED_SIZE];
     char *text;
     enum cf_code code = keep_text(config, path, &text, err);
@@ -367,7 +368,7 @@ static enum cf_code set_all(struct config *config, struct cf_err *err)
 
     for (size_t i = 0; code == CF_OK && i < N_OPTIONS; i++) {
         const char *text = config->values[i].text;
-        char where[CONFIG_WHERE_SIZE];
+        char where[CONFIG_NAME_SIZE];
 
         if (config->values[i].is_path) {
             code = read_secret(config, i, &text, err);
@@ -395,7 +396,7 @@ static enum cf_code check_default_timeout(struct config *config, struct cf_err *
 {
     size_t at = index_of(FIELD(default_timeout_ns));
     const struct config_value *cap = &config->values[index_of(FIELD(max_timeout_ns))];
-    char where[CONFIG_WHERE_SIZE];
+    char where[CONFIG_NAME_SIZE];
     char right[96];
     char quoted[CONFIG_QUOTED_SIZE];
 
@@ -412,6 +413,28 @@ static enum cf_code check_default_timeout(struct config *config, struct cf_err *
     return config_bad(name_of(config, at, where), config->values[at].text, right, err);
 }
 
+static bool has_any_port(const char *address)
+{
+    return strtol(strrchr(address, ':') + 1, NULL, 10) == 0;
+}
+
+/* Of two that are equal, the one to complain of is one that was chosen. */
+static enum cf_code check_listeners(const struct config *config, struct cf_err *err)
+{
+    bool by_default = config->values[index_of(FIELD(admin))].door == CONFIG_DEFAULT;
+    char name[CONFIG_NAME_SIZE];
+
+    if (strcmp(config->listen, config->admin) != 0 || has_any_port(config->listen)) {
+        return CF_OK;
+    }
+    if (by_default) {
+        return config_bad(config_name(config, &config->listen, name), config->listen,
+                          "another address than that of --admin", err);
+    }
+    return config_bad(config_name(config, &config->admin, name), config->admin,
+                      "another address than that of --listen", err);
+}
+
 /* What each may be alone, and not together. */
 static enum cf_code check_together(struct config *config, struct cf_err *err)
 {
@@ -426,6 +449,9 @@ static enum cf_code check_together(struct config *config, struct cf_err *err)
                           "%" PRId64
                           " loops need a pool of at least as many connections, not %" PRId64,
                           config->loops, config->pool);
+    }
+    if (check_listeners(config, err) != CF_OK) {
+        return CF_EINVAL;
     }
     return check_default_timeout(config, err);
 }
@@ -478,4 +504,11 @@ void config_free(struct config *config)
         config->texts = text->next;
         free(text);
     }
+}
+
+/* Queries */
+
+const char *config_name(const struct config *config, const void *field, char out[CONFIG_NAME_SIZE])
+{
+    return name_of(config, index_of((size_t)((const char *)field - (const char *)config)), out);
 }

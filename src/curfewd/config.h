@@ -18,6 +18,9 @@
 /* Event loops that it may ask for. */
 #define CONFIG_LOOPS_MAX 256
 
+/* "a/long/path:65536: CURFEW_SETTING" */
+#define CONFIG_NAME_SIZE 192
+
 struct config_text;
 
 /* Where a value came from; each wins over those before. */
@@ -93,7 +96,7 @@ enum config_outcome {
     CONFIG_DUMP,    /* --dump-config: the same; *out is as with OK. */
     CONFIG_READY,   /* --ready: ask the service that runs with these settings; the same. */
     CONFIG_USAGE,   /* A flag is wrong: exit status 2. */
-    CONFIG_BAD,     /* A value is wrong: exit status 78. */
+    CONFIG_BAD,     /* A value is wrong: exit status 78. Or there was no memory: 1. */
 };
 
 /* Read flags, environment and --config's file into *out, and libpq's PG* variables that the file
@@ -102,6 +105,10 @@ enum config_outcome {
  * Ownership: the caller owns what *out holds: config_free(). */
 enum config_outcome config_load(int argc, char **argv, struct config *out, struct cf_err *err);
 void config_free(struct config *config);
+
+/* How a message names the setting that `field`, a member of *config, is the value of: as it was
+ * given, "--listen", "CURFEW_LISTEN", or "FILE:3: CURFEW_LISTEN". Returns `out`. */
+const char *config_name(const struct config *config, const void *field, char out[CONFIG_NAME_SIZE]);
 
 /* Print every setting with its value, secrets masked, and where it came from:
  * a file for --config. */

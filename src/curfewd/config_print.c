@@ -13,7 +13,7 @@
 
 /* Internal helpers */
 
-static const char *name_of_door(const struct config *config, size_t i, char out[CONFIG_WHERE_SIZE])
+static const char *name_of_door(const struct config *config, size_t i, char out[CONFIG_NAME_SIZE])
 {
     const struct config_value *value = &config->values[i];
     char quoted[CONFIG_QUOTED_SIZE];
@@ -23,7 +23,7 @@ static const char *name_of_door(const struct config *config, size_t i, char out[
         return value->text == config_options[i].fallback ? "default"
                                                          : "default, cut to --max-timeout";
     case CONFIG_FILE:
-        (void)snprintf(out, CONFIG_WHERE_SIZE, "%s:%u",
+        (void)snprintf(out, CONFIG_NAME_SIZE, "%s:%u",
                        config_quote(config->file, strlen(config->file), quoted), value->line);
         return out;
     case CONFIG_ENVIRONMENT:
@@ -80,8 +80,8 @@ void config_dump(const struct config *config, FILE *file)
                         "# what is secret is masked, and so commented out. A file for --config.\n");
     for (size_t i = 0; i < config_n_options; i++) {
         const struct config_value *value = &config->values[i];
-        bool is_secret = config_options[i].type == TYPE_SECRET && !value->is_path;
-        char where[CONFIG_WHERE_SIZE];
+        bool is_secret = config_options[i].type == TYPE_URL && !value->is_path;
+        char where[CONFIG_NAME_SIZE];
 
         (void)fprintf(file, "\n# %s (%s)\n", config_options[i].help,
                       name_of_door(config, i, where));
@@ -113,7 +113,7 @@ void config_print_help(FILE *file)
         }
         (void)fprintf(file, "  %-25s %-30s %-16s %s\n", flag, option->env, option->fallback,
                       option->help);
-        if (option->type == TYPE_SECRET) {
+        if (option->type == TYPE_URL) {
             (void)fprintf(file, "  %-25s %s%-*s %-16s %s\n", "", option->env,
                           30 - (int)strlen(option->env), CONFIG_FILE_SUFFIX, "",
                           "file that contains it");

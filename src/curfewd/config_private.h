@@ -10,7 +10,10 @@
 
 enum config_type {
     TYPE_STRING,
-    TYPE_SECRET, /* Also by its variable's name and _FILE: a file that holds it. */
+    TYPE_LISTEN,  /* What has a check of the library's, that resolves nothing. */
+    TYPE_PROXIES, /* The same, as are the next two. */
+    TYPE_ALLOW,
+    TYPE_URL, /* A secret: also by its variable's name and _FILE, a file that holds it. */
     TYPE_COUNT,
     TYPE_DURATION,
     TYPE_SIZE,
@@ -39,9 +42,6 @@ extern const size_t config_n_options;
 /* How much of what was typed an error repeats: what would be right has to fit behind it. */
 #define CONFIG_QUOTED_MAX 64
 #define CONFIG_QUOTED_SIZE (CONFIG_QUOTED_MAX + sizeof("..."))
-
-/* "a/long/path:65536: CURFEW_SETTING" */
-#define CONFIG_WHERE_SIZE 192
 
 #define CONFIG_FILE_SUFFIX "_FILE"
 

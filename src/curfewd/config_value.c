@@ -7,6 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <curfew/client.h>
+#include <curfew/http.h>
+
 #include "curfewd/config_file.h"
 
 /* Internal helpers */
@@ -109,10 +112,51 @@ static enum cf_code parse_string(const struct config_option *option, const char 
         *out = text;
         return CF_OK;
     }
-    if (option->type == TYPE_SECRET) {
+    if (option->type == TYPE_URL) {
         return cf_err_set(err, CF_EINVAL, "%s: should be %s", where, right);
     }
     return config_bad(where, text, right, err);
+}
+
+/* An empty one leaves all to libpq's variables: what is wrong with these is not its fault. */
+static enum cf_code check_url(const char *where, const char *text, struct cf_err *err)
+{
+    enum cf_code code = cf_pg_url_check(text, err);
+
+    return code == CF_OK || text[0] == '\0' ? code : cf_err_wrap(err, code, "%s", where);
+}
+
+/* What has a form of its own, which the library knows. */
+static enum cf_code parse_checked(const struct config_option *option, const char *where,
+                                  const char *text, const char **out, struct cf_err *err)
+{
+    enum cf_code code = parse_string(option, where, text, out, err);
+
+    if (code != CF_OK) {
+        return code;
+    }
+    switch (option->type) {
+    case TYPE_LISTEN:
+        return cf_http_listen_check(text, NULL) == CF_OK
+                   ? CF_OK
+                   : config_bad(where, text, "host:port, with a port from 0 to 65535", err);
+    case TYPE_PROXIES:
+        code = cf_http_proxies_check(text, err);
+        break;
+    case TYPE_ALLOW:
+        code = cf_client_allow_check(text, err);
+        break;
+    case TYPE_URL:
+        return check_url(where, text, err);
+    case TYPE_STRING:
+    case TYPE_COUNT:
+    case TYPE_DURATION:
+    case TYPE_SIZE:
+    case TYPE_BOOL:
+    case TYPE_CANCEL:
+        break;
+    }
+    return code == CF_OK ? CF_OK : cf_err_wrap(err, code, "%s", where);
 }
 
 static enum cf_code parse_bool(const char *where, const char *text, bool *out, struct cf_err *err)
@@ -136,6 +180,10 @@ static enum cf_code parse_cancel(const char *where, const char *text, int64_t *o
                                         [CF_PG_CANCEL_PQCANCEL] = "pqcancel"};
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(text, names[i]) == 0 && !cf_pg_can_cancel((enum cf_pg_cancel_way)i)) {
+            return config_bad(where, text, "auto, control or pqcancel: this libpq is older than 17",
+                              err);
+        }
         if (strcmp(text, names[i]) == 0) {
             *out = (int64_t)i;
             return CF_OK;
@@ -179,8 +227,11 @@ enum cf_code config_set(struct config *config, const struct config_option *optio
 {
     switch (option->type) {
     case TYPE_STRING:
-    case TYPE_SECRET:
-        return parse_string(option, where, text, field(config, option), err);
+    case TYPE_LISTEN:
+    case TYPE_PROXIES:
+    case TYPE_ALLOW:
+    case TYPE_URL:
+        return parse_checked(option, where, text, field(config, option), err);
     case TYPE_COUNT:
         return parse_count(option, where, text, field(config, option), err);
     case TYPE_DURATION:

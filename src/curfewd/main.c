@@ -185,14 +185,8 @@ static enum cf_code start_database(struct service *service, struct cf_err *err)
         .backoff_max_ns = BACKOFF_MAX_NS,
         .on_event = events_log_pg,
     };
-    enum cf_code code =
-        cf_pg_new(&options, service->loops, service->n_loops, &service->app.pg, err);
 
-    if (code == CF_EINVAL) {
-        code = cf_err_wrap(err, code, "%s",
-                           cf_pg_can_cancel(options.cancel) ? "DATABASE_URL" : "CURFEW_CANCEL");
-    }
-    return code;
+    return cf_pg_new(&options, service->loops, service->n_loops, &service->app.pg, err);
 }
 
 /* A load has the longest deadline that a request can have: whoever waits for it may. */
@@ -260,19 +254,16 @@ static enum cf_code start_fetcher(struct service *service, struct cf_err *err)
         .redirects_max = FETCH_REDIRECTS_MAX,
         .timeout_max_ns = FETCH_URL_TIMEOUT_NS,
     };
-    enum cf_code code;
 
     if (options.allow[0] == '\0') {
         return CF_OK;
     }
-    code = cf_client_new(&options, service->loops, service->n_loops, &service->app.fetcher, err);
-    return code == CF_OK ? CF_OK : cf_err_wrap(err, code, "CURFEW_FETCH_ALLOW");
+    return cf_client_new(&options, service->loops, service->n_loops, &service->app.fetcher, err);
 }
 
-/* Where to listen: as the flag says, with these routes, on the first loops. */
+/* Where to listen: at the address of a setting, with these routes, on the first loops. */
 struct listener {
-    const char *flag;
-    const char *address;
+    const char *const *address; /* In the configuration, which knows its name. */
     const struct cf_http_route *routes;
     size_t n_routes;
     size_t n_loops;
@@ -281,12 +272,20 @@ struct listener {
     const char *hosts; /* NULL: any. */
 };
 
+/* Whether the address, where it could not be listened on, has the port of the admin listener. If
+ * they are of two interfaces somebody else may have it as well, but not likely. */
+static bool is_port_of_admin(const struct service *service, const char *address)
+{
+    return service->admin != NULL &&
+           strtol(strrchr(address, ':') + 1, NULL, 10) == cf_http_server_port(service->admin);
+}
+
 static enum cf_code start_listener(struct service *service, const struct listener *listener,
                                    struct cf_http_server **out, struct cf_err *err)
 {
     const struct config *config = &service->config;
     struct cf_http_options options = {
-        .listen = listener->address,
+        .listen = *listener->address,
         .routes = listener->routes,
         .n_routes = listener->n_routes,
         .app = &service->app,
@@ -310,9 +309,17 @@ static enum cf_code start_listener(struct service *service, const struct listene
         .half_close_allowed = config->half_close,
         .on_done = events_log_request,
     };
+    char name[CONFIG_NAME_SIZE];
     enum cf_code code = cf_http_server_new(&options, service->loops, listener->n_loops, out, err);
 
-    return code == CF_OK ? CF_OK : cf_err_wrap(err, code, "%s", listener->flag);
+    if (code == CF_OK) {
+        return CF_OK;
+    }
+    if (code == CF_ECONFLICT && is_port_of_admin(service, *listener->address)) {
+        (void)cf_err_set(err, code, "cannot listen on %s: --admin has that port",
+                         *listener->address);
+    }
+    return cf_err_wrap(err, code, "%s", config_name(config, listener->address, name));
 }
 
 /* The admin listener needs one loop only, and is there first: it can say that nothing else is. */
@@ -322,15 +329,13 @@ static enum cf_code start(struct service *service, struct cf_err *err)
     struct routes_options routes = {.demo = config->demo,
                                     .export_timeout_ns = config->export_timeout_ns,
                                     .image_size_max = (size_t)config->image_size};
-    struct listener admin = {.flag = "--admin",
-                             .address = config->admin,
+    struct listener admin = {.address = &config->admin,
                              .routes = service->admin_routes,
                              .n_routes = routes_admin(&routes, service->admin_routes),
                              .n_loops = 1,
                              .connections_max = ADMIN_CONNECTIONS_MAX,
                              .hosts = config->admin_hosts};
-    struct listener api = {.flag = "--listen",
-                           .address = config->listen,
+    struct listener api = {.address = &config->listen,
                            .routes = service->api_routes,
                            .n_routes = routes_api(&routes, service->api_routes),
                            .connections_max = config->connections,
@@ -505,12 +510,17 @@ static int flush_output(void)
 
 static int ask_ready(const struct config *config)
 {
+    char name[CONFIG_NAME_SIZE];
     struct cf_err err;
+    enum cf_code code = ready_ask(config->admin, READY_NS, &err);
 
-    if (ready_ask(config->admin, READY_NS, &err) == CF_OK) {
+    if (code == CF_OK) {
         return EXIT_CLEAN;
     }
-    return complain(cf_err_is(&err, CF_EINVAL) ? EXIT_CONFIG : EXIT_FAILED, &err);
+    if (code == CF_EINVAL) {
+        code = cf_err_wrap(&err, code, "%s", config_name(config, &config->admin, name));
+    }
+    return complain(code == CF_EINVAL ? EXIT_CONFIG : EXIT_FAILED, &err);
 }
 
 static int serve(struct service *service)
@@ -571,7 +581,7 @@ int main(int argc, char **argv)
         status = complain(EXIT_USAGE, &err);
         break;
     case CONFIG_BAD:
-        status = complain(EXIT_CONFIG, &err);
+        status = complain(cf_err_is(&err, CF_EINVAL) ? EXIT_CONFIG : EXIT_FAILED, &err);
         break;
     }
     _exit(status); /* Nobody joins the threads of libuv's pool, nor of an abandoned PQcancel. */

@@ -96,16 +96,18 @@ static const struct {
     {{"--grace=5"}, 78, "5s"},
     {{"--cancel=maybe"}, 78, "control"},
     {{"--demo=perhaps"}, 78, "--demo"},
-    {{"--listen=nowhere"}, 78, "--listen: cannot listen on nowhere: not host:port"},
-    {{"--listen="}, 78, "--listen: cannot listen on : not host:port"},
-    {{"--listen=127.0.0.1:99999"}, 78, "--listen: cannot listen on 127.0.0.1:99999: not host:port"},
-    {{"--admin=127.0.0.1:http"}, 78, "--admin: cannot listen on 127.0.0.1:http: not host:port"},
+    {{"--listen=nowhere"}, 78, "--listen=\"nowhere\": should be host:port"},
+    {{"--admin=127.0.0.1:http"}, 78, "--admin=\"127.0.0.1:http\": should be host:port"},
+    {{"--trusted-proxies", "bogus"}, 78, "--trusted-proxies: \"bogus\" is neither"},
+    {{"--fetch-allow", "b:0"}, 78, "--fetch-allow: \"b:0\" is no rule"},
+    {{"--listen=127.0.0.1:81", "--admin=127.0.0.1:81"}, 78, "should be another address than"},
 };
 
 START_TEST(bad_flag_is_named)
 {
     service_run(bad_flags[_i].args, NULL, &run);
     expect_complaint(bad_flags[_i].status, bad_flags[_i].mentions);
+    ck_assert_str_eq(run.out, ""); /* Nothing was begun. */
 }
 END_TEST
 
@@ -128,11 +130,18 @@ static const struct {
     {"DATABASE_URL=postgresql://[::1", "DATABASE_URL: "},
     {"DATABASE_URL=postgresql://[::1", "should be postgresql://user@host:port/database"},
     {"DATABASE_URL=mysql://host/database", "DATABASE_URL: "},
+    {"DATABASE_URL=postgresql://host:port/database",
+     "DATABASE_URL: the port in the database URL: "},
+    {"CURFEW_LISTEN=nowhere", "CURFEW_LISTEN=\"nowhere\": should be host:port"},
+    {"CURFEW_FETCH_ALLOW=b:0", "CURFEW_FETCH_ALLOW: \"b:0\" is no rule"},
 };
 
 START_TEST(bad_setting_is_named)
 {
     service_run(NULL, ARGS(bad_settings[_i].setting), &run);
+    expect_complaint(78, bad_settings[_i].mentions);
+    ck_assert_str_eq(run.out, "");
+    service_run(ARGS("--dump-config"), ARGS(bad_settings[_i].setting), &run);
     expect_complaint(78, bad_settings[_i].mentions);
 }
 END_TEST
@@ -378,7 +387,7 @@ START_TEST(taken_port_is_refused)
     (void)snprintf(port, sizeof(port), ":%d: another", first->api_port);
     service_run(NULL, ARGS(listen), &run);
     expect_complaint(1, port);
-    expect_complaint(1, "--listen: ");
+    expect_complaint(1, "CURFEW_LISTEN: ");
     ck_assert_int_eq(client_get(first->api_port, "/livez", NULL)->status, 200);
 }
 END_TEST
@@ -393,7 +402,27 @@ START_TEST(taken_admin_port_is_refused)
     (void)snprintf(port, sizeof(port), ":%d: another", first->admin_port);
     service_run(NULL, ARGS(admin), &run);
     expect_complaint(1, port);
-    expect_complaint(1, "--admin: ");
+    expect_complaint(1, "CURFEW_ADMIN: ");
+}
+END_TEST
+
+/* As two texts they differ: that the port is our own is found when it is taken. */
+START_TEST(port_of_own_admin_listener_is_named)
+{
+    struct service *first = service_start(NULL, NULL);
+    char listen[64];
+    char admin[64];
+    char said[128];
+
+    service_signal(first, SIGTERM); /* Its port is free then, and not in use for a while. */
+    ck_assert_int_eq(service_wait(first, 3 * CF_SECOND), 0);
+    (void)snprintf(admin, sizeof(admin), "--admin=127.0.0.1:%d", first->admin_port);
+    (void)snprintf(listen, sizeof(listen), "CURFEW_LISTEN=localhost:%d", first->admin_port);
+    (void)snprintf(said, sizeof(said),
+                   "CURFEW_LISTEN: cannot listen on localhost:%d: --admin has that port",
+                   first->admin_port);
+    service_run(ARGS(admin), ARGS(listen), &run);
+    expect_complaint(1, said);
 }
 END_TEST
 
@@ -456,6 +485,7 @@ Suite *suite_command_line(void)
     tcase_add_checked_fixture(port, NULL, teardown);
     tcase_add_test(port, taken_port_is_refused);
     tcase_add_test(port, taken_admin_port_is_refused);
+    tcase_add_test(port, port_of_own_admin_listener_is_named);
     tcase_add_test(port, port_of_ended_service_is_free);
     tcase_set_timeout(port, 30);
     suite_add_tcase(suite, port);

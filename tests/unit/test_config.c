@@ -13,10 +13,10 @@ static const struct {
     const char *flag;
     const char *env;
     const char *fallback;
-    const char *bad; /* NULL: any text is one that its user has to judge. */
+    const char *bad; /* NULL: any text is good, or what is said of a bad one is tested below. */
 } settings[] = {
-    {"--listen", "CURFEW_LISTEN", "127.0.0.1:8080", NULL},
-    {"--admin", "CURFEW_ADMIN", "127.0.0.1:8081", NULL},
+    {"--listen", "CURFEW_LISTEN", "127.0.0.1:8080", "nowhere"},
+    {"--admin", "CURFEW_ADMIN", "127.0.0.1:8081", "[::1]"},
     {NULL, "DATABASE_URL", "", NULL},
     {"--pool", "CURFEW_POOL", "16", "many"},
     {"--loops", "CURFEW_LOOPS", "0", "-1"},
@@ -72,6 +72,7 @@ static void setup(void)
     for (size_t i = 0; i < N_SETTINGS; i++) {
         (void)unsetenv(settings[i].env);
     }
+    (void)unsetenv("PGPORT");
     memset(&config, 0, sizeof(config));
     memset(&err, 0, sizeof(err));
 }
@@ -332,10 +333,10 @@ END_TEST
 
 START_TEST(load_value_may_hold_an_equals_sign)
 {
-    expect(load("--listen=a=b", NULL, NULL), CONFIG_OK);
-    ck_assert_str_eq(config.listen, "a=b");
-    expect(load("--listen", "c=d", NULL), CONFIG_OK);
-    ck_assert_str_eq(config.listen, "c=d");
+    expect(load("--admin-hosts=a=b", NULL, NULL), CONFIG_OK);
+    ck_assert_str_eq(config.admin_hosts, "a=b");
+    expect(load("--admin-hosts", "c=d", NULL), CONFIG_OK);
+    ck_assert_str_eq(config.admin_hosts, "c=d");
 }
 END_TEST
 
@@ -389,7 +390,6 @@ static const struct {
     {"--bodies-size=1048576m", offsetof(struct config, bodies_size), INT64_C(1) << 40},
     {"--cancel=auto", offsetof(struct config, cancel), CF_PG_CANCEL_AUTO},
     {"--cancel=control", offsetof(struct config, cancel), CF_PG_CANCEL_CONTROL},
-    {"--cancel=async", offsetof(struct config, cancel), CF_PG_CANCEL_ASYNC},
     {"--cancel=pqcancel", offsetof(struct config, cancel), CF_PG_CANCEL_PQCANCEL},
 };
 
@@ -488,6 +488,9 @@ static const struct {
     {"--half-close=01", "1 or 0"},
     {"--listen=\"[::1]:1\"", "without quotes around it"},
     {"--listen='[::1]:1'", "without quotes around it"},
+    {"--listen=", "host:port, with a port from 0 to 65535"},
+    {"--listen=127.0.0.1:99999", "host:port, with a port from 0 to 65535"},
+    {"--admin=127.0.0.1:http", "host:port, with a port from 0 to 65535"},
     {"--cancel=", "auto, control, async or pqcancel"},
     {"--cancel=Auto", "auto, control, async or pqcancel"},
     {"--cancel=control,pqcancel", "auto, control, async or pqcancel"},
@@ -521,6 +524,91 @@ START_TEST(load_names_bad_variable)
     (void)snprintf(named, sizeof(named), "%s=\"%s\": should be ", settings[_i].env,
                    settings[_i].bad);
     ck_assert_msg(strncmp(err.msg, named, strlen(named)) == 0, "not \"%s...\": %s", named, err.msg);
+}
+END_TEST
+
+static const struct {
+    const char *arg;
+    const char *said;
+} bad_lists[] = {
+    {"--trusted-proxies=10.0.0.0/8,bogus",
+     "--trusted-proxies: \"bogus\" is neither an address nor a network such as 10.0.0.0/8"},
+    {"--fetch-allow=ftp://b", "--fetch-allow: \"ftp://b\" is no rule: should be like "
+                              "api.example.org, https://*.example.org:8443, * or 10.0.0.0/8"},
+    {"--fetch-allow=* 10.0.0.0/33",
+     "--fetch-allow: \"10.0.0.0/33\" is neither an address nor a network such as 10.0.0.0/8"},
+};
+
+START_TEST(load_names_what_is_wrong_in_a_list)
+{
+    expect(load(bad_lists[_i].arg, NULL, NULL), CONFIG_BAD);
+    ck_assert_str_eq(err.msg, bad_lists[_i].said);
+    expect_one_line();
+}
+END_TEST
+
+START_TEST(load_refuses_bad_url)
+{
+    ck_assert_int_eq(setenv("DATABASE_URL", "mysql://u:sesame@host/database", 1), 0);
+    expect(load("--dump-config", NULL, NULL), CONFIG_BAD);
+    ck_assert_str_eq(err.msg, "DATABASE_URL: the database URL cannot be read: should be "
+                              "postgresql://user@host:port/database or key=value pairs");
+    ck_assert_int_eq(unsetenv("DATABASE_URL"), 0);
+    ck_assert_int_eq(setenv("PGPORT", "abc", 1), 0);
+    expect(load(NULL, NULL, NULL), CONFIG_BAD);
+    ck_assert_str_eq(err.msg, "PGPORT: should be a number from 1 to 65535, or one for each host");
+}
+END_TEST
+
+START_TEST(load_asks_whether_libpq_can_cancel_so)
+{
+    bool can = cf_pg_can_cancel(CF_PG_CANCEL_ASYNC);
+
+    expect(load("--cancel=async", NULL, NULL), can ? CONFIG_OK : CONFIG_BAD);
+    if (!can) {
+        ck_assert_str_eq(err.msg, "--cancel=\"async\": should be auto, control or pqcancel: this "
+                                  "libpq is older than 17");
+    }
+}
+END_TEST
+
+/* Else the second would be told that the first is another process. */
+START_TEST(load_refuses_one_address_for_both_listeners)
+{
+    expect(load("--admin=127.0.0.1:8080", NULL, NULL), CONFIG_BAD);
+    ck_assert_str_eq(err.msg,
+                     "--admin=\"127.0.0.1:8080\": should be another address than that of --listen");
+    ck_assert_int_eq(setenv("CURFEW_LISTEN", ":81", 1), 0);
+    ck_assert_int_eq(setenv("CURFEW_ADMIN", ":81", 1), 0);
+    expect(load(NULL, NULL, NULL), CONFIG_BAD);
+    ck_assert_str_eq(err.msg,
+                     "CURFEW_ADMIN=\":81\": should be another address than that of --listen");
+    expect(load("--listen=127.0.0.1:8081", "--admin=127.0.0.1:8082", NULL), CONFIG_OK);
+    expect(load("--listen=:0", "--admin=:0", NULL), CONFIG_OK); /* Any that are free. */
+    expect(load("--listen=:00", "--admin=:00", NULL), CONFIG_OK);
+}
+END_TEST
+
+START_TEST(load_refuses_listen_on_the_admin_address_that_nobody_chose)
+{
+    expect(load("--listen=127.0.0.1:8081", NULL, NULL), CONFIG_BAD);
+    ck_assert_str_eq(err.msg,
+                     "--listen=\"127.0.0.1:8081\": should be another address than that of --admin");
+}
+END_TEST
+
+/* name */
+
+START_TEST(name_is_that_of_the_door)
+{
+    char name[CONFIG_NAME_SIZE];
+
+    ck_assert_int_eq(setenv("CURFEW_POOL", "8", 1), 0);
+    expect(load("--listen=:1", NULL, NULL), CONFIG_OK);
+    ck_assert_str_eq(config_name(&config, &config.listen, name), "--listen");
+    ck_assert_str_eq(config_name(&config, &config.pool, name), "CURFEW_POOL");
+    ck_assert_str_eq(config_name(&config, &config.admin, name), "--admin"); /* By default. */
+    ck_assert_str_eq(config_name(&config, &config.database_url, name), "DATABASE_URL");
 }
 END_TEST
 
@@ -765,6 +853,7 @@ Suite *suite_config(void)
     tcase_add_test(source, load_value_may_hold_an_equals_sign);
     tcase_add_test(source, load_switch_alone_means_1);
     tcase_add_test(source, load_writes_nothing_on_failure);
+    tcase_add_test(source, name_is_that_of_the_door);
     suite_add_tcase(suite, source);
 
     tcase_add_checked_fixture(value, setup, setup);
@@ -773,6 +862,11 @@ Suite *suite_config(void)
     tcase_add_loop_test(value, load_takes_boolean, 0, LENGTH(booleans));
     tcase_add_loop_test(value, load_refuses_bad_value, 0, LENGTH(bad));
     tcase_add_loop_test(value, load_names_bad_variable, 0, N_SETTINGS);
+    tcase_add_loop_test(value, load_names_what_is_wrong_in_a_list, 0, LENGTH(bad_lists));
+    tcase_add_test(value, load_refuses_bad_url);
+    tcase_add_test(value, load_asks_whether_libpq_can_cancel_so);
+    tcase_add_test(value, load_refuses_one_address_for_both_listeners);
+    tcase_add_test(value, load_refuses_listen_on_the_admin_address_that_nobody_chose);
     tcase_add_test(value, load_refuses_more_loops_than_pool);
     tcase_add_test(value, load_refuses_a_body_larger_than_all);
     tcase_add_test(value, load_refuses_default_timeout_above_max);

@@ -194,6 +194,13 @@ static const struct {
                               "around it or control characters"},
     {"DATABASE_URL='sesame'\n", ":1: DATABASE_URL: should be one line, without quotes around it or "
                                 "control characters"},
+    {"\nCURFEW_LISTEN=nowhere\n",
+     ":2: CURFEW_LISTEN=\"nowhere\": should be host:port, with a port from 0 to 65535"},
+    {"CURFEW_TRUSTED_PROXIES=bogus\n",
+     ":1: CURFEW_TRUSTED_PROXIES: \"bogus\" is neither an address "
+     "nor a network such as 10.0.0.0/8"},
+    {"CURFEW_FETCH_ALLOW=b:0\n", ":1: CURFEW_FETCH_ALLOW: \"b:0\" is no rule: should be like "
+                                 "api.example.org, https://*.example.org:8443, * or 10.0.0.0/8"},
     {"PGHOST=a\x01\n", ":1: PGHOST: should be without control characters"},
     {"DATABASE_URL=a\nDATABASE_URL_FILE=b\n",
      ":2: DATABASE_URL and DATABASE_URL_FILE are both set: should be one of them"},
