@@ -271,6 +271,19 @@ static const char *flag_value(int argc, char **argv, int *i, bool is_switch)
     return *i < argc && strncmp(argv[*i], "--", 2) != 0 ? argv[*i] : NULL;
 }
 
+/* Flags that are no settings, and stand alone. */
+static bool is_action(const char *name, size_t length)
+{
+    static const char *const actions[] = {"help", "version", "ready", "dump-config"};
+
+    for (size_t i = 0; i < sizeof(actions) / sizeof(actions[0]); i++) {
+        if (strlen(actions[i]) == length && memcmp(actions[i], name, length) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static enum cf_code offer_flag(int argc, char **argv, int *i, struct config *config,
                                struct cf_err *err)
 {
@@ -281,6 +294,9 @@ static enum cf_code offer_flag(int argc, char **argv, int *i, struct config *con
     struct config_value value = {.door = CONFIG_FLAG};
     char quoted[CONFIG_QUOTED_SIZE];
 
+    if (is_action(name, length)) {
+        return cf_err_set(err, CF_EINVAL, "--%.*s takes no value", (int)length, name);
+    }
     if (option == NULL && !is_file) {
         /* Without its value: that of a --database-url, which is none of ours, holds a password. */
         return cf_err_set(err, CF_EINVAL, "unknown flag --%s: --help lists them",
@@ -298,6 +314,22 @@ static enum cf_code offer_flag(int argc, char **argv, int *i, struct config *con
     return CF_OK;
 }
 
+/* What is neither a flag nor the value of one: perhaps it was to be that of the switch before. */
+static enum cf_code bad_argument(const char *before, const char *argument, struct cf_err *err)
+{
+    const struct config_option *option =
+        strncmp(before, "--", 2) == 0 ? find_flag(before + 2, strlen(before + 2)) : NULL;
+    char quoted[CONFIG_QUOTED_SIZE];
+    const char *text = config_quote(argument, strlen(argument), quoted);
+
+    if (option != NULL && option->type == TYPE_BOOL) {
+        return cf_err_set(err, CF_EINVAL,
+                          "unexpected argument \"%s\": a value of %s follows an equals sign, %s=1",
+                          text, before, before);
+    }
+    return cf_err_set(err, CF_EINVAL, "unexpected argument \"%s\": --help says more", text);
+}
+
 /* *out_asked: what to do instead of serving, if anything. */
 static enum cf_code offer_flags(int argc, char **argv, struct config *config,
                                 enum config_outcome *out_asked, struct cf_err *err)
@@ -305,8 +337,6 @@ static enum cf_code offer_flags(int argc, char **argv, struct config *config,
     enum cf_code code = CF_OK;
 
     for (int i = 1; code == CF_OK && i < argc; i++) {
-        char quoted[CONFIG_QUOTED_SIZE];
-
         if (strcmp(argv[i], "--dump-config") == 0) {
             *out_asked = CONFIG_DUMP;
         } else if (strcmp(argv[i], "--ready") == 0) {
@@ -314,8 +344,7 @@ static enum cf_code offer_flags(int argc, char **argv, struct config *config,
         } else if (strncmp(argv[i], "--", 2) == 0) {
             code = offer_flag(argc, argv, &i, config, err);
         } else {
-            code = cf_err_set(err, CF_EINVAL, "unexpected argument \"%s\": --help says more",
-                              config_quote(argv[i], strlen(argv[i]), quoted));
+            code = bad_argument(argv[i - 1], argv[i], err);
         }
     }
     return code;
@@ -358,6 +387,11 @@ static enum cf_code read_secret(struct config *config, size_t i, const char **ou
                            config_quote(path, strlen(path), quoted));
     }
     text[strcspn(text, "\r\n")] = '\0';
+    if (text[strspn(text, " \t")] == '\0') {
+        /* It would mean another thing than the value that was to be there. */
+        return cf_err_set(err, CF_EINVAL, "%s %s: its first line is empty",
+                          name_of(config, i, where), config_quote(path, strlen(path), quoted));
+    }
     *out = text;
     return CF_OK;
 }

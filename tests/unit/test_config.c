@@ -671,6 +671,17 @@ static const struct {
     {{"--listen", "--pool", "4"}, "--listen needs a value: address and port of the API"},
     {{"--config"}, "--config needs a value: a file of settings"},
     {{"--configs=a"}, "unknown flag --configs: --help lists them"},
+    {{"--help=1"}, "--help takes no value"},
+    {{"--version="}, "--version takes no value"},
+    {{"--ready=1"}, "--ready takes no value"},
+    {{"--dump-config=/tmp/a"}, "--dump-config takes no value"},
+    {{"--demo", "1"},
+     "unexpected argument \"1\": a value of --demo follows an equals sign, --demo=1"},
+    {{"--half-close", "serve"},
+     "unexpected argument \"serve\": a value of --half-close follows an equals sign, "
+     "--half-close=1"},
+    {{"--demo=0", "1"}, "unexpected argument \"1\": --help says more"},
+    {{"--ready", "1"}, "unexpected argument \"1\": --help says more"},
 };
 
 START_TEST(load_refuses_misuse)

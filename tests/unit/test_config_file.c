@@ -264,6 +264,20 @@ START_TEST(load_names_file_of_secret_that_is_not_there)
 }
 END_TEST
 
+/* Else libpq would look for a server of its own. */
+START_TEST(load_refuses_empty_file_of_secret)
+{
+    static const char *const texts[] = {"", "\n", " \t\r\n", "\npostgresql://host/database\n"};
+
+    for (size_t i = 0; i < LENGTH(texts); i++) {
+        write_text(secret, texts[i]);
+        set("DATABASE_URL_FILE", secret);
+        load_text(CONFIG_BAD, "");
+        expect_said("DATABASE_URL_FILE ", secret, ": its first line is empty");
+    }
+}
+END_TEST
+
 /* dump */
 
 START_TEST(dump_says_where_values_come_from)
@@ -384,6 +398,7 @@ Suite *suite_config_file(void)
     tcase_add_test(secrets, load_reads_secret_from_its_file);
     tcase_add_test(secrets, load_refuses_secret_given_twice);
     tcase_add_test(secrets, load_names_file_of_secret_that_is_not_there);
+    tcase_add_test(secrets, load_refuses_empty_file_of_secret);
     suite_add_tcase(suite, secrets);
 
     tcase_add_checked_fixture(dumped, setup, teardown);
