@@ -124,7 +124,8 @@ void config_print_help(FILE *file)
         file,
         "A flag overrides its environment variable, which overrides the file, which overrides\n"
         "the default. A switch (0 or 1) without a value means 1; a value follows an equals\n"
-        "sign: --demo, --demo=0. The file has lines of VARIABLE=VALUE, like docker's --env-file\n"
-        "and systemd's EnvironmentFile, and may also set libpq's PG* variables.\n\n"
+        "sign: --demo, --demo=0; an empty one (CURFEW_DEMO=) means 0. The file has\n"
+        "lines of VARIABLE=VALUE, like docker's --env-file and systemd's EnvironmentFile, and may\n"
+        "also set libpq's PG* variables.\n\n"
         "Exit status: 0 stopped as asked, 1 failure, 2 wrong usage, 78 wrong configuration.\n");
 }
