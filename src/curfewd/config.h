@@ -21,6 +21,9 @@
 /* "a/long/path:65536: CURFEW_SETTING" */
 #define CONFIG_NAME_SIZE 192
 
+/* Of the names that config_unknown() lists. */
+#define CONFIG_UNKNOWN_SIZE 512
+
 struct config_text;
 
 /* Where a value came from; each wins over those before. */
@@ -109,6 +112,11 @@ void config_free(struct config *config);
 /* How a message names the setting that `field`, a member of *config, is the value of: as it was
  * given, "--listen", "CURFEW_LISTEN", or "FILE:3: CURFEW_LISTEN". Returns `out`. */
 const char *config_name(const struct config *config, const void *field, char out[CONFIG_NAME_SIZE]);
+
+/* List the variables of the environment that begin with CURFEW_ and are neither settings nor what
+ * Kubernetes makes for a service of that name: "CURFEW_POOl, CURFEW_POOLS", cut by "..." if they
+ * are too many. Returns whether there are any. */
+bool config_unknown(char out[CONFIG_UNKNOWN_SIZE]);
 
 /* Print every setting with its value, secrets masked, and where it came from:
  * a file for --config. */

@@ -390,6 +390,19 @@ static void log_started(const struct service *service)
     log_end(&json, LOG_INFO);
 }
 
+/* They are not refused as those of a file are, for anybody may put variables there. */
+static void log_unknown_settings(void)
+{
+    char names[CONFIG_UNKNOWN_SIZE];
+    struct cf_json json;
+
+    if (config_unknown(names)) {
+        log_begin(&json, LOG_WARN, "unknown settings in the environment");
+        member_str(&json, "variables", names);
+        log_end(&json, LOG_WARN);
+    }
+}
+
 /* Internal helpers: stopping */
 
 static void block_signals(sigset_t *out_stop)
@@ -536,6 +549,7 @@ static int serve(struct service *service)
     if (log_start(STDOUT_FILENO, &err) != CF_OK) {
         return complain(EXIT_FAILED, &err);
     }
+    log_unknown_settings();
     if (start(service, &err) != CF_OK) {
         bool configuration = cf_err_is(&err, CF_EINVAL);
 

@@ -171,6 +171,25 @@ START_TEST(flag_wins_over_bad_setting)
 }
 END_TEST
 
+/* It may be there for another reason, so it is not refused; but it is said. */
+START_TEST(unknown_variable_is_a_warning)
+{
+    struct service *service =
+        service_start(NULL, ARGS("CURFEW_POOl=3", "CURFEW_SERVICE_HOST=10.0.0.11"));
+    json_t *line =
+        service_find_line(service, "msg", "unknown settings in the environment", CF_SECOND);
+
+    ck_assert_ptr_nonnull(line);
+    ck_assert_str_eq(json_string_value(json_object_get(line, "level")), "warn");
+    ck_assert_str_eq(json_string_value(json_object_get(line, "variables")), "CURFEW_POOl");
+    json_decref(line);
+
+    service = service_start(NULL, ARGS("CURFEW_SERVICE_HOST=10.0.0.11"));
+    ck_assert_uint_eq(service_count_lines(service, "msg", "unknown settings in the environment"),
+                      0);
+}
+END_TEST
+
 START_TEST(default_timeout_above_max_is_refused)
 {
     service_run(NULL, ARGS("CURFEW_DEFAULT_TIMEOUT=2s", "CURFEW_MAX_TIMEOUT=1s"), &run);
@@ -464,6 +483,8 @@ Suite *suite_command_line(void)
     tcase_add_test(environment, flag_wins_over_environment);
     tcase_add_test(environment, flag_wins_over_bad_setting);
     tcase_add_test(environment, default_timeout_above_max_is_refused);
+    tcase_add_checked_fixture(environment, NULL, teardown);
+    tcase_add_test(environment, unknown_variable_is_a_warning);
     tcase_set_timeout(environment, 15);
     suite_add_tcase(suite, environment);
 
