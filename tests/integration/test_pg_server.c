@@ -315,12 +315,15 @@ END_TEST
 START_TEST(connect_to_a_black_hole_ends_at_its_timeout)
 {
     char url[1024];
+    char said[128];
     struct job job;
     struct job soon;
     int64_t since_ns = cf_now_ns();
 
     relay_start(&relay, to_nobody);
     url_to(url, sizeof(url), relay.port);
+    (void)snprintf(said, sizeof(said), "connect: no answer within 300 ms from 127.0.0.1, port %d",
+                   relay.port);
     fixture_open(
         (struct cf_pg_options){.url = url, .pool_max = 1, .connect_timeout_ns = 300 * CF_MS}, 1);
     job_init(&soon, &one);
@@ -335,6 +338,7 @@ START_TEST(connect_to_a_black_hole_ends_at_its_timeout)
     ck_assert_int_eq(job.code, CF_EUNAVAIL);
     ck_assert_str_eq(job.err.phase, "connect");
     ck_assert(cf_err_is(&job.err, CF_EDEADLINE));
+    ck_assert_str_eq(job.err.msg, said);
     ck_assert_int_lt(job.ended_ns - job.began_ns, 300 * CF_MS + bound(CF_SECOND));
     ck_assert_int_ge(events_at_ns(CF_PG_EVENT_CONNECT_FAILED, 0) - since_ns, 299 * CF_MS);
     job_fini(&job);

@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <curfew/clock.h>
 #include <curfew/wait.h>
@@ -184,6 +185,24 @@ static enum cf_code prepare_session(struct cf_ctx *ctx, struct cf__pg_conn *conn
     return CF_OK;
 }
 
+/* The context of an attempt ended by the connect timeout: in place of that, say who was silent. The
+ * host and the port are not secret, and are the ones that libpq tried last. */
+static enum cf_code say_who_is_silent(const struct cf__pg_conn *conn, const struct cf_pg *pg,
+                                      struct cf_err *err)
+{
+    const char *host = PQhost(conn->pq);
+    const char *address = PQhostaddr(conn->pq);
+    const char *port = PQport(conn->pq);
+    bool is_name =
+        host != NULL && address != NULL && address[0] != '\0' && strcmp(host, address) != 0;
+
+    return cf_err_set(
+        err, CF_EDEADLINE, "%s: no answer within %" PRId64 " ms from %s%s%s%s, port %s",
+        conn->cancel == NULL ? "connect" : "set up the session",
+        pg->options.connect_timeout_ns / CF_MS, host != NULL ? host : "", is_name ? " (" : "",
+        is_name ? address : "", is_name ? ")" : "", port != NULL ? port : "");
+}
+
 /* Life cycle */
 
 enum cf_code cf__pg_conn_open(struct cf_ctx *ctx, struct cf_pg *pg, unsigned skip,
@@ -210,6 +229,9 @@ enum cf_code cf__pg_conn_open(struct cf_ctx *ctx, struct cf_pg *pg, unsigned ski
     code = connect_poll(ctx, conn->pq, next_step_ns, err);
     if (code == CF_OK) {
         code = prepare_session(ctx, conn, pg, err);
+    }
+    if (code == CF_EDEADLINE && cf_ctx_err(ctx) == CF_EDEADLINE) {
+        code = say_who_is_silent(conn, pg, err);
     }
     if (code != CF_OK) {
         cf__pg_conn_close(conn);
