@@ -18,6 +18,9 @@ static void setup(void)
 
 /* refused */
 
+#define BAD_LINE "the request line has more than one space behind the method, or a NUL"
+#define BAD_END "a line of the head ends without CR LF, is folded, begins with a colon or has a NUL"
+
 static const struct {
     const char *request;
     int status;
@@ -56,6 +59,12 @@ static const struct {
      "a header's value has a control character", true},
     {"GET /hello HTTP/1.1\r\nHost: a\r\nX: b\x7f\r\n\r\n", 400,
      "a header's value has a control character", true},
+    {"GET  /hello HTTP/1.1\r\nHost: a\r\n\r\n", 400, BAD_LINE, true},
+    {"GET /hello  HTTP/1.1\r\nHost: a\r\n\r\n", 400, "space in the path", true},
+    {"GET /hello HTTP/1.1\nHost: a\r\n\r\n", 400, BAD_END, true},
+    {"GET /hello HTTP/1.1\r\nHost: a\n\r\n", 400, BAD_END, true},
+    {"GET /hello HTTP/1.1\r\nHost: a\r\nX: b\r\n c\r\n\r\n", 400, BAD_END, true},
+    {"GET /hello HTTP/1.1\r\nHost: a\r\n: b\r\n\r\n", 400, BAD_END, true},
     {"POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 1048577\r\n\r\n", 413,
      "The request body is too large.", true},
     {"POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 9223372036854775808\r\n\r\n", 413,

@@ -348,9 +348,10 @@ static enum MHD_Result see_head(struct cf_http *http, const char *method, const 
         return MHD_NO;
     }
     http->method = copy;
-    http->head.is_altered =
-        server->checks_head &&
-        !cf__head_is_verbatim(http->mhd, method, http->target_at, target_size, version);
+    if (server->checks_head) {
+        http->head.verbatim =
+            cf__head_verbatim(http->mhd, method, http->target_at, target_size, version);
+    }
     cf__head_limit(&http->head, &server->options, target_size);
     cf__admission_begin(http);
     return admit(http);

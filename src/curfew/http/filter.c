@@ -113,9 +113,14 @@ void cf__head_limit(struct cf__head *head, const struct cf_http_options *options
 
 /* Rules */
 
+static bool has_altered_line(const struct cf__head *head)
+{
+    return head->verbatim == CF__LINE_ALTERED;
+}
+
 static bool is_altered(const struct cf__head *head)
 {
-    return head->is_altered;
+    return head->verbatim != CF__VERBATIM;
 }
 
 static bool has_bad_name(const struct cf__head *head)
@@ -197,6 +202,8 @@ static const struct {
     {is_head_too_large, {CF__PROBLEM_HEAD_TOO_LARGE, NULL}},
     {has_too_many_fields, {CF__PROBLEM_HEAD_TOO_LARGE, "too many headers"}},
     {has_long_target, {CF__PROBLEM_TARGET_TOO_LONG, NULL}},
+    {has_altered_line,
+     {CF__PROBLEM_INVALID, "the request line has more than one space behind the method, or a NUL"}},
     {is_altered,
      {CF__PROBLEM_INVALID,
       "a line of the head ends without CR LF, is folded, begins with a colon or has a NUL"}},

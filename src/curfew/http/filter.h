@@ -10,6 +10,7 @@
 #include "curfew/http/deadline.h"
 #include "curfew/http/problem.h"
 #include "curfew/http/router.h"
+#include "curfew/http/verbatim.h"
 
 struct cf__head {
     enum cf__method method;
@@ -23,13 +24,13 @@ struct cf__head {
 
     size_t size; /* With what libmicrohttpd notes of each header in the same memory. */
     size_t n_fields;
-    const char *request_id; /* The client's, or NULL. */
-    const char *host;       /* The same. */
-    bool is_altered;        /* It is not what came. */
-    bool has_bad_name;      /* Of a header: no token. */
-    bool has_bad_value;     /* Of a header: with a control character. */
-    bool is_chunked;        /* Every Transfer-Encoding is exactly "chunked". */
-    uint64_t length;        /* Of the body, if it is said. */
+    const char *request_id;     /* The client's, or NULL. */
+    const char *host;           /* The same. */
+    bool has_bad_name;          /* Of a header: no token. */
+    bool has_bad_value;         /* Of a header: with a control character. */
+    enum cf__verbatim verbatim; /* Whether it is what came. */
+    bool is_chunked;            /* Every Transfer-Encoding is exactly "chunked". */
+    uint64_t length;            /* Of the body, if it is said. */
     struct cf__deadline deadline;
 
     uint64_t length_max; /* What is served. */

@@ -66,8 +66,8 @@ bool cf__verbatim_needed(void)
     return major == 0 && (minor < 9 || (minor == 9 && patch < 77));
 }
 
-bool cf__head_is_verbatim(struct MHD_Connection *mhd, const char *method, const char *target,
-                          size_t target_size, const char *version)
+enum cf__verbatim cf__head_verbatim(struct MHD_Connection *mhd, const char *method,
+                                    const char *target, size_t target_size, const char *version)
 {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
@@ -78,8 +78,11 @@ bool cf__head_is_verbatim(struct MHD_Connection *mhd, const char *method, const 
     take(&walk, target, target_size);
     take_separator(&walk, 1);
     take(&walk, version, strlen(version));
+    if (walk.at == NULL) {
+        return CF__LINE_ALTERED;
+    }
     take_separator(&walk, 2);
     (void)MHD_get_connection_values_n(mhd, MHD_HEADER_KIND, take_header, &walk);
     take_separator(&walk, 2); /* The empty line. */
-    return walk.at == walk.end;
+    return walk.at == walk.end ? CF__VERBATIM : CF__HEAD_ALTERED;
 }

@@ -20,10 +20,16 @@
 /* Whether the libmicrohttpd that runs has such a parser. */
 bool cf__verbatim_needed(void);
 
-/* For that one. `method` and `version` as the access handler was given them, `target` of
- * `target_size` as it was shown before, all three where libmicrohttpd has them. At the access
- * handler's first call. */
-bool cf__head_is_verbatim(struct MHD_Connection *mhd, const char *method, const char *target,
-                          size_t target_size, const char *version);
+enum cf__verbatim {
+    CF__VERBATIM,
+    CF__LINE_ALTERED, /* In the request line, before its end. */
+    CF__HEAD_ALTERED, /* Behind that. */
+};
+
+/* For that one: where the first difference is. `method` and `version` as the access handler was
+ * given them, `target` of `target_size` as it was shown before, all three where libmicrohttpd has
+ * them. At the access handler's first call. */
+enum cf__verbatim cf__head_verbatim(struct MHD_Connection *mhd, const char *method,
+                                    const char *target, size_t target_size, const char *version);
 
 #endif
