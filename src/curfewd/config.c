@@ -49,8 +49,8 @@ const struct config_option config_options[] = {
     {"send-timeout", "CURFEW_SEND_TIMEOUT", TYPE_DURATION, FIELD(send_timeout_ns), "30s",
      100 * CF_MS, HOUR,
      "time for a client to read a whole reply, or 64 KiB of a stream; then closed"},
-    {"in-flight", "CURFEW_IN_FLIGHT", TYPE_COUNT, FIELD(in_flight), "8192", 1, 1000000,
-     "requests at once; more get 503"},
+    {"in-flight", "CURFEW_IN_FLIGHT", TYPE_COUNT, FIELD(in_flight), "8192", 1, 999999,
+     "requests at once; more get 503; fewer than connections"},
     {"waiters", "CURFEW_WAITERS", TYPE_COUNT, FIELD(waiters), "0", 0, 1000000,
      "queries per loop that may wait for a connection; more get 503; 0: same as in-flight"},
     {"connections", "CURFEW_CONNECTIONS", TYPE_COUNT, FIELD(connections), "10000", 1, 1000000,
@@ -447,6 +447,44 @@ static enum cf_code check_default_timeout(struct config *config, struct cf_err *
     return config_bad(name_of(config, at, where), config->values[at].text, right, err);
 }
 
+/* Have the configuration own the text of a number that takes the place of a default. */
+static enum cf_code keep_number(struct config *config, int64_t number, const char **out,
+                                struct cf_err *err)
+{
+    size_t size = sizeof("-9223372036854775808");
+    struct config_text *text = malloc(sizeof(*text) + size);
+
+    if (text == NULL) {
+        return cf_err_set(err, CF_ENOMEM, "no memory for a setting");
+    }
+    (void)snprintf(text->data, size, "%" PRId64, number);
+    text->next = config->texts;
+    config->texts = text;
+    *out = text->data;
+    return CF_OK;
+}
+
+/* The limit of requests lies below that of connections, or it would never be reached: who is beyond
+ * it is told and keeps the connection. As above, a default follows. */
+static enum cf_code check_in_flight(struct config *config, struct cf_err *err)
+{
+    struct config_value *value = &config->values[index_of(FIELD(in_flight))];
+    int64_t most = config->connections > 1 ? config->connections - 1 : 1;
+    char name[CONFIG_NAME_SIZE];
+    char right[96];
+
+    if (config->in_flight <= most) {
+        return CF_OK;
+    }
+    if (value->door == CONFIG_DEFAULT) {
+        config->in_flight = most;
+        return keep_number(config, most, &value->text, err);
+    }
+    (void)snprintf(right, sizeof(right), "at most %" PRId64 ", as --connections is %" PRId64, most,
+                   config->connections);
+    return config_bad(config_name(config, &config->in_flight, name), value->text, right, err);
+}
+
 static bool has_any_port(const char *address)
 {
     return strtol(strrchr(address, ':') + 1, NULL, 10) == 0;
@@ -484,10 +522,10 @@ static enum cf_code check_together(struct config *config, struct cf_err *err)
                           " loops need a pool of at least as many connections, not %" PRId64,
                           config->loops, config->pool);
     }
-    if (check_listeners(config, err) != CF_OK) {
+    if (check_listeners(config, err) != CF_OK || check_default_timeout(config, err) != CF_OK) {
         return CF_EINVAL;
     }
-    return check_default_timeout(config, err);
+    return check_in_flight(config, err);
 }
 
 static enum cf_code load_values(struct config *config, struct cf_err *err)

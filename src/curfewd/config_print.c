@@ -20,8 +20,12 @@ static const char *name_of_door(const struct config *config, size_t i, char out[
 
     switch (value->door) {
     case CONFIG_DEFAULT:
-        return value->text == config_options[i].fallback ? "default"
-                                                         : "default, cut to --max-timeout";
+        if (value->text == config_options[i].fallback) {
+            return "default";
+        }
+        return config_options[i].offset == offsetof(struct config, in_flight)
+                   ? "default, cut below --connections"
+                   : "default, cut to --max-timeout";
     case CONFIG_FILE:
         (void)snprintf(out, CONFIG_NAME_SIZE, "%s:%u",
                        config_quote(config->file, strlen(config->file), quoted), value->line);

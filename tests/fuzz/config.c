@@ -103,6 +103,7 @@ static void check_ranges(const struct config *config)
     FUZZ_CHECK(config->pool >= 1 && config->pool <= 10000);
     FUZZ_CHECK(config->loops >= 0 && config->loops <= config->pool);
     FUZZ_CHECK(config->in_flight >= 1 && config->connections >= 1);
+    FUZZ_CHECK(config->in_flight < config->connections || config->connections == 1);
     FUZZ_CHECK(config->grace_ns >= 0 && config->grace_ns <= HOUR);
     FUZZ_CHECK(config->default_timeout_ns <= config->max_timeout_ns);
     for (size_t i = 0; i < sizeof(durations) / sizeof(durations[0]); i++) {
@@ -128,6 +129,9 @@ static void check_dump(const struct config *config)
     FUZZ_CHECK(strstr(text, "\nDATABASE_URL=") == NULL && strstr(text, "\nPGPASSWORD=") == NULL);
 
     clear_environment();
+    if (config->database_url[0] != '\0') { /* It may stand for libpq's variables, which are said. */
+        FUZZ_CHECK(setenv("DATABASE_URL", config->database_url, 1) == 0);
+    }
     make_file(&input);
     write_file(&input, text);
     (void)lseek(input.file, 0, SEEK_SET);

@@ -371,7 +371,7 @@ static const struct {
     {"--pool=007", offsetof(struct config, pool), 7},
     {"--loops=0", offsetof(struct config, loops), 0},
     {"--in-flight=1", offsetof(struct config, in_flight), 1},
-    {"--in-flight=1000000", offsetof(struct config, in_flight), 1000000},
+    {"--in-flight=9999", offsetof(struct config, in_flight), 9999},
     {"--connections=1", offsetof(struct config, connections), 1},
     {"--connections=1000000", offsetof(struct config, connections), 1000000},
     {"--default-timeout=1ms", offsetof(struct config, default_timeout_ns), CF_MS},
@@ -447,8 +447,8 @@ static const struct {
     {"--pool=18446744073709551617", "a number from 1 to 10000"},
     {"--loops=-1", "a number from 0 to 256"},
     {"--loops=257", "a number from 0 to 256"},
-    {"--in-flight=0", "a number from 1 to 1000000"},
-    {"--in-flight=1000001", "a number from 1 to 1000000"},
+    {"--in-flight=0", "a number from 1 to 999999"},
+    {"--in-flight=1000000", "a number from 1 to 999999"},
     {"--connections=0", "a number from 1 to 1000000"},
     {"--connections=1000001", "a number from 1 to 1000000"},
     {"--default-timeout=0ms", "from 1ms to 3600s"},
@@ -630,6 +630,37 @@ START_TEST(load_cuts_default_timeout_that_nobody_chose)
     expect(load("--max-timeout=250ms", NULL, NULL), CONFIG_OK);
     ck_assert_int_eq(config.default_timeout_ns, 250 * CF_MS);
     ck_assert_int_eq(config.max_timeout_ns, 250 * CF_MS);
+}
+END_TEST
+
+/* It would never be reached: too many requests would find their connections closed, not be told. */
+START_TEST(load_refuses_as_many_requests_as_connections)
+{
+    expect(load("--in-flight=10000", "--connections=5", NULL), CONFIG_BAD);
+    ck_assert_str_eq(err.msg, "--in-flight=\"10000\": should be at most 4, as --connections is 5");
+    expect(load("--in-flight=5", "--connections=5", NULL), CONFIG_BAD);
+    expect(load("--in-flight=2", "--connections=1", NULL), CONFIG_BAD);
+    ck_assert_str_eq(err.msg, "--in-flight=\"2\": should be at most 1, as --connections is 1");
+    ck_assert_int_eq(setenv("CURFEW_IN_FLIGHT", "10000", 1), 0);
+    expect(load(NULL, NULL, NULL), CONFIG_BAD);
+    ck_assert_str_eq(
+        err.msg, "CURFEW_IN_FLIGHT=\"10000\": should be at most 9999, as --connections is 10000");
+    expect(load("--in-flight=4", "--connections=5", NULL), CONFIG_OK);
+    expect(load("--in-flight=1", "--connections=1", NULL), CONFIG_OK); /* There is no fewer. */
+    expect(load("--in-flight=999999", "--connections=1000000", NULL), CONFIG_OK);
+}
+END_TEST
+
+START_TEST(load_cuts_requests_that_nobody_chose)
+{
+    expect(load("--connections=8193", NULL, NULL), CONFIG_OK);
+    ck_assert_int_eq(config.in_flight, 8192);
+    expect(load("--connections=8192", NULL, NULL), CONFIG_OK);
+    ck_assert_int_eq(config.in_flight, 8191);
+    config_free(&config);
+    expect(load("--connections=1", NULL, NULL), CONFIG_OK);
+    ck_assert_int_eq(config.in_flight, 1);
+    config_free(&config);
 }
 END_TEST
 
@@ -959,6 +990,8 @@ Suite *suite_config(void)
     tcase_add_test(value, load_asks_whether_libpq_can_cancel_so);
     tcase_add_test(value, load_refuses_one_address_for_both_listeners);
     tcase_add_test(value, load_refuses_listen_on_the_admin_address_that_nobody_chose);
+    tcase_add_test(value, load_refuses_as_many_requests_as_connections);
+    tcase_add_test(value, load_cuts_requests_that_nobody_chose);
     tcase_add_test(value, load_refuses_more_loops_than_pool);
     tcase_add_test(value, load_refuses_a_body_larger_than_all);
     tcase_add_test(value, load_refuses_default_timeout_above_max);

@@ -302,6 +302,14 @@ START_TEST(dump_says_where_values_come_from)
     ck_assert_ptr_nonnull(
         strstr(text, "(default, cut to --max-timeout)\nCURFEW_DEFAULT_TIMEOUT=1s\n"));
     free(text);
+
+    load(CONFIG_OK, "--connections=100", NULL);
+    text = dump();
+    ck_assert_ptr_nonnull(
+        strstr(text, "(default, cut below --connections)\nCURFEW_IN_FLIGHT=99\n"));
+    write_text(path, text);
+    load(CONFIG_OK, NULL, NULL); /* And can be read again. */
+    free(text);
 }
 END_TEST
 
