@@ -67,7 +67,7 @@ PKG_CONFIG := PKG_CONFIG_SYSROOT_DIR=$(SYSROOT) \
               PKG_CONFIG_LIBDIR=$(SYSROOT)/usr/lib/aarch64-linux-gnu/pkgconfig $(PKG_CONFIG)
 endif
 
-PACKAGES   := libmicrohttpd libpq jansson libuv libcurl libssl libcrypto zlib
+PACKAGES   := libmicrohttpd libpq jansson libuv libcurl openssl zlib
 # What the service needs beside the library.
 SVC_PACKAGES := libjpeg libpng libwebp
 

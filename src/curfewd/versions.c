@@ -10,6 +10,7 @@
 #include <jpeglib.h>
 #include <libpq-fe.h>
 #include <microhttpd.h>
+#include <openssl/crypto.h>
 #include <png.h>
 #include <uv.h>
 #include <webp/decode.h>
@@ -52,6 +53,7 @@ size_t versions(struct version out[VERSIONS_MAX])
     out[n++] = (struct version){"libuv", uv_version_string()};
     out[n++] = (struct version){"jansson", jansson_version_str()};
     out[n++] = (struct version){"libcurl", curl_number};
+    out[n++] = (struct version){"openssl", OpenSSL_version(OPENSSL_VERSION_STRING)};
     out[n++] = (struct version){"zlib", zlibVersion()};
     out[n++] = (struct version){"libjpeg-turbo", QUOTE_VALUE(LIBJPEG_TURBO_VERSION)};
     out[n++] = (struct version){"libpng", png_get_libpng_ver(NULL)};

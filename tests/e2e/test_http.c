@@ -79,7 +79,7 @@ static const struct {
     {"/v1/sleep?seconds=1e9", "seconds"},
     {"/v1/sleep?seconds=long", "seconds"},
     {"/v1/metrics?timeout=soon", "timeout"},
-    {"/v1/metrics?timeout=-5ms", "timeout"},
+    {"/v1/metrics?timeout=+5ms", "timeout"},
     {"/v1/metrics?timeout=50", "timeout"},
     {"/v1/metrics?timeout=", "timeout"},
 };

@@ -108,7 +108,7 @@ static const struct {
     {"PATCH", "/v1/orders/1", JSON, PAID, 428, "If-Match"},
     {"PATCH", "/v1/orders/1", JSON "If-Match: \"2\"\r\n", PAID, 412, ""},
     {"PATCH", "/v1/orders/1", PATCH, "{\"status\":\"lost\"}", 422, "status must be"},
-    {"GET", "/v1/metrics?timeout=-1s", "", "", 400, "timeout"},
+    {"GET", "/v1/metrics?timeout=1h", "", "", 400, "timeout"},
     {"DELETE", "/v1/metrics", "", "", 405, ""},
     {"GET", "/v1/dashboard?user_id=x", "", "", 400, "user_id must be"},
     {"GET", "/v1/dashboard?user_id=9", "", "", 404, "user"},

@@ -231,9 +231,9 @@ END_TEST
 
 START_TEST(version_names_service_and_libraries)
 {
-    static const char *const names[] = {"curfewd", "libmicrohttpd", "libpq", "libuv",
-                                        "jansson", "libcurl",       "zlib",  "libjpeg-turbo",
-                                        "libpng",  "libwebp"};
+    static const char *const names[] = {"curfewd",       "libmicrohttpd", "libpq",   "libuv",
+                                        "jansson",       "libcurl",       "openssl", "zlib",
+                                        "libjpeg-turbo", "libpng",        "libwebp"};
     struct version list[VERSIONS_MAX];
     json_t *body;
 

@@ -6,8 +6,8 @@
 #include "curfewd/routes/routes.h"
 #include "curfewd/store/store.h"
 
-/* Nothing came behind `after`. The end of the list, or is it no order to continue behind, so that who
- * asks would take the rest of the list for read? */
+/* Nothing came behind `after`. The end of the list, or is it no order to continue behind, so that
+ * who asks would take the rest of the list for read? */
 static enum cf_code check_cursor(struct cf_ctx *ctx, struct cf_http *http,
                                  const struct store_orders_query *query, struct cf_err *err)
 {
