@@ -215,9 +215,9 @@ clear_locks() {
     rm -f "$DATA/postmaster.pid" "$SOCKETS"/.s.PGSQL.*
 }
 
-# Start the server if it does not run. pg_ctl gives it a session of its own, so that a Ctrl-C meant
-# for the service does not reach it. Nor does one reach pg_ctl: it would end, and the server would go
-# on without anybody who knows of it.
+# Start the server if it does not run. pg_ctl has a session of its own, and gives the server one: a
+# Ctrl-C meant for the service reaches neither. If pg_ctl ended by one, the server could go on without
+# anybody who knows of it.
 start() {
     local try
     [ -d "$DATA" ] || create
@@ -231,8 +231,8 @@ start() {
         choose_port
         make_socket_dir
         configure
-        if (trap '' INT TERM HUP QUIT && as_server "$BIN/pg_ctl" start --pgdata="$DATA" --log="$LOG" \
-            --wait --timeout=60) >"$STATE/start.log" 2>&1 </dev/null; then
+        if as_server setsid --wait "$BIN/pg_ctl" start --pgdata="$DATA" --log="$LOG" \
+            --wait --timeout=60 >"$STATE/start.log" 2>&1 </dev/null; then
             [ -e "$STATE/database" ] || create_database
             [ -z "${KEEP:-}" ] || : >"$STATE/keep"
             say "PostgreSQL $(cat "$DATA/PG_VERSION") runs on 127.0.0.1:$(cat "$STATE/port")," \

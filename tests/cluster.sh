@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 #
-# Whoever interrupts `make run` leaves no server behind: sql/cluster.sh, in a directory of its own, is
-# sent the SIGINT of a Ctrl-C, first when it says that PostgreSQL runs, then at other moments.
+# Whoever interrupts `make run` leaves no server behind, and whoever interrupts `make pg-url` none that
+# nobody knows of: sql/cluster.sh, in a directory of its own, is sent the SIGINT of a Ctrl-C, when it
+# says that PostgreSQL runs, while pg_ctl runs, and at other moments.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -27,29 +28,48 @@ trap tidy EXIT
 cp -r sql "$PLACE/sql"
 "$PLACE/sql/cluster.sh" run true 2>/dev/null || die "the cluster cannot be made"
 
-# Start a command that does not end by itself, and interrupt both as a terminal does when `$1`, which
-# is told the file of what was said, returns.
-interrupt_when() {
-    local said=$PLACE/said pid
-    : >"$said"
-    env --default-signal=INT setsid "$PLACE/sql/cluster.sh" run sleep 60 >/dev/null 2>"$said" &
+# interrupt COMMAND... when MOMENT...: start it, and send it and all that it has started what a terminal
+# sends, when the moment has come.
+interrupt() {
+    local command=() pid
+    while [ "$1" != when ]; do
+        command+=("$1")
+        shift
+    done
+    shift
+    : >"$PLACE/said"
+    env --default-signal=INT setsid "$PLACE/sql/cluster.sh" "${command[@]}" >/dev/null 2>"$PLACE/said" &
     pid=$!
-    "$@" "$said"
-    kill -s INT -- "-$pid"
+    "$@"
+    kill -s INT -- "-$pid" 2>/dev/null || true # It may have ended.
     wait || true
 }
 
-runs() { until grep -q 'runs on' "$1"; do :; done; }
+# Moments.
+runs() { until grep -q 'runs on' "$PLACE/said"; do :; done; }
 after() { sleep "$1"; }
+starts() {
+    until pgrep -f "pg_ctl start --pgdata=$STATE/" >/dev/null; do :; done
+    sleep "$1"
+}
 
+STATE=$("$PLACE/sql/cluster.sh" status | sed -n 's|.*data in \(.*\)/data$|\1|p') || true
 rounds=0
 for moment in runs runs runs 'after 0.05' 'after 0.15' 'after 0.25' 'after 0.4' 'after 0.7'; do
     # shellcheck disable=SC2086
-    interrupt_when $moment
+    interrupt run sleep 60 when $moment
     case $("$PLACE/sql/cluster.sh" status || true) in
     stopped*) ;;
-    *) die "interrupted ($moment), it left its server running: $(cat "$PLACE/said")" ;;
+    *) die "run, interrupted ($moment), left its server running: $(cat "$PLACE/said")" ;;
     esac
     rounds=$((rounds + 1))
 done
-printf 'cluster: %d interrupted starts left no server\n' "$rounds"
+for delay in 0.002 0.006 0.010 0.015 0.020 0.030; do
+    interrupt url when starts "$delay"
+    if "$PLACE/sql/cluster.sh" status >/dev/null && [ ! -e "$STATE/keep" ]; then
+        die "url, interrupted $delay s behind pg_ctl, left a server that nobody knows of"
+    fi
+    "$PLACE/sql/cluster.sh" stop 2>/dev/null
+    rounds=$((rounds + 1))
+done
+printf 'cluster: %d interrupted starts left no server behind\n' "$rounds"
