@@ -443,16 +443,17 @@ START_TEST(cancel_of_a_frozen_backend_drops_the_connection)
 }
 END_TEST
 
-/* cf_pg_free() waits for a cancel, but not longer than the bound on it. */
+/* cf_pg_free() waits for a cancel, but not as long as the bound on it is. */
 START_TEST(free_with_a_frozen_backend_is_bounded)
 {
     struct job job;
     int64_t since_ns;
     int pid;
 
-    fixture_open(
-        (struct cf_pg_options){.pool_max = 1, .cancel = ways[_i], .cancel_timeout_ns = 200 * CF_MS},
-        1);
+    fixture_open((struct cf_pg_options){.pool_max = 1,
+                                        .cancel = ways[_i],
+                                        .cancel_timeout_ns = 10 * CF_SECOND},
+                 1);
     job_init_sleep(&job, 60);
     job_start(&job);
     pid = fixture_wait_sleeper();
@@ -462,7 +463,7 @@ START_TEST(free_with_a_frozen_backend_is_bounded)
     job_fini(&job);
     since_ns = cf_now_ns();
     fixture_close();
-    ck_assert_int_lt(cf_now_ns() - since_ns, 200 * CF_MS + bound(CF_SECOND));
+    ck_assert_int_lt(cf_now_ns() - since_ns, 500 * CF_MS + bound(CF_SECOND));
     ck_assert_int_ge(events_get(CF_PG_EVENT_CANCELED, 0).outcome, CF_PG_DISPATCH_FAILED);
     fixture_thaw(pid);
     WAIT_FOR(fixture_backends(fixture_view()) == 0);

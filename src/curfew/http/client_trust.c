@@ -92,6 +92,16 @@ static bool is_whole(const X509 *certificate)
     return is_unknown;
 }
 
+/* Without one of ours, OpenSSL asks at the terminal for that of an encrypted block. */
+static int refuse_pass_phrase(char *out, int size, int writes, void *arg)
+{
+    (void)out;
+    (void)size;
+    (void)writes;
+    (void)arg;
+    return -1;
+}
+
 /* All certificates of the file, or none: OpenSSL's own function would forget those that it had no
  * memory for. */
 static enum cf_code add_certificates(X509_STORE *store, const char *path, FILE *file, BIO *bio,
@@ -101,7 +111,7 @@ static enum cf_code add_certificates(X509_STORE *store, const char *path, FILE *
     X509 *certificate;
 
     ERR_clear_error();
-    while ((certificate = PEM_read_bio_X509_AUX(bio, NULL, NULL, NULL)) != NULL) {
+    while ((certificate = PEM_read_bio_X509_AUX(bio, NULL, refuse_pass_phrase, NULL)) != NULL) {
         bool added = is_whole(certificate) && X509_STORE_add_cert(store, certificate) == 1;
 
         X509_free(certificate);

@@ -5,9 +5,9 @@
  * When the answer is there the signal has been sent, and a signal that is pending is delivered
  * before the backend reads its next statement, which discards it: that is the first fence.
  *
- * It lives on the database's first loop; other loops send a message. The first request goes out at
- * once, before whoever asks goes on; those that come until it is answered gather, and go out in one
- * statement then. A pid means something on one server only, so a request names the server too, as
+ * It lives on the database's first loop; other loops send a message. A request that finds it idle
+ * goes out at once, before whoever asks goes on; those that come until it is answered gather, and go
+ * out in one statement then. A pid means something on one server only, so a request names the server too, as
  * its own session saw it (behind a balancer, two connections to one address may end on two
  * servers).
  *

@@ -301,8 +301,9 @@ void cf__pg_give_back(struct cf__pg_slot *slot);
 void cf__pg_dispatch_begin(struct cf__pg_pool *pool, struct cf__pg_conn *conn);
 
 /* Have the backend of `conn` signalled, and wait until that is over (F1): by the way that was
- * chosen, or by the first that can. `*out_sent` becomes true if one did; it stays as it was if the
- * statement ended before its turn came. Blocks: for that, under `ctx`.
+ * chosen, or by the first that can. `*out_sent` becomes true if one did, also by a request that was
+ * begun; it stays as it was if the statement ended before its turn came. Blocks: for that, under
+ * `ctx`.
  * Fails as the last of the ways that were tried: CF_EUNAVAIL, CF_EINVAL (it leads elsewhere),
  * CF_ENOMEM: nothing was sent; CF_EIO, and as `ctx` does: it may yet arrive. */
 CF_MUST enum cf_code cf__pg_dispatch(struct cf_ctx *ctx, struct cf__pg_pool *pool,

@@ -493,6 +493,7 @@ void cf__pg_pool_release(struct cf__pg_slot *slot)
 {
     struct cf__pg_pool *pool = slot->pool;
 
+    CF_ASSERT(slot->conn->asked == NULL); /* Or a cancel could hit who is lent it next. */
     if (slot->conn->broken || PQstatus(slot->conn->pq) == CONNECTION_BAD) {
         struct cf_err err;
 

@@ -108,9 +108,10 @@ static enum cf_code take_setup(struct cf__pg_conn *conn, const PGresult *result,
 }
 
 /* In one round trip: set the nets that hold when this process cannot, and ask who the server is.
- * A server that does not know client_connection_check_interval (before 14) does without; one on a
- * system other than Linux may know it and refuse it, so there it is not asked for. The
- * statement_timeout comes last, or a short one would strike here. */
+ * A server that does not know client_connection_check_interval (before 14) does without. One may
+ * know it and refuse it, where its system cannot tell of a client that has gone: Linux can, and
+ * from 15 on it is asked on macOS and the BSDs, too. The statement_timeout comes last, or a short
+ * one would strike here. */
 static enum cf_code setup(struct cf_ctx *ctx, struct cf__pg_conn *conn, const struct cf_pg *pg,
                           struct cf_err *err)
 {
@@ -122,7 +123,9 @@ static enum cf_code setup(struct cf_ctx *ctx, struct cf__pg_conn *conn, const st
                    "SET idle_in_transaction_session_timeout = %d;"
                    "SET timezone = 'UTC';"
                    "SELECT set_config(name, '%d', false) FROM pg_settings"
-                   " WHERE name = 'client_connection_check_interval' AND version() ~ 'linux';"
+                   " WHERE name = 'client_connection_check_interval' AND (version() ~ 'linux' OR"
+                   " current_setting('server_version_num')::int >= 150000"
+                   " AND version() ~ 'darwin|bsd');"
                    "SELECT concat_ws('|', pg_postmaster_start_time(), inet_server_addr(),"
                    " inet_server_port()), pg_backend_pid();"
                    "SET statement_timeout = %" PRId64,

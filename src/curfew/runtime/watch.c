@@ -67,13 +67,16 @@ void cf__watch_close(struct cf__watch *own_watch)
  * which each statement of a session would pay. */
 void cf__watch_events(struct cf__watch *watch, int events)
 {
+    int sys = 0;
+
     if (events == watch->events) {
         return;
     }
-    watch->events = events;
     if (events == 0) {
         (void)uv_poll_stop(&watch->poll);
     } else {
-        (void)uv_poll_start(&watch->poll, events, on_event); /* Fails only for closing handles. */
+        sys = uv_poll_start(&watch->poll, events, on_event);
     }
+    CF_ASSERT(sys == 0); /* It fails if another watch of the loop has the descriptor. */
+    watch->events = events;
 }
