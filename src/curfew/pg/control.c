@@ -6,10 +6,10 @@
  * before the backend reads its next statement, which discards it: that is the first fence.
  *
  * It lives on the database's first loop; other loops send a message. A request that finds it idle
- * goes out at once, before whoever asks goes on; those that come until it is answered gather, and go
- * out in one statement then. A pid means something on one server only, so a request names the server too, as
- * its own session saw it (behind a balancer, two connections to one address may end on two
- * servers).
+ * goes out at once, before whoever asks goes on; those that come until it is answered gather, and
+ * go out in one statement then. A pid means something on one server only, so a request names the
+ * server too, as its own session saw it (behind a balancer, two connections to one address may end
+ * on two servers).
  *
  * A request is shared by who asks and by the control, because either may be the first to let go:
  * who asks when its bound has passed, the control when it has answered. */
