@@ -24,11 +24,15 @@
 
 set -euo pipefail
 
+interrupted='' # The exit status, once a signal has come.
+
 # Helpers
 
 say() { printf '  %-5s %s\n' PG "$*" >&2; }
 
+# What fails because it was interrupted is no failure.
 die() {
+    [ -z "$interrupted" ] || exit "$interrupted"
     printf 'cluster.sh: %s\n' "$*" >&2
     exit 1
 }
@@ -364,7 +368,7 @@ load() {
 
 # Stop the server unless someone else uses it or had started it before us.
 leave() {
-    local status=$? user
+    local status=${interrupted:-$?} user
     trap '' INT TERM HUP QUIT
     lock
     mkdir -p "$STATE/users"
@@ -383,7 +387,7 @@ leave() {
 # within a fifth of a second counts as the same.
 forward() {
     local now=${EPOCHREALTIME/[.,]/}
-    interrupted=yes
+    woken=yes
     if [ $((now - forwarded_us)) -lt 200000 ]; then
         return
     fi
@@ -396,10 +400,11 @@ forward() {
 # wait until it has ended, however many signals come.
 supervise() {
     local status=0
-    child='' signaled='' interrupted='' forwarded_us=0
+    child='' signaled='' woken='' forwarded_us=0
     trap 'forward INT' INT
     trap 'forward TERM' TERM HUP
     trap 'forward QUIT' QUIT
+    [ -z "$interrupted" ] || exit "$interrupted"
 
     set -m
     "$@" </dev/null &
@@ -409,9 +414,9 @@ supervise() {
 
     # A signal ends `wait` before its time, whatever becomes of the signal: wait again.
     while :; do
-        interrupted=''
+        woken=''
         wait "$child" && status=0 || status=$?
-        [ -n "$interrupted" ] || break
+        [ -n "$woken" ] || break
     done
     return "$status"
 }
@@ -424,11 +429,14 @@ run() {
     else
         open_cluster
         trap leave EXIT # Also when it is interrupted while it starts: then there is no user.
-        trap 'exit 130' INT
-        trap 'exit 143' TERM HUP QUIT
+        # Not `exit`: from within a trap, bash 5.2 ends at times in the midst of what is to be done at
+        # the exit. A Ctrl-C ends the programs that run, too, and with that this.
+        trap 'interrupted=130' INT
+        trap 'interrupted=143' TERM HUP QUIT
         start
         mkdir -p "$STATE/users"
         : >"$STATE/users/$$"
+        [ -z "$interrupted" ] || exit "$interrupted"
         load
         DATABASE_URL=$(url_of curfew password)
         CF_TEST_PG_URL=$DATABASE_URL
