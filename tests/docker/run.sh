@@ -124,6 +124,7 @@ status=$(curl -s -o /dev/null -w '%{http_code}' "$url/v1/sleep?seconds=5&timeout
 [ "$status" = 504 ] || die "a deadline of 50 ms: $status"
 [ "$(docker inspect --format '{{.Config.User}}' "$(container curfewd)")" = 10001:10001 ] || die "runs as root"
 docker exec "$(container curfewd)" curfewd --ready || die "curfewd --ready: $?"
+docker exec "$(container curfewd)" test -s /etc/ssl/certs/ca-certificates.crt || die "https would trust nobody"
 
 say "a client that hangs up"
 curl -s "$url/v1/sleep?seconds=30" &
