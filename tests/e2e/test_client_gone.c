@@ -4,6 +4,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <curfew/clock.h>
+
 #include "client.h"
 #include "pgview.h"
 #include "service.h"
@@ -11,16 +13,36 @@
 #define SLEEPING "pg_sleep"
 #define ROUNDS 20
 
+/* What CURFEW_POOL=4 has, with the control connection. Without a cache there is no listener. */
+#define SESSIONS 5
+
 /* Fixture */
 
 static struct service *service;
 static PGconn *pg;
+
+/* Sessions begin one after another, that of cancels among them, for which a cancel waits. */
+static void wait_for_sessions(void)
+{
+    int64_t until_ns = cf_now_ns() + bound(10 * CF_SECOND);
+    int64_t n = 0;
+
+    while (n < SESSIONS) {
+        ck_assert_msg(cf_now_ns() < until_ns, "%d sessions, not %d", (int)n, SESSIONS);
+        pause_ms(5);
+        n = pgview_i64(pg,
+                       "select count(*) from pg_stat_activity"
+                       " where application_name = 'curfewd' and state = 'idle'",
+                       NULL);
+    }
+}
 
 static void setup(void)
 {
     pg = pgview_open(NULL);
     ck_assert_int_ge(pgview_wait_active(pg, SLEEPING, 0, 5 * CF_SECOND), 0);
     service = service_start_ready(NULL, (const char *[]){"CURFEW_POOL=4", NULL});
+    wait_for_sessions();
 }
 
 static void teardown(void)

@@ -106,7 +106,7 @@ START_TEST(postmaster_gone_is_refused_at_once_without_a_storm)
     }
     ck_assert_int_lt(most_ns, bound(50 * CF_MS));
     ck_assert_uint_le(atomic_load(&fault.relay.accepted) - accepted,
-                      (LOOPS + 1) * attempts(stops[_i].down_ms, 3000));
+                      (LOOPS + 1) * attempts(stops[_i].down_ms, 500));
     cluster_start(&fault.cluster);
     expect_recovery(&fault.baseline, stops[_i].name);
 }
