@@ -74,6 +74,7 @@ static void setup(void)
         (void)unsetenv(settings[i].env);
     }
     (void)unsetenv("PGPORT");
+    config_free(&config);
     memset(&config, 0, sizeof(config));
     memset(&err, 0, sizeof(err));
 }
