@@ -7,55 +7,45 @@
  * not made. The hashes of a provider, too, are looked up at the first use of one, all of them and
  * once: what was lost on the way for want of memory is "unsupported" from then on, and a password
  * cannot be proved. So all these are made when the database is, where a lack of memory is an error
- * like any other. What TLS needs besides is not looked at.
- * libpq may be built without OpenSSL, or with one that has no such calls:
- * they are looked up, and not linked. */
+ * like any other. What TLS needs besides is not looked at. */
 #include "curfew/pg/pg_private.h"
 
-#include <dlfcn.h>
-#include <stddef.h>
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/opensslv.h>
+#include <openssl/rand.h>
 
-/* Of openssl/crypto.h. */
-#define LOAD_CONFIG UINT64_C(0x40)
+/* Before version 3 there is nothing of the kind. */
+#if OPENSSL_VERSION_NUMBER >= 0x30000000L
 
-/* Look up the hash that proves a password. False: it could not be, and never can again. An OpenSSL
- * before 3 has no such call, and nothing to look up. */
+/* Look up the hash that proves a password. False: it could not be, and never can again. */
 static bool find_hash(void)
 {
-    void *(*fetch)(void *context, const char *name, const char *properties);
-    void (*let_go)(void *hash);
-    void *hash;
+    EVP_MD *hash = EVP_MD_fetch(NULL, "SHA256", NULL);
 
-    *(void **)&fetch = dlsym(RTLD_DEFAULT, "EVP_MD_fetch");
-    *(void **)&let_go = dlsym(RTLD_DEFAULT, "EVP_MD_free");
-    if (fetch == NULL || let_go == NULL) {
-        return true;
-    }
-    hash = fetch(NULL, "SHA256", NULL);
-    let_go(hash);
+    EVP_MD_free(hash);
     return hash != NULL;
 }
 
 enum cf_code cf__pg_openssl_prepare(struct cf_err *err)
 {
-    void *(*make_context)(void);
-    int (*init)(uint64_t what, const void *settings);
-    int (*make_generator)(void);
-    int (*make_bytes)(unsigned char *out, int size);
     unsigned char byte;
 
-    /* As POSIX has it: a pointer to a function cannot be cast from one to an object. */
-    *(void **)&make_context = dlsym(RTLD_DEFAULT, "OSSL_LIB_CTX_get0_global_default");
-    *(void **)&init = dlsym(RTLD_DEFAULT, "OPENSSL_init_crypto");
-    *(void **)&make_generator = dlsym(RTLD_DEFAULT, "RAND_status");
-    *(void **)&make_bytes = dlsym(RTLD_DEFAULT, "RAND_bytes");
-    if (make_context == NULL || init == NULL || make_generator == NULL || make_bytes == NULL) {
-        return CF_OK;
-    }
     /* The context first: see above. */
-    if (make_context() == NULL || init(LOAD_CONFIG, NULL) != 1 || make_generator() != 1 ||
-        make_bytes(&byte, 1) != 1 || !find_hash()) {
+    if (OSSL_LIB_CTX_get0_global_default() == NULL ||
+        OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CONFIG, NULL) != 1 || RAND_status() != 1 ||
+        RAND_bytes(&byte, 1) != 1 || !find_hash()) {
         return cf_err_set(err, CF_ENOMEM, "no memory for OpenSSL");
     }
     return CF_OK;
 }
+
+#else
+
+enum cf_code cf__pg_openssl_prepare(struct cf_err *err)
+{
+    (void)err;
+    return CF_OK;
+}
+
+#endif

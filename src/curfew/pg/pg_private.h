@@ -160,7 +160,7 @@ struct cf__pg_settings {
     char *port;
 };
 
-/* Have OpenSSL, if libpq uses it, do once what it must not lack memory for. */
+/* Have OpenSSL do once what it must not lack memory for, as libpq uses it. */
 CF_MUST enum cf_code cf__pg_openssl_prepare(struct cf_err *err);
 
 /* The settings of one attempt, with lists that begin with their entry `skip`, round and round.
