@@ -127,22 +127,6 @@ static const struct config_option *find_flag(const char *name, size_t length)
     return NULL;
 }
 
-/* The option of that variable; *out_is_path: of the file that holds it. */
-static const struct config_option *find_variable(const char *name, bool *out_is_path)
-{
-    for (size_t i = 0; i < N_OPTIONS; i++) {
-        size_t length = strlen(config_options[i].env);
-
-        if (strncmp(name, config_options[i].env, length) == 0 &&
-            (name[length] == '\0' || (config_options[i].type == TYPE_URL &&
-                                      strcmp(name + length, CONFIG_FILE_SUFFIX) == 0))) {
-            *out_is_path = name[length] != '\0';
-            return &config_options[i];
-        }
-    }
-    return NULL;
-}
-
 static struct config_value *value_of(struct config *config, const struct config_option *option)
 {
     return &config->values[option - config_options];
@@ -201,7 +185,8 @@ static enum cf_code offer_line(struct config *config, const struct config_line *
                                unsigned number, struct cf_err *err)
 {
     struct config_value value = {.text = line->value, .door = CONFIG_FILE, .line = number};
-    const struct config_option *option = find_variable(line->key, &value.is_path);
+    const struct config_option *option =
+        config_find_variable(line->key, strlen(line->key), &value.is_path);
     char quoted[CONFIG_QUOTED_SIZE];
 
     if (option != NULL) {
@@ -579,6 +564,25 @@ void config_free(struct config *config)
 }
 
 /* Queries */
+
+const struct config_option *config_find_variable(const char *name, size_t length, bool *out_is_path)
+{
+    for (size_t i = 0; i < N_OPTIONS; i++) {
+        size_t size = strlen(config_options[i].env);
+        size_t rest = length - size; /* Looked at only if there is one. */
+
+        if (length < size || memcmp(name, config_options[i].env, size) != 0) {
+            continue;
+        }
+        if (rest == 0 ||
+            (config_options[i].type == TYPE_URL && rest == strlen(CONFIG_FILE_SUFFIX) &&
+             memcmp(name + size, CONFIG_FILE_SUFFIX, rest) == 0)) {
+            *out_is_path = rest > 0;
+            return &config_options[i];
+        }
+    }
+    return NULL;
+}
 
 const char *config_name(const struct config *config, const void *field, char out[CONFIG_NAME_SIZE])
 {

@@ -23,17 +23,6 @@
 
 /* Internal helpers */
 
-static bool is_setting(const char *name, size_t length)
-{
-    for (size_t i = 0; i < config_n_options; i++) {
-        if (strlen(config_options[i].env) == length &&
-            memcmp(config_options[i].env, name, length) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Append a name, or "..." where it would not fit. */
 static void add(char *out, size_t size, const char *name, size_t length)
 {
@@ -59,8 +48,10 @@ bool config_unknown(char out[CONFIG_UNKNOWN_SIZE])
     out[0] = '\0';
     for (char **at = environ; is_compiled && *at != NULL; at++) {
         size_t length = strcspn(*at, "=");
+        bool is_path;
 
-        if (strncmp(*at, PREFIX, strlen(PREFIX)) == 0 && !is_setting(*at, length) &&
+        if (strncmp(*at, PREFIX, strlen(PREFIX)) == 0 &&
+            config_find_variable(*at, length, &is_path) == NULL &&
             regexec(&of_kubernetes, *at, 0, NULL, 0) != 0) {
             add(out, CONFIG_UNKNOWN_SIZE, *at, length);
         }
