@@ -151,6 +151,19 @@ void fixture_teardown(void)
     fixture_close();
     PQfinish(own_view);
     own_view = NULL;
+    relay_stop(&fixture.relay);
+}
+
+void fixture_setup_server(void)
+{
+    fixture_setup();
+    fixture.server_port = (int)strtol(PQport(fixture_view()), NULL, 10);
+}
+
+int fixture_to_server(size_t number)
+{
+    (void)number;
+    return fixture.server_port;
 }
 
 PGconn *fixture_view(void)
@@ -345,22 +358,21 @@ void fixture_url(char *out, size_t size, const char *url, const char *const *set
     PQconninfoFree(parsed);
 }
 
-const char *fixture_url_behind(struct relay *relay, relay_route route, const char *url,
-                               const char *sslmode)
+const char *fixture_url_behind(relay_route route, const char *url, const char *sslmode)
 {
     static char behind[1024];
     char port[8];
 
-    relay_start(relay, route);
-    (void)snprintf(port, sizeof(port), "%d", relay->port);
+    relay_start(&fixture.relay, route);
+    (void)snprintf(port, sizeof(port), "%d", fixture.relay.port);
     fixture_url(behind, sizeof(behind), url,
                 (const char *const[]){"host", "127.0.0.1", "port", port, "sslmode", sslmode, NULL});
     return behind;
 }
 
-void fixture_open_behind(struct relay *relay, relay_route route, struct cf_pg_options options)
+void fixture_open_behind(relay_route route, struct cf_pg_options options)
 {
-    options.url = fixture_url_behind(relay, route, NULL, "disable");
+    options.url = fixture_url_behind(route, NULL, "disable");
     fixture_open(options, 1);
 }
 

@@ -44,13 +44,20 @@ struct fixture {
     struct cf_loop *loops[4];
     size_t n_loops;
     struct cf_pg *pg;
-    char app[32]; /* The application_name of this test's sessions, which no other has. */
+    char app[32];       /* The application_name of this test's sessions, which no other has. */
+    struct relay relay; /* For who starts it; stopped by the teardown. */
+    int server_port;    /* Of CF_TEST_PG_URL, from fixture_setup_server() on. */
 };
 
 extern struct fixture fixture;
 
 void fixture_setup(void);
 void fixture_teardown(void);
+
+/* fixture_setup(), and look where the server of CF_TEST_PG_URL is; then fixture_to_server() leads the
+ * relay there. */
+void fixture_setup_server(void);
+int fixture_to_server(size_t number);
 
 /* Make the loops and the database. What `options` leaves open: the url is CF_TEST_PG_URL's,
  * application_name the test's own, on_event the recorder below. */
@@ -97,11 +104,10 @@ void fixture_url(char *out, size_t size, const char *url, const char *const *set
 
 /* Start the relay, and make the conninfo of `url` (NULL: CF_TEST_PG_URL) as it is reached through
  * it, with this sslmode. It lives until the next is made. */
-const char *fixture_url_behind(struct relay *relay, relay_route route, const char *url,
-                               const char *sslmode);
+const char *fixture_url_behind(relay_route route, const char *url, const char *sslmode);
 
 /* Start the relay, and open a database behind it on one loop. */
-void fixture_open_behind(struct relay *relay, relay_route route, struct cf_pg_options options);
+void fixture_open_behind(relay_route route, struct cf_pg_options options);
 
 /* Events */
 

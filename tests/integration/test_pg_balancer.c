@@ -14,7 +14,6 @@
 
 static struct cluster cluster;
 static struct cluster other;
-static struct relay relay;
 
 /* The library needs one URL for both: the second has the first one's password. */
 static void match_passwords(void)
@@ -53,17 +52,11 @@ static void destroy_two(void)
     cluster_destroy(&other);
 }
 
-static void teardown(void)
-{
-    fixture_teardown();
-    relay_stop(&relay);
-}
-
 /* Helpers */
 
 static void open_behind(relay_route route, struct cf_pg_options options)
 {
-    options.url = fixture_url_behind(&relay, route, cluster.url, NULL);
+    options.url = fixture_url_behind(route, cluster.url, NULL);
     fixture_open(options, 1);
 }
 
@@ -249,7 +242,7 @@ Suite *suite_pg_balancer(void)
     suite_add_tcase(suite, tc);
     tcase_set_timeout(tc, 30);
     tcase_add_unchecked_fixture(tc, start_two, destroy_two);
-    tcase_add_checked_fixture(tc, fixture_setup, teardown);
+    tcase_add_checked_fixture(tc, fixture_setup, fixture_teardown);
     tcase_add_loop_test(tc, cancel_is_not_sent_to_another_server, 0, N(same_server));
     tcase_add_test(tc, control_connection_elsewhere_is_replaced);
     tcase_add_loop_test(tc, cancel_behind_a_balancer_hits_what_it_is_for, 0, N(balanced));

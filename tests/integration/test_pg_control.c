@@ -12,27 +12,6 @@
 
 /* Fixture */
 
-static struct relay relay;
-static int server_port; /* Of CF_TEST_PG_URL. */
-
-static int to_server(size_t number)
-{
-    (void)number;
-    return server_port;
-}
-
-static void setup(void)
-{
-    fixture_setup();
-    server_port = (int)strtol(PQport(fixture_view()), NULL, 10);
-}
-
-static void teardown(void)
-{
-    fixture_teardown();
-    relay_stop(&relay);
-}
-
 /* Helpers */
 
 /* A pool of one; the pid of its backend. */
@@ -91,7 +70,7 @@ static void listen_for(int pid)
 {
     atomic_store(&asked.wanted_pid, pid);
     atomic_store(&asked.seen, false);
-    atomic_store(&relay.tap, hear_cancels);
+    atomic_store(&fixture.relay.tap, hear_cancels);
 }
 
 /* One that lives, or is lost */
@@ -206,7 +185,7 @@ START_TEST(control_answer_lost_spares_the_next_query)
     int control;
     int pid;
 
-    fixture_open_behind(&relay, to_server,
+    fixture_open_behind(fixture_to_server,
                         (struct cf_pg_options){.pool_max = 1, .cancel = control_ways[_i]});
     pid = backend_pid();
     fixture_cancel_one();
@@ -221,7 +200,7 @@ START_TEST(control_answer_lost_spares_the_next_query)
     cf_ctx_cancel(victim.ctx);
     job_wait(&victim);
     WAIT_FOR(atomic_load(&asked.seen));
-    relay_reset(&relay, 1);
+    relay_reset(&fixture.relay, 1);
     fixture_settle();
 
     job_init_sleep(&next, 1);
@@ -246,7 +225,7 @@ static atomic_bool is_held;
 
 static int hold_third(size_t number)
 {
-    return number == 2 && atomic_load(&is_held) ? RELAY_HOLD : server_port;
+    return number == 2 && atomic_load(&is_held) ? RELAY_HOLD : fixture.server_port;
 }
 
 /* It takes so long to connect that the bound on the cancel passes. By the time it could ask, the
@@ -258,18 +237,17 @@ START_TEST(control_request_that_nobody_waits_for_is_not_sent)
     int pid;
 
     atomic_store(&is_held, true);
-    fixture_open_behind(&relay, hold_third,
-                        (struct cf_pg_options){.pool_max = 1,
-                                               .cancel = CF_PG_CANCEL_CONTROL,
-                                               .connect_timeout_ns = 15 * CF_SECOND,
-                                               .cancel_timeout_ns = 200 * CF_MS});
+    fixture_open_behind(hold_third, (struct cf_pg_options){.pool_max = 1,
+                                                           .cancel = CF_PG_CANCEL_CONTROL,
+                                                           .connect_timeout_ns = 15 * CF_SECOND,
+                                                           .cancel_timeout_ns = 200 * CF_MS});
     pid = backend_pid();
     fixture_cancel_one();
     fixture_settle();
     listen_for(pid);
     WAIT_FOR((control = other_backend(pid)) != 0);
     fixture_terminate(control);
-    WAIT_FOR(atomic_load(&relay.open) == 1); /* Its end can be seen on this side, too. */
+    WAIT_FOR(atomic_load(&fixture.relay.open) == 1); /* Its end can be seen on this side, too. */
 
     job_init_sleep(&victim, 60);
     job_start(&victim);
@@ -284,7 +262,7 @@ START_TEST(control_request_that_nobody_waits_for_is_not_sent)
     WAIT_FOR(!is_session(pid)); /* The next one that sleeps is another. */
 
     atomic_store(&is_held, false);
-    relay_release(&relay);
+    relay_release(&fixture.relay);
     fixture_cancel_one(); /* Behind the old request in the line. */
     fixture_settle();
     ck_assert_uint_eq(outcomes(CF_PG_EFFECTIVE), 2);
@@ -300,7 +278,7 @@ Suite *suite_pg_control(void)
     Suite *suite = suite_create("pg_control");
     TCase *tc = tcase_create("control");
 
-    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_checked_fixture(tc, fixture_setup_server, fixture_teardown);
     tcase_set_timeout(tc, 30);
     tcase_add_test(tc, control_connection_is_one_more_and_no_more);
     tcase_add_test(tc, control_connection_killed_is_replaced);

@@ -16,28 +16,7 @@
 
 /* Fixture */
 
-static struct relay relay;
-static int server_port; /* Of CF_TEST_PG_URL. */
-
 static const struct cf_pg_stmt one = {.name = "faults_one", .sql = "SELECT 1"};
-
-static int to_server(size_t number)
-{
-    (void)number;
-    return server_port;
-}
-
-static void setup(void)
-{
-    fixture_setup();
-    server_port = (int)strtol(PQport(fixture_view()), NULL, 10);
-}
-
-static void teardown(void)
-{
-    fixture_teardown();
-    relay_stop(&relay);
-}
 
 /* Helpers */
 
@@ -75,13 +54,13 @@ START_TEST(reset_in_mid_query_is_told_in_libpqs_words)
     struct job job;
     int pid;
 
-    fixture_open_behind(&relay, to_server,
+    fixture_open_behind(fixture_to_server,
                         (struct cf_pg_options){.pool_max = 1, .cancel = CF_PG_CANCEL_PQCANCEL});
     pid = backend_pid();
     job_init_sleep(&job, 60);
     job_start(&job);
     (void)fixture_wait_sleeper();
-    relay_reset(&relay, 0);
+    relay_reset(&fixture.relay, 0);
     job_wait(&job);
     ck_assert_int_eq(job.code, CF_EUNAVAIL);
     ck_assert_msg(strstr(job.err.msg, "server closed the connection") != NULL, "%s", job.err.msg);
@@ -105,7 +84,7 @@ static void mute_first(void *arg)
     struct cf_ctx *ctx;
 
     ck_assert_int_eq(cf_ctx_with_timeout(cf_ctx_background(), 5 * CF_SECOND, &ctx, NULL), CF_OK);
-    relay_mute(&relay, 0, last_word, sizeof(last_word));
+    relay_mute(&fixture.relay, 0, last_word, sizeof(last_word));
     job->code = cf_pg_query(ctx, fixture.pg, &one, NULL, 0, &job->rows, &job->err);
     cf_ctx_free(ctx);
 }
@@ -117,12 +96,12 @@ START_TEST(fatal_without_an_end_is_not_lent)
     struct job job;
     int pid;
 
-    fixture_open_behind(&relay, to_server,
+    fixture_open_behind(fixture_to_server,
                         (struct cf_pg_options){.pool_max = 1, .cancel = CF_PG_CANCEL_PQCANCEL});
     pid = backend_pid();
     job_init(&job, &one);
     if (_i == 0) {
-        relay_mute(&relay, 0, last_word, sizeof(last_word));
+        relay_mute(&fixture.relay, 0, last_word, sizeof(last_word));
         WAIT_FOR(events_count(CF_PG_EVENT_LOST) == 1);
         job_run(&job);
     } else {
@@ -141,14 +120,14 @@ START_TEST(fatal_in_mid_query_without_an_end_is_its_error)
     struct job job;
     int pid;
 
-    fixture_open_behind(&relay, to_server,
+    fixture_open_behind(fixture_to_server,
                         (struct cf_pg_options){.pool_max = 1, .cancel = CF_PG_CANCEL_PQCANCEL});
     pid = backend_pid();
     job_init_sleep(&job, 60);
     job.timeout_ns = 5 * CF_SECOND;
     job_start(&job);
     (void)fixture_wait_sleeper();
-    relay_mute(&relay, 0, last_word, sizeof(last_word));
+    relay_mute(&fixture.relay, 0, last_word, sizeof(last_word));
     job_wait(&job);
     ck_assert_msg(job.code == CF_EUNAVAIL, "%s", job.err.msg);
     ck_assert_str_eq(job.err.sqlstate, "57P01");
@@ -247,7 +226,7 @@ static TCase *add_case(Suite *suite, const char *name)
 {
     TCase *tc = tcase_create(name);
 
-    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_checked_fixture(tc, fixture_setup_server, fixture_teardown);
     tcase_set_timeout(tc, 30);
     suite_add_tcase(suite, tc);
     return tc;

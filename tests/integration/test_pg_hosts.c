@@ -18,23 +18,9 @@
 
 /* Fixture */
 
-static struct relay relay;
-static int server_port; /* Of CF_TEST_PG_URL. */
 static char url[16384];
 
 static const struct cf_pg_stmt one = {.name = "hosts_one", .sql = "SELECT 1"};
-
-static void setup(void)
-{
-    fixture_setup();
-    server_port = (int)strtol(PQport(fixture_view()), NULL, 10);
-}
-
-static void teardown(void)
-{
-    fixture_teardown();
-    relay_stop(&relay);
-}
 
 /* Helpers */
 
@@ -89,7 +75,7 @@ START_TEST(server_behind_a_name_is_found_off_the_loop)
 {
     char port[16];
 
-    (void)snprintf(port, sizeof(port), "%d", server_port);
+    (void)snprintf(port, sizeof(port), "%d", fixture.server_port);
     atomic_store(&lookups, 0);
     use_hosts("localhost", port);
     ck_assert_int_ge(atomic_load(&lookups), 1);
@@ -163,9 +149,9 @@ START_TEST(server_second_of_two_hosts_is_used_when_the_first_is_dead)
 {
     char ports[32];
 
-    relay_start(&relay, to_nobody);
-    (void)snprintf(ports, sizeof(ports), "%d,%d", relay.port, server_port);
-    relay_stop(&relay);
+    relay_start(&fixture.relay, to_nobody);
+    (void)snprintf(ports, sizeof(ports), "%d,%d", fixture.relay.port, fixture.server_port);
+    relay_stop(&fixture.relay);
     use_hosts(two_hosts[_i], ports);
 }
 END_TEST
@@ -206,7 +192,7 @@ static void make_silent_socket(void)
 
     (void)snprintf(socket_place, sizeof(socket_place), "@%s", fixture.app);
     size = snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1, "%s/.s.PGSQL.%d",
-                    fixture.app, server_port);
+                    fixture.app, fixture.server_port);
     size += (int)offsetof(struct sockaddr_un, sun_path) + 1;
     ck_assert_int_eq(bind(fd, (struct sockaddr *)&address, (socklen_t)size), 0);
     ck_assert_int_eq(listen(fd, 64), 0); /* It ends with the test. */
@@ -240,10 +226,10 @@ static const char *fill_in(const char *list, char *out, size_t size)
     for (; *list != '\0'; list++) {
         switch (*list) {
         case '@':
-            (void)fprintf(file, "%d", relay.port);
+            (void)fprintf(file, "%d", fixture.relay.port);
             break;
         case '%':
-            (void)fprintf(file, "%d", server_port);
+            (void)fprintf(file, "%d", fixture.server_port);
             break;
         case '&':
             (void)fprintf(file, "%d", silent_port);
@@ -302,7 +288,7 @@ START_TEST(silent_host_is_not_first_for_ever)
     size_t failures_max = silent_first[_i].failures_max;
     int64_t since_ns;
 
-    relay_start(&relay, to_nobody);
+    relay_start(&fixture.relay, to_nobody);
     make_silent_socket();
     make_silent_listener();
     make_list_url(_i);
@@ -327,7 +313,7 @@ Suite *suite_pg_hosts(void)
     Suite *suite = suite_create("pg_hosts");
     TCase *tc = tcase_create("hosts");
 
-    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_checked_fixture(tc, fixture_setup_server, fixture_teardown);
     tcase_set_timeout(tc, 30);
     tcase_add_test(tc, server_behind_a_name_is_found_off_the_loop);
     tcase_add_loop_test(tc, hosts_of_which_there_are_too_many_say_what_is, 0, N(crowds));

@@ -20,10 +20,8 @@
 /* Fixture */
 
 static struct cluster cluster;
-static struct relay relay;
 static struct bouncer bouncer;
 static struct cf_pg_listener *listener;
-static int server_port; /* Of CF_TEST_PG_URL. */
 static char channel[CF_PG_CHANNEL_SIZE_MAX + 1];
 static const char *channels[] = {channel};
 
@@ -83,8 +81,7 @@ static size_t n_flushes(void)
 
 static void setup(void)
 {
-    fixture_setup();
-    server_port = (int)strtol(PQport(fixture_view()), NULL, 10);
+    fixture_setup_server();
     heard.n = 0;
     heard.flushes = 0;
     atomic_store(&pings, 0);
@@ -97,7 +94,6 @@ static void teardown(void)
     cf_pg_listener_free(listener);
     listener = NULL;
     fixture_teardown();
-    relay_stop(&relay);
     bouncer_stop(&bouncer);
 }
 
@@ -156,12 +152,6 @@ static void expect_heard(size_t n, const char *name, const char *payload)
     ck_assert_str_eq(heard.payloads[n], payload);
 }
 
-static int to_server(size_t number)
-{
-    (void)number;
-    return server_port;
-}
-
 static int to_nobody(size_t number)
 {
     (void)number;
@@ -186,9 +176,9 @@ static void tap(size_t number, const char *bytes, size_t size)
 
 static void open_behind(relay_route route, struct cf_pg_listen_options options)
 {
-    const char *url = fixture_url_behind(&relay, route, NULL, "disable");
+    const char *url = fixture_url_behind(route, NULL, "disable");
 
-    atomic_store(&relay.tap, tap);
+    atomic_store(&fixture.relay.tap, tap);
     open_on(url, options);
 }
 
@@ -317,17 +307,17 @@ END_TEST
 /* An answer and a notification in one packet: nothing more comes that would have it looked for. */
 START_TEST(notify_behind_an_answer_waits_for_no_further_input)
 {
-    open_behind(to_server, (struct cf_pg_listen_options){.ping_interval_ns = 2 * CF_SECOND,
-                                                         .ping_timeout_ns = PATIENCE_NS});
+    open_behind(fixture_to_server, (struct cf_pg_listen_options){.ping_interval_ns = 2 * CF_SECOND,
+                                                                 .ping_timeout_ns = PATIENCE_NS});
     WAIT_FOR(n_flushes() == 1);
-    relay_fault(&relay, &(struct relay_faults){.to_client = {.hold = true}});
+    relay_fault(&fixture.relay, &(struct relay_faults){.to_client = {.hold = true}});
     WAIT_FOR(atomic_load(&pings) == 1);
     WAIT_FOR(pgview_i64(fixture_view(),
                         "select count(*) from pg_stat_activity where application_name = $1"
                         " and state = 'idle' and query = 'SELECT 1'",
                         (const char *[]){fixture.app, NULL}) == 1);
     notify(fixture_view(), channel, "behind");
-    relay_fault(&relay, NULL);
+    relay_fault(&fixture.relay, NULL);
     expect_heard(0, channel, "behind");
     ck_assert_uint_eq(heard.pings[0], 1);
 }
@@ -378,17 +368,18 @@ END_TEST
 /* Neither a byte nor an end: only a question that is not answered tells. */
 START_TEST(loss_in_silence_is_noticed_by_asking)
 {
-    open_behind(to_server, (struct cf_pg_listen_options){.ping_interval_ns = 20 * CF_MS,
-                                                         .ping_timeout_ns = bound(500 * CF_MS)});
+    open_behind(fixture_to_server,
+                (struct cf_pg_listen_options){.ping_interval_ns = 20 * CF_MS,
+                                              .ping_timeout_ns = bound(500 * CF_MS)});
     WAIT_FOR(n_flushes() == 1);
     WAIT_FOR(atomic_load(&pings) >= 3);
     ck_assert_uint_eq(events_count(CF_PG_EVENT_DEAF), 0);
-    relay_fault(&relay,
+    relay_fault(&fixture.relay,
                 &(struct relay_faults){.to_client = {.hold = true}, .to_server = {.hold = true}});
     notify(fixture_view(), channel, "missed");
     WAIT_FOR(!cf_pg_is_listening(listener));
-    relay_cut(&relay);
-    relay_fault(&relay, NULL);
+    relay_cut(&fixture.relay);
+    relay_fault(&fixture.relay, NULL);
     WAIT_FOR(n_flushes() == 2);
     notify(fixture_view(), channel, "heard");
     expect_heard(0, channel, "heard");
@@ -441,7 +432,7 @@ END_TEST
 START_TEST(free_while_connecting)
 {
     open_behind(to_nobody, (struct cf_pg_listen_options){0});
-    WAIT_FOR(atomic_load(&relay.accepted) >= 2); /* The pool's, and the listener's. */
+    WAIT_FOR(atomic_load(&fixture.relay.accepted) >= 2); /* The pool's, and the listener's. */
     free_at_once();
 }
 END_TEST
@@ -449,9 +440,9 @@ END_TEST
 /* The line takes so long that the answer is not there yet; or it is, on a machine that is busy. */
 START_TEST(free_while_its_listen_is_not_answered)
 {
-    open_behind(to_server, (struct cf_pg_listen_options){0});
+    open_behind(fixture_to_server, (struct cf_pg_listen_options){0});
     WAIT_FOR(n_flushes() == 1);
-    relay_fault(&relay, &(struct relay_faults){.to_client = {.delay_ns = 50 * CF_MS}});
+    relay_fault(&fixture.relay, &(struct relay_faults){.to_client = {.delay_ns = 50 * CF_MS}});
     fixture_terminate(listener_pid());
     WAIT_FOR(atomic_load(&listens) >= 2);
     free_at_once();
@@ -470,10 +461,10 @@ START_TEST(free_while_asking)
 {
     size_t seen;
 
-    open_behind(to_server, (struct cf_pg_listen_options){.ping_interval_ns = 10 * CF_MS,
-                                                         .ping_timeout_ns = PATIENCE_NS});
+    open_behind(fixture_to_server, (struct cf_pg_listen_options){.ping_interval_ns = 10 * CF_MS,
+                                                                 .ping_timeout_ns = PATIENCE_NS});
     WAIT_FOR(n_flushes() == 1);
-    relay_fault(&relay, &(struct relay_faults){.to_client = {.hold = true}});
+    relay_fault(&fixture.relay, &(struct relay_faults){.to_client = {.hold = true}});
     seen = atomic_load(&pings);
     WAIT_FOR(atomic_load(&pings) > seen); /* It is not answered, nor is what came before. */
     free_at_once();

@@ -94,16 +94,9 @@ START_TEST(new_and_free_without_a_query_leaves_nothing)
 }
 END_TEST
 
-static struct relay relay;
 static atomic_bool asked;
 static atomic_bool blocked;
 static atomic_bool unblocked;
-
-static int to_server(size_t number)
-{
-    (void)number;
-    return atoi(PQport(fixture_view()));
-}
 
 /* The last question of a session that begins: its answer is held back. */
 static void hold_the_last_answer(size_t number, const char *bytes, size_t size)
@@ -111,7 +104,7 @@ static void hold_the_last_answer(size_t number, const char *bytes, size_t size)
     static const char last[] = "pg_postmaster_start_time";
 
     if (number == 0 && memmem(bytes, size, last, sizeof(last) - 1) != NULL) {
-        relay.faults.to_client.hold = true; /* This is the relay's thread. */
+        fixture.relay.faults.to_client.hold = true; /* This is the relay's thread. */
         atomic_store(&asked, true);
     }
 }
@@ -142,9 +135,9 @@ START_TEST(free_in_the_turn_in_which_a_connection_is_made)
     char port[8];
     char url[1024];
 
-    relay_start(&relay, to_server);
-    atomic_store(&relay.tap, hold_the_last_answer);
-    (void)snprintf(port, sizeof(port), "%d", relay.port);
+    relay_start(&fixture.relay, fixture_to_server);
+    atomic_store(&fixture.relay.tap, hold_the_last_answer);
+    (void)snprintf(port, sizeof(port), "%d", fixture.relay.port);
     fixture_url(
         url, sizeof(url), NULL,
         (const char *const[]){"host", "127.0.0.1", "port", port, "sslmode", "disable", NULL});
@@ -152,14 +145,14 @@ START_TEST(free_in_the_turn_in_which_a_connection_is_made)
     WAIT_FOR(atomic_load(&asked));
     ck_assert_int_eq(cf_loop_spawn(fixture.loops[0], block, NULL, NULL), CF_OK);
     WAIT_FOR(atomic_load(&blocked));
-    relay_fault(&relay, NULL);
-    WAIT_FOR(atomic_load(&relay.pairs[0].down.passed) > 0);
+    relay_fault(&fixture.relay, NULL);
+    WAIT_FOR(atomic_load(&fixture.relay.pairs[0].down.passed) > 0);
     ck_assert_int_eq(pthread_create(&thread, NULL, unblock_soon, NULL), 0);
     fixture_close();
     ck_assert_int_eq(pthread_join(thread, NULL), 0);
     ck_assert_uint_eq(events_count(CF_PG_EVENT_CONNECTED), 1);
     WAIT_FOR(fixture_backends(fixture_view()) == 0);
-    relay_stop(&relay);
+    relay_stop(&fixture.relay);
 }
 END_TEST
 
@@ -495,7 +488,7 @@ static TCase *add_case(Suite *suite, const char *name)
 {
     TCase *tc = tcase_create(name);
 
-    tcase_add_checked_fixture(tc, fixture_setup, fixture_teardown);
+    tcase_add_checked_fixture(tc, fixture_setup_server, fixture_teardown);
     tcase_set_timeout(tc, 30);
     suite_add_tcase(suite, tc);
     return tc;

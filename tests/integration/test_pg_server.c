@@ -15,7 +15,6 @@
 /* Fixture */
 
 static struct cluster cluster;
-static struct relay relay;
 
 static const struct cf_pg_stmt one = {.name = "server_one", .sql = "SELECT 1"};
 
@@ -59,12 +58,6 @@ static void teardown_one(void)
     if (cluster.pid != 0) {
         cluster_stop(&cluster, SIGQUIT);
     }
-}
-
-static void teardown(void)
-{
-    fixture_teardown();
-    relay_stop(&relay);
 }
 
 /* Helpers */
@@ -320,10 +313,10 @@ START_TEST(connect_to_a_black_hole_ends_at_its_timeout)
     struct job soon;
     int64_t since_ns = cf_now_ns();
 
-    relay_start(&relay, to_nobody);
-    url_to(url, sizeof(url), relay.port);
+    relay_start(&fixture.relay, to_nobody);
+    url_to(url, sizeof(url), fixture.relay.port);
     (void)snprintf(said, sizeof(said), "connect: no answer within 300 ms from 127.0.0.1, port %d",
-                   relay.port);
+                   fixture.relay.port);
     fixture_open(
         (struct cf_pg_options){.url = url, .pool_max = 1, .connect_timeout_ns = 300 * CF_MS}, 1);
     job_init(&soon, &one);
@@ -344,7 +337,7 @@ START_TEST(connect_to_a_black_hole_ends_at_its_timeout)
     job_fini(&job);
     job_fini(&soon);
     fixture_close();
-    ck_assert_int_le((int64_t)atomic_load(&relay.accepted), 2);
+    ck_assert_int_le((int64_t)atomic_load(&fixture.relay.accepted), 2);
 }
 END_TEST
 
@@ -354,15 +347,15 @@ START_TEST(connect_refused_backs_off_to_the_cap)
     char url[1024];
     int64_t total_ns = 0;
 
-    relay_start(&relay, to_the_door);
-    url_to(url, sizeof(url), relay.port);
+    relay_start(&fixture.relay, to_the_door);
+    url_to(url, sizeof(url), fixture.relay.port);
     fixture_open((struct cf_pg_options){.url = url, .pool_max = 4, .backoff_max_ns = 300 * CF_MS},
                  1);
-    WAIT_FOR(atomic_load(&relay.accepted) >= 7);
+    WAIT_FOR(atomic_load(&fixture.relay.accepted) >= 7);
     for (size_t i = 0; i < 6; i++) {
         int64_t most_ns = i < 2 ? (100 << i) * CF_MS : 300 * CF_MS;
         struct cf_pg_event event = events_get(CF_PG_EVENT_CONNECT_FAILED, i);
-        int64_t gap_ns = relay.at_ns[i + 1] - relay.at_ns[i];
+        int64_t gap_ns = fixture.relay.at_ns[i + 1] - fixture.relay.at_ns[i];
 
         ck_assert_int_eq(event.err.code, CF_EUNAVAIL);
         ck_assert_int_ge(event.retry_ns, most_ns / 2);
@@ -383,8 +376,8 @@ START_TEST(connect_refused_queries_do_not_storm)
     int64_t until_ns;
     size_t queries = 0;
 
-    relay_start(&relay, to_the_door);
-    url_to(url, sizeof(url), relay.port);
+    relay_start(&fixture.relay, to_the_door);
+    url_to(url, sizeof(url), fixture.relay.port);
     fixture_open((struct cf_pg_options){.url = url, .pool_max = 8}, 1);
     job_init(&job, &one);
     for (until_ns = cf_now_ns() + 500 * CF_MS; cf_now_ns() < until_ns; queries++) {
@@ -393,7 +386,8 @@ START_TEST(connect_refused_queries_do_not_storm)
     }
     job_fini(&job);
     ck_assert_uint_gt(queries, 50);
-    ck_assert_uint_le(atomic_load(&relay.accepted), 12); /* 100 and 200 ms, halved; two at once. */
+    ck_assert_uint_le(atomic_load(&fixture.relay.accepted),
+                      12); /* 100 and 200 ms, halved; two at once. */
 }
 END_TEST
 
@@ -410,8 +404,8 @@ START_TEST(connect_failed_once_is_tried_again_while_a_query_waits)
     struct job holder;
     struct job job;
 
-    relay_start(&relay, second_closed);
-    url_to(url, sizeof(url), relay.port);
+    relay_start(&fixture.relay, second_closed);
+    url_to(url, sizeof(url), fixture.relay.port);
     fixture_open((struct cf_pg_options){.url = url, .pool_max = 2, .cancel = CF_PG_CANCEL_PQCANCEL},
                  1);
     job_init_sleep(&holder, 60);
@@ -445,8 +439,8 @@ START_TEST(connect_that_succeeds_again_serves_all_who_wait)
     static struct job jobs[4];
     char url[1024];
 
-    relay_start(&relay, first_closed_then_gated);
-    url_to(url, sizeof(url), relay.port);
+    relay_start(&fixture.relay, first_closed_then_gated);
+    url_to(url, sizeof(url), fixture.relay.port);
     fixture_open((struct cf_pg_options){.url = url,
                                         .pool_max = N(jobs),
                                         .connect_timeout_ns = PATIENCE_NS,
@@ -508,14 +502,14 @@ START_TEST(server_cut_off_fails_what_runs_and_recovers)
     char url[1024];
     struct job job;
 
-    relay_start(&relay, to_cluster);
-    url_to(url, sizeof(url), relay.port);
+    relay_start(&fixture.relay, to_cluster);
+    url_to(url, sizeof(url), fixture.relay.port);
     open_on(url, 1);
     (void)query_until_it_works();
     job_init_sleep(&job, 60);
     job_start(&job);
     WAIT_FOR(fixture_stats().busy == 1);
-    relay_stop(&relay);
+    relay_stop(&fixture.relay);
     job_wait(&job);
     ck_assert_int_eq(job.code, CF_EUNAVAIL);
     ck_assert_str_eq(job.err.phase, "query");
@@ -544,7 +538,7 @@ Suite *suite_pg_server(void)
     suite_add_tcase(suite, tc);
     tcase_set_timeout(tc, 30);
     tcase_add_unchecked_fixture(tc, start_cluster, destroy_cluster);
-    tcase_add_checked_fixture(tc, fixture_setup, teardown);
+    tcase_add_checked_fixture(tc, fixture_setup, fixture_teardown);
     tcase_add_test(tc, backend_killed_takes_the_others_along_and_recovers);
     tcase_add_loop_test(tc, server_that_refuses_says_why_and_no_password, 0, N(refusals));
     tcase_add_test(tc, server_with_few_places_serves_all);

@@ -82,20 +82,6 @@ struct reader {
 };
 
 static struct reader reader;
-static struct relay relay;
-static int server_port;
-
-static void setup(void)
-{
-    fixture_setup();
-    server_port = (int)strtol(PQport(fixture_view()), NULL, 10);
-}
-
-static void teardown(void)
-{
-    fixture_teardown();
-    relay_stop(&relay);
-}
 
 /* Helpers */
 
@@ -256,12 +242,6 @@ static bool is_held_up(void)
                       "select count(*) from pg_stat_activity where application_name = $1"
                       " and wait_event = 'ClientWrite'",
                       (const char *[]){fixture.app, NULL}) == 1;
-}
-
-static int to_server(size_t number)
-{
-    (void)number;
-    return server_port;
 }
 
 /* open */
@@ -683,12 +663,12 @@ START_TEST(next_whose_line_is_cut_fails_and_the_pool_heals)
 {
     int pid;
 
-    fixture_open_behind(&relay, to_server, (struct cf_pg_options){.pool_max = 1});
+    fixture_open_behind(fixture_to_server, (struct cf_pg_options){.pool_max = 1});
     pid = backend_pid();
     reader_init(&reader, &drip);
     reader_start(&reader);
     WAIT_FOR(atomic_load(&reader.n) >= DRIP_COMES);
-    relay_cut(&relay);
+    relay_cut(&fixture.relay);
     reader_wait(&reader);
     ck_assert_int_eq(reader.next, CF_EUNAVAIL);
     ck_assert_str_eq(reader.err.sqlstate, "");
@@ -704,14 +684,14 @@ START_TEST(next_whose_line_is_dead_ends_at_the_deadline)
 {
     int pid;
 
-    fixture_open_behind(&relay, to_server,
+    fixture_open_behind(fixture_to_server,
                         (struct cf_pg_options){.pool_max = 1, .cancel_timeout_ns = 300 * CF_MS});
     pid = backend_pid();
     reader_init(&reader, &drip);
     reader.timeout_ns = 500 * CF_MS;
     reader_start(&reader);
     WAIT_FOR(atomic_load(&reader.n) >= DRIP_COMES);
-    relay_fault(&relay,
+    relay_fault(&fixture.relay,
                 &(struct relay_faults){.to_server = {.hold = true}, .to_client = {.hold = true}});
     reader_wait(&reader);
     ck_assert_int_eq(reader.next, CF_EDEADLINE);
@@ -719,7 +699,7 @@ START_TEST(next_whose_line_is_dead_ends_at_the_deadline)
     ck_assert_int_lt(reader.ended_ns - reader.began_ns, 500 * CF_MS + bound(AT_ONCE_NS));
     WAIT_FOR(events_count(CF_PG_EVENT_CANCELED) == 1);
     ck_assert_int_ne(events_get(CF_PG_EVENT_CANCELED, 0).outcome, CF_PG_EFFECTIVE);
-    relay_fault(&relay, NULL);
+    relay_fault(&fixture.relay, NULL);
     ck_assert_int_ne(backend_pid(), pid);
     fixture_settle();
     reader_fini(&reader);
@@ -771,7 +751,7 @@ END_TEST
 
 static void add_case(Suite *suite, TCase *tcase)
 {
-    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_checked_fixture(tcase, fixture_setup_server, fixture_teardown);
     tcase_set_timeout(tcase, 60);
     suite_add_tcase(suite, tcase);
 }

@@ -52,11 +52,10 @@ struct script {
 };
 
 static struct script script;
-static struct relay relay;
 
 static void setup(void)
 {
-    fixture_setup();
+    fixture_setup_server();
     pgview_exec(fixture_view(), schema);
     script = (struct script){.begin = CF_EINTERNAL, .query = CF_EINTERNAL, .commit = CF_EINTERNAL};
     ck_assert_int_eq(cf_ctx_with_cancel(cf_ctx_background(), &script.ctx, NULL), CF_OK);
@@ -67,7 +66,6 @@ static void teardown(void)
 {
     cf_ctx_free(script.ctx);
     fixture_teardown();
-    relay_stop(&relay);
 }
 
 /* Helpers */
@@ -154,19 +152,13 @@ static void expect_no_open_transaction(void)
                         params) == 0);
 }
 
-static int to_server(size_t number)
-{
-    (void)number;
-    return atoi(PQport(fixture_view()));
-}
-
 static void open_behind_relay(void)
 {
     char port[8];
     char url[1024];
 
-    relay_start(&relay, to_server);
-    (void)snprintf(port, sizeof(port), "%d", relay.port);
+    relay_start(&fixture.relay, fixture_to_server);
+    (void)snprintf(port, sizeof(port), "%d", fixture.relay.port);
     fixture_url(
         url, sizeof(url), NULL,
         (const char *const[]){"host", "127.0.0.1", "port", port, "sslmode", "disable", NULL});
@@ -183,7 +175,7 @@ static const char last_word[] = "E\0\0\0\x4e"
 /* The server's last word comes in one piece with its next answer, which is whole. */
 static void session_ends_behind_the_next_answer(void)
 {
-    relay_append(&relay, 0, last_word, sizeof(last_word));
+    relay_append(&fixture.relay, 0, last_word, sizeof(last_word));
 }
 
 /* begin */

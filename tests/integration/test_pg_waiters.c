@@ -13,22 +13,7 @@
 
 /* Fixture */
 
-static struct relay relay;
-static int server_port; /* Of CF_TEST_PG_URL. */
-
 static const struct cf_pg_stmt one = {.name = "waiters_one", .sql = "SELECT 1"};
-
-static void setup(void)
-{
-    fixture_setup();
-    server_port = (int)strtol(PQport(fixture_view()), NULL, 10);
-}
-
-static void teardown(void)
-{
-    fixture_teardown();
-    relay_stop(&relay);
-}
 
 /* A turn in the line */
 
@@ -93,7 +78,7 @@ static int unless_full(size_t number)
     int word = atomic_load(&refusal);
 
     (void)number;
-    return word != 0 ? word : server_port;
+    return word != 0 ? word : fixture.server_port;
 }
 
 static size_t n_failed(void)
@@ -105,12 +90,11 @@ static size_t n_failed(void)
 static void open_on_full_server(int word)
 {
     atomic_store(&refusal, 0);
-    fixture_open_behind(&relay, unless_full,
-                        (struct cf_pg_options){.pool_max = 2,
-                                               .cancel = CF_PG_CANCEL_PQCANCEL,
-                                               .connect_timeout_ns = 500 * CF_MS});
+    fixture_open_behind(unless_full, (struct cf_pg_options){.pool_max = 2,
+                                                            .cancel = CF_PG_CANCEL_PQCANCEL,
+                                                            .connect_timeout_ns = 500 * CF_MS});
     WAIT_FOR(fixture_stats().idle == 1);
-    n_before = atomic_load(&relay.accepted);
+    n_before = atomic_load(&fixture.relay.accepted);
     n_failed_before = events_count(CF_PG_EVENT_CONNECT_FAILED);
     atomic_store(&refusal, word);
     job_init_sleep(&holder, 60);
@@ -135,8 +119,8 @@ START_TEST(waiter_gets_the_second_connection_when_the_server_has_room_again)
     job_init(&job, &one);
     job_start(&job);
     WAIT_FOR(n_failed() >= 3); /* Repeated, with nobody new, */
-    WAIT_FOR(atomic_load(&relay.accepted) >= n_before + 3);
-    ck_assert_int_lt(relay.at_ns[n_before + 2] - relay.at_ns[n_before],
+    WAIT_FOR(atomic_load(&fixture.relay.accepted) >= n_before + 3);
+    ck_assert_int_lt(fixture.relay.at_ns[n_before + 2] - fixture.relay.at_ns[n_before],
                      bound(1500 * CF_MS)); /* and before the housekeeper has come twice. */
     ck_assert_uint_eq(fixture_stats().waiting, 1);
     atomic_store(&refusal, 0);
@@ -163,12 +147,12 @@ static void wait_briefly(void)
 /* An attempt that fails when the queries that it was for have gone. */
 static void fail_behind_its_back(void)
 {
-    size_t accepted = atomic_load(&relay.accepted);
+    size_t accepted = atomic_load(&fixture.relay.accepted);
 
     atomic_store(&refusal, RELAY_HOLD);
-    WAIT_FOR((wait_briefly(), atomic_load(&relay.accepted) > accepted));
+    WAIT_FOR((wait_briefly(), atomic_load(&fixture.relay.accepted) > accepted));
     atomic_store(&refusal, RELAY_CLOSE);
-    relay_release(&relay);
+    relay_release(&fixture.relay);
     WAIT_FOR(fixture_stats().opening == 0);
 }
 
@@ -181,10 +165,10 @@ START_TEST(waiters_do_not_hasten_the_next_attempt)
     while (n_failed() <= n) {
         (_i == 0 ? wait_briefly : fail_behind_its_back)();
     }
-    WAIT_FOR(atomic_load(&relay.accepted) > n_before + n);
+    WAIT_FOR(atomic_load(&fixture.relay.accepted) > n_before + n);
     for (size_t i = 0; i < n; i++) {
         int64_t retry_ns = events_get(CF_PG_EVENT_CONNECT_FAILED, n_failed_before + i).retry_ns;
-        const int64_t *at_ns = &relay.at_ns[n_before + i];
+        const int64_t *at_ns = &fixture.relay.at_ns[n_before + i];
 
         ck_assert_int_ge(retry_ns, (50 * CF_MS) << i);
         ck_assert_int_ge(at_ns[1] - at_ns[0], retry_ns);
@@ -235,7 +219,7 @@ static TCase *add_case(Suite *suite, const char *name)
 {
     TCase *tc = tcase_create(name);
 
-    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_checked_fixture(tc, fixture_setup_server, fixture_teardown);
     tcase_set_timeout(tc, 30);
     suite_add_tcase(suite, tc);
     return tc;

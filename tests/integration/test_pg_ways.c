@@ -21,7 +21,6 @@
 
 /* Fixture */
 
-static struct relay relay;
 static struct bouncer bouncer;
 
 static int server_port;   /* Where the relay leads to. */
@@ -62,7 +61,6 @@ static void setup(void)
 static void teardown(void)
 {
     fixture_teardown();
-    relay_stop(&relay);
     bouncer_stop(&bouncer);
 }
 
@@ -87,10 +85,11 @@ static void hear_first_words(size_t number, const char *bytes, size_t size)
 static int pool_first(size_t number)
 {
     int word = atomic_load(&beyond);
-    size_t n = atomic_load(&relay.open) + 1 - n_pool;
+    size_t n = atomic_load(&fixture.relay.open) + 1 - n_pool;
 
     /* Not again for those that are released. */
-    if (number == atomic_load(&relay.accepted) && number >= n_pool && n > atomic_load(&most)) {
+    if (number == atomic_load(&fixture.relay.accepted) && number >= n_pool &&
+        n > atomic_load(&most)) {
         atomic_store(&most, n);
     }
     return number < n_pool || word == 0 ? server_port : word;
@@ -99,8 +98,8 @@ static int pool_first(size_t number)
 /* Put the relay before the server, and open a database behind it, with all it has open. */
 static void open_behind(struct cf_pg_options options, const char *url, const char *sslmode)
 {
-    options.url = fixture_url_behind(&relay, pool_first, url, sslmode);
-    atomic_store(&relay.tap, hear_first_words);
+    options.url = fixture_url_behind(pool_first, url, sslmode);
+    atomic_store(&fixture.relay.tap, hear_first_words);
     options.pool_max = n_pool;
     options.pool_min = n_pool;
     fixture_open(options, 1);
@@ -164,12 +163,12 @@ START_TEST(async_needs_no_thread)
     atomic_store(&beyond, RELAY_HOLD);
     start_sleeper(&job, fixture_view());
     cancel_job(&job);
-    WAIT_FOR(atomic_load(&relay.open) == n_pool + 1);
+    WAIT_FOR(atomic_load(&fixture.relay.open) == n_pool + 1);
     ck_assert_int_eq(query_i64(&one, NULL, 0), 1);
     ck_assert_int_eq(threads_called("cf-cancel"), 0);
     ck_assert_uint_eq(fixture_stats().canceling, 1);
     atomic_store(&beyond, 0);
-    relay_release(&relay);
+    relay_release(&fixture.relay);
     fixture_settle();
     ck_assert_uint_eq(outcomes(CF_PG_EFFECTIVE), 1);
     ck_assert_int_eq(threads_called("cf-cancel"), 0);
@@ -188,7 +187,7 @@ START_TEST(async_reset_is_not_taken_for_the_end)
     cancel_job(&job);
     WAIT_FOR(atomic_load(&n_requests) == 1);
     atomic_store(&beyond, 0);
-    relay_reset(&relay, 1);
+    relay_reset(&fixture.relay, 1);
     fixture_settle();
     ck_assert_uint_eq(outcomes(CF_PG_CONNECTION_DROPPED), 1);
     ck_assert_int_eq(events_get(CF_PG_EVENT_CANCELED, 0).err.code, CF_EIO);
@@ -249,8 +248,8 @@ START_TEST(auto_sends_no_request_in_the_clear)
     start_sleeper(&job, view);
     cancel_job(&job);
     while (outcomes(CF_PG_DISPATCH_FAILED) == 0) {
-        if (atomic_load(&relay.accepted) > next && atomic_load(&asked_tls[next])) {
-            relay_reset(&relay, next++);
+        if (atomic_load(&fixture.relay.accepted) > next && atomic_load(&asked_tls[next])) {
+            relay_reset(&fixture.relay, next++);
         }
         pause_ms(1);
     }
@@ -282,9 +281,9 @@ static void refuse_connections(void)
 {
     int quiet = eventfd(0, EFD_CLOEXEC);
 
-    ck_assert_int_eq(dup2(quiet, relay.fd), relay.fd);
+    ck_assert_int_eq(dup2(quiet, fixture.relay.fd), fixture.relay.fd);
     (void)close(quiet);
-    relay_release(&relay); /* Its poll(), which holds the old socket, returns. */
+    relay_release(&fixture.relay); /* Its poll(), which holds the old socket, returns. */
 }
 
 static void assert_closed_for(int pid)
@@ -381,7 +380,7 @@ START_TEST(pooler_passes_a_cancel_on)
         ck_assert_int_eq(backend_pid(), pid);
     }
     ck_assert_uint_eq(fixture_stats().opened, 1);
-    ck_assert_uint_eq(atomic_load(&n_requests), atomic_load(&relay.accepted) - 1);
+    ck_assert_uint_eq(atomic_load(&n_requests), atomic_load(&fixture.relay.accepted) - 1);
 }
 END_TEST
 
@@ -408,7 +407,8 @@ START_TEST(pooler_leaves_the_control_connection_no_way)
     WAIT_FOR(fixture_stats().idle == 1);
     ck_assert_uint_eq(fixture_stats().opened, 2);
     ck_assert_int_ne(backend_pid(), pid);
-    ck_assert_uint_eq(atomic_load(&relay.accepted), 2); /* No control connection was tried. */
+    ck_assert_uint_eq(atomic_load(&fixture.relay.accepted),
+                      2); /* No control connection was tried. */
 }
 END_TEST
 
@@ -424,8 +424,8 @@ START_TEST(control_connection_through_a_pooler_is_not_kept)
     struct job job;
 
     bouncer_start(&bouncer, "transaction");
-    fixture_open_behind(&relay, second_to_bouncer, (struct cf_pg_options){.pool_max = 1});
-    WAIT_FOR(atomic_load(&relay.accepted) == 2 && atomic_load(&relay.open) == 1);
+    fixture_open_behind(second_to_bouncer, (struct cf_pg_options){.pool_max = 1});
+    WAIT_FOR(atomic_load(&fixture.relay.accepted) == 2 && atomic_load(&fixture.relay.open) == 1);
     start_sleeper(&job, fixture_view());
     cancel_job(&job);
     fixture_settle();
@@ -475,7 +475,7 @@ START_TEST(budget_is_kept_in_a_storm)
         ck_assert_int_eq(clients[i].code, CF_ECANCELED);
         job_fini(&clients[i]);
     }
-    WAIT_FOR(atomic_load(&relay.open) == n_pool + max);
+    WAIT_FOR(atomic_load(&fixture.relay.open) == n_pool + max);
     ck_assert_uint_eq(fixture_stats().canceling, n_pool); /* Its slots stay counted. */
     for (int i = 0; i < N(next); i++) {
         job_init(&next[i], &number);
@@ -484,7 +484,7 @@ START_TEST(budget_is_kept_in_a_storm)
         job_start(&next[i]);
     }
     atomic_store(&beyond, 0);
-    relay_release(&relay);
+    relay_release(&fixture.relay);
     for (int i = 0; i < N(next); i++) {
         job_wait(&next[i]);
         ck_assert_msg(next[i].code == CF_OK, "%s %s", next[i].err.sqlstate, next[i].err.msg);
@@ -521,12 +521,12 @@ START_TEST(budget_line_is_left_by_a_statement_that_ends)
     job_start(&second);
     ck_assert_int_ge(pgview_wait_active(fixture_view(), SLEEP_PATTERN, 2, PATIENCE_NS), 0);
     cancel_job(&first);
-    WAIT_FOR(atomic_load(&relay.open) == n_pool + 1);
+    WAIT_FOR(atomic_load(&fixture.relay.open) == n_pool + 1);
     cancel_job(&second);
     ck_assert_int_ge(pgview_wait_active(fixture_view(), SLEEP_PATTERN, 1, PATIENCE_NS), 0);
     ck_assert_uint_eq(fixture_stats().canceling, 2);
     atomic_store(&beyond, 0);
-    relay_release(&relay);
+    relay_release(&fixture.relay);
     fixture_settle();
     ck_assert_uint_eq(outcomes(CF_PG_EFFECTIVE), 1);
     ck_assert_uint_eq(outcomes(CF_PG_NOT_SENT), 1);
@@ -553,7 +553,7 @@ START_TEST(budget_line_is_bounded)
     ck_assert_ptr_nonnull(strstr(events_get(CF_PG_EVENT_CANCELED, 1).err.msg, "wait to cancel"));
     ck_assert_uint_eq(atomic_load(&n_requests), 0);
     atomic_store(&beyond, 0);
-    relay_release(&relay);
+    relay_release(&fixture.relay);
     ck_assert_int_ge(pgview_wait_active(fixture_view(), SLEEP_PATTERN, 0, PATIENCE_NS), 0);
     WAIT_FOR(fixture_stats().idle == n_pool);
 }
