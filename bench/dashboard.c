@@ -45,10 +45,7 @@ static const char request[] =
     "GET /v1/dashboard?user_id=42 HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n";
 
 struct bench {
-    const char *bin;
-    const char *url;
-    const char *peer; /* NULL: there is none. */
-    size_t rounds;
+    struct kit_arguments told;
     bool miss;
 };
 
@@ -307,9 +304,9 @@ static void start_go(struct server *server, const struct bench *bench, const str
         die("a file in memory: %s", strerror(errno));
     }
     (void)lseek(file, 0, SEEK_SET);
-    server->pid = start_peer(bench->peer, bench->url, file, &server->port);
+    server->pid = start_peer(bench->told.peer, bench->told.url, file, &server->port);
     (void)close(file);
-    begin(server, "Go", bench->rounds);
+    begin(server, "Go", bench->told.rounds);
 }
 
 /* All servers; the first is the service, whose reply others send. Returns how many. */
@@ -321,13 +318,13 @@ static size_t start_servers(const struct bench *bench, struct server *servers)
     const struct reply *reply = &servers[0].clients[0].reply;
     size_t n = 0;
 
-    servers[n].pid = start_service(bench->bin, bench->url, settings, &servers[n].port);
-    begin(&servers[n++], "curfewd", bench->rounds);
+    servers[n].pid = start_service(bench->told.bin, bench->told.url, settings, &servers[n].port);
+    begin(&servers[n++], "curfewd", bench->told.rounds);
     if (!bench->miss) {
-        start_bound(&servers[n++], "epoll", bench->rounds, run_bare, reply);
-        start_bound(&servers[n++], "libmicrohttpd", bench->rounds, run_libmicrohttpd, reply);
+        start_bound(&servers[n++], "epoll", bench->told.rounds, run_bare, reply);
+        start_bound(&servers[n++], "libmicrohttpd", bench->told.rounds, run_libmicrohttpd, reply);
     }
-    if (bench->peer != NULL) {
+    if (bench->told.peer != NULL) {
         start_go(&servers[n++], bench, reply);
     }
     return n;
@@ -357,10 +354,10 @@ static void print_figures(const struct bench *bench, struct server *servers, siz
     (void)printf("%-14s %9s %9s %9s %12s\n", "us a request", "least", "median", "ratio",
                  "requests/s");
     for (size_t i = 0; i < n; i++) {
-        qsort(servers[i].spent_ns, bench->rounds, sizeof(int64_t), compare);
-        qsort(servers[i].took_ns, bench->rounds, sizeof(int64_t), compare);
+        qsort(servers[i].spent_ns, bench->told.rounds, sizeof(int64_t), compare);
+        qsort(servers[i].took_ns, bench->told.rounds, sizeof(int64_t), compare);
         (void)printf("%-14s %9.2f %9.2f %9.2f %12.0f\n", servers[i].name,
-                     us(servers[i].spent_ns[0]), us(servers[i].spent_ns[bench->rounds / 2]),
+                     us(servers[i].spent_ns[0]), us(servers[i].spent_ns[bench->told.rounds / 2]),
                      (double)servers[0].spent_ns[0] / (double)servers[i].spent_ns[0],
                      REQUESTS * (double)CF_SECOND / (double)servers[i].took_ns[0]);
     }
@@ -383,57 +380,30 @@ static void print_help(FILE *file)
 
 static void read_arguments(int argc, char **argv, struct bench *bench)
 {
-    static const struct option options[] = {{"bin", required_argument, NULL, 'b'},
-                                            {"url", required_argument, NULL, 'u'},
-                                            {"peer", required_argument, NULL, 'p'},
-                                            {"rounds", required_argument, NULL, 'r'},
-                                            {"miss", no_argument, NULL, 'm'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {NULL, 0, NULL, 0}};
-    int c;
+    static const struct option options[] = {
+        KIT_OPTIONS, {"miss", no_argument, NULL, 'm'}, {NULL, 0, NULL, 0}};
+    int letter;
 
-    while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        switch (c) {
-        case 'b':
-            bench->bin = optarg;
-            break;
-        case 'u':
-            bench->url = optarg;
-            break;
-        case 'p':
-            bench->peer = optarg;
-            break;
-        case 'r':
-            bench->rounds = strtoul(optarg, NULL, 10);
-            break;
-        case 'm':
+    while ((letter = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        if (letter == 'm') {
             bench->miss = true;
-            break;
-        case 'h':
-            print_help(stdout);
-            exit(EXIT_SUCCESS);
-        default:
-            misused("what is that?");
+        } else {
+            kit_take(&bench->told, letter);
         }
     }
-    if (optind < argc || bench->bin == NULL || bench->url == NULL) {
-        misused("--bin and --url are needed");
-    }
-    if (bench->rounds == 0 || bench->rounds > 100000) {
-        misused("--rounds should be a number from 1 to 100,000");
-    }
+    kit_check(&bench->told, argc, 100000);
 }
 
 int main(int argc, char **argv)
 {
     static struct server servers[SERVERS_MAX];
-    struct bench bench = {.rounds = 20};
+    struct bench bench = {.told.rounds = 20};
     size_t n;
 
     kit_begin("bench-dashboard", print_help);
     read_arguments(argc, argv, &bench);
     n = start_servers(&bench, servers);
-    for (size_t round = 0; round < bench.rounds; round++) {
+    for (size_t round = 0; round < bench.told.rounds; round++) {
         for (size_t i = 0; i < n; i++) {
             run_turn(&servers[i], round);
         }

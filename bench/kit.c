@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <getopt.h>
 #include <netinet/tcp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -72,6 +73,47 @@ void misused(const char *what)
     (void)fprintf(stderr, "%s: %s\n\n", self.name, what);
     self.print_help(stderr);
     exit(2);
+}
+
+/* Arguments */
+
+void kit_take(struct kit_arguments *arguments, int letter)
+{
+    switch (letter) {
+    case 'b':
+        arguments->bin = optarg;
+        return;
+    case 'u':
+        arguments->url = optarg;
+        return;
+    case 'p':
+        arguments->peer = optarg;
+        return;
+    case 'r':
+        arguments->rounds = strtoul(optarg, NULL, 10);
+        return;
+    case 'h':
+        self.print_help(stdout);
+        exit(EXIT_SUCCESS);
+    default:
+        misused("what is that?");
+    }
+}
+
+void kit_check(const struct kit_arguments *arguments, int argc, size_t rounds_max)
+{
+    if (optind < argc) {
+        misused("what is that?");
+    }
+    if (arguments->bin == NULL || arguments->url == NULL) {
+        misused("--bin and --url are needed");
+    }
+    if (arguments->rounds == 0 || arguments->rounds > rounds_max) {
+        char what[80];
+
+        (void)snprintf(what, sizeof(what), "--rounds should be a number from 1 to %zu", rounds_max);
+        misused(what);
+    }
 }
 
 /* Operations */

@@ -10,6 +10,7 @@
 #ifndef BENCH_KIT_H
 #define BENCH_KIT_H
 
+#include <getopt.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -23,6 +24,30 @@ void kit_begin(const char *name, void (*print_help)(FILE *file));
 /* Complain and exit: with 1; and with 2, and the help. */
 void die(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 void misused(const char *what) __attribute__((noreturn));
+
+/* Arguments */
+
+/* What the programs that start a service are told. */
+struct kit_arguments {
+    const char *bin;
+    const char *url;
+    const char *peer; /* NULL: there is none. */
+    size_t rounds;
+};
+
+/* Their places in getopt_long()'s table. */
+#define KIT_OPTIONS                                                                                \
+    {"bin", required_argument, NULL, 'b'}, {"url", required_argument, NULL, 'u'},                  \
+        {"peer", required_argument, NULL, 'p'}, {"rounds", required_argument, NULL, 'r'},          \
+    {                                                                                              \
+        "help", no_argument, NULL, 'h'                                                             \
+    }
+
+/* Take one of them, with its value in optarg; another is a misuse. */
+void kit_take(struct kit_arguments *arguments, int letter);
+
+/* When all were read: bin and url have to be there, rounds from 1 to `rounds_max`. */
+void kit_check(const struct kit_arguments *arguments, int argc, size_t rounds_max);
 
 /* Operations */
 

@@ -58,18 +58,15 @@
     " where application_name = $1 and query ~ 'pg_sleep' and pid <> pg_backend_pid()"
 
 struct bench {
-    const char *bin;
-    const char *url;
-    const char *peer; /* NULL: there is none. */
-    const char *how;  /* NULL: all. */
-    size_t rounds;
+    struct kit_arguments told;
+    const char *how; /* NULL: all. */
 
     PGconn *pg;
-    const char
-        *app; /* Of the server that is measured, as are the next two: its application_name, */
-    const char *name; /* what it is called, */
-    uint16_t port;    /* and where it listens. */
-    int64_t told_ns;  /* When the last line of progress was printed. */
+    /* Of the server that is measured: */
+    const char *name;
+    const char *app; /* Its application_name. */
+    uint16_t port;
+    int64_t told_ns; /* When the last line of progress was printed. */
 };
 
 /* Internal helpers */
@@ -93,7 +90,7 @@ static void prepare(struct bench *bench, const char *name, const char *sql)
 
 static void connect_pg(struct bench *bench)
 {
-    bench->pg = PQconnectdb(bench->url);
+    bench->pg = PQconnectdb(bench->told.url);
     if (PQstatus(bench->pg) != CONNECTION_OK) {
         die("%s", PQerrorMessage(bench->pg));
     }
@@ -203,7 +200,7 @@ static void tell_progress(struct bench *bench, const struct way *way, size_t don
     if (now_ns - bench->told_ns >= CF_SECOND) {
         bench->told_ns = now_ns;
         (void)fprintf(stderr, "%-8s %-10s %zu of %zu\n", bench->name, way->name, done,
-                      bench->rounds);
+                      bench->told.rounds);
     }
 }
 
@@ -221,8 +218,8 @@ static size_t count_left(const int64_t *took_ns, size_t n)
 /* True if the figures are as good as they should be. */
 static bool run_way(struct bench *bench, const struct way *way)
 {
-    int64_t *took_ns = calloc(bench->rounds, sizeof(*took_ns));
-    size_t n = bench->rounds;
+    int64_t *took_ns = calloc(bench->told.rounds, sizeof(*took_ns));
+    size_t n = bench->told.rounds;
     size_t left;
     int64_t p50_ns;
     int64_t p99_ns;
@@ -265,7 +262,7 @@ static bool measure_service(struct bench *bench)
 {
     static const char *const settings[] = {"CURFEW_DEMO", "1", "CURFEW_GRACE", "0s", "CURFEW_POOL",
                                            POOL,          NULL};
-    pid_t pid = start_service(bench->bin, bench->url, settings, &bench->port);
+    pid_t pid = start_service(bench->told.bin, bench->told.url, settings, &bench->port);
     bool good;
 
     bench->name = "curfewd";
@@ -279,7 +276,7 @@ static bool measure_service(struct bench *bench)
 /* But for the last way: behind bytes that it has not read, net/http sees no end. */
 static void measure_peer(struct bench *bench)
 {
-    pid_t pid = start_peer(bench->peer, bench->url, STDIN_FILENO, &bench->port);
+    pid_t pid = start_peer(bench->told.peer, bench->told.url, STDIN_FILENO, &bench->port);
 
     bench->name = "Go";
     bench->app = "peer";
@@ -325,48 +322,18 @@ static void print_help(FILE *file)
 
 static void read_arguments(int argc, char **argv, struct bench *bench)
 {
-    static const struct option options[] = {{"bin", required_argument, NULL, 'b'},
-                                            {"url", required_argument, NULL, 'u'},
-                                            {"peer", required_argument, NULL, 'p'},
-                                            {"rounds", required_argument, NULL, 'r'},
-                                            {"how", required_argument, NULL, 'w'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {NULL, 0, NULL, 0}};
-    int c;
+    static const struct option options[] = {
+        KIT_OPTIONS, {"how", required_argument, NULL, 'w'}, {NULL, 0, NULL, 0}};
+    int letter;
 
-    while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        switch (c) {
-        case 'b':
-            bench->bin = optarg;
-            break;
-        case 'u':
-            bench->url = optarg;
-            break;
-        case 'p':
-            bench->peer = optarg;
-            break;
-        case 'r':
-            bench->rounds = strtoul(optarg, NULL, 10);
-            break;
-        case 'w':
+    while ((letter = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        if (letter == 'w') {
             bench->how = strcmp(optarg, "all") == 0 ? NULL : optarg;
-            break;
-        case 'h':
-            print_help(stdout);
-            exit(EXIT_SUCCESS);
-        default:
-            misused("what is that?");
+        } else {
+            kit_take(&bench->told, letter);
         }
     }
-    if (optind < argc) {
-        misused("what is that?");
-    }
-    if (bench->bin == NULL || bench->url == NULL) {
-        misused("--bin and --url are needed");
-    }
-    if (bench->rounds == 0 || bench->rounds > 10000000) {
-        misused("--rounds should be a number from 1 to 10,000,000");
-    }
+    kit_check(&bench->told, argc, 10000000);
     for (size_t i = 0; i < N_WAYS; i++) {
         if (bench->how == NULL || strcmp(bench->how, ways[i].name) == 0) {
             return;
@@ -377,7 +344,7 @@ static void read_arguments(int argc, char **argv, struct bench *bench)
 
 int main(int argc, char **argv)
 {
-    struct bench bench = {.rounds = 500};
+    struct bench bench = {.told.rounds = 500};
     bool good;
 
     kit_begin("bench-orphan", print_help);
@@ -392,7 +359,7 @@ int main(int argc, char **argv)
     (void)printf("%-8s %-10s %7s %9s %9s %9s %6s\n", "orphan", "how", "rounds", "p50 ms", "p99 ms",
                  "max ms", "> 5 s");
     good = measure_service(&bench);
-    if (bench.peer != NULL) {
+    if (bench.told.peer != NULL) {
         measure_peer(&bench);
     }
     measure_question(&bench);
