@@ -60,6 +60,7 @@
     X(conninfo)                                                                                    \
     X(config)                                                                                      \
     X(config_file)                                                                                 \
+    X(config_unknown)                                                                              \
     X(corpus)                                                                                      \
     X(log)                                                                                         \
     X(cpus)                                                                                        \
