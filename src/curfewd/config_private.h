@@ -55,7 +55,8 @@ enum cf_code config_bad(const char *where, const char *text, const char *right, 
 CF_MUST enum cf_code config_set(struct config *config, const struct config_option *option,
                                 const char *where, const char *text, struct cf_err *err);
 
-/* The option of a variable, NULL if there is none; *out_is_path: of the file that holds its value. */
+/* The option of a variable, NULL if there is none; *out_is_path: of the file that holds its
+ * value. */
 const struct config_option *config_find_variable(const char *name, size_t length,
                                                  bool *out_is_path);
 

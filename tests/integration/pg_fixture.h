@@ -54,8 +54,8 @@ extern struct fixture fixture;
 void fixture_setup(void);
 void fixture_teardown(void);
 
-/* fixture_setup(), and look where the server of CF_TEST_PG_URL is; then fixture_to_server() leads the
- * relay there. */
+/* fixture_setup(), and look where the server of CF_TEST_PG_URL is; then fixture_to_server() leads
+ * the relay there. */
 void fixture_setup_server(void);
 int fixture_to_server(size_t number);
 
