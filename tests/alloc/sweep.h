@@ -54,6 +54,14 @@ void sweep_share(worker_fn fn, void *arg);
 /* In a worker: have its own process be the one under test, with so many loops and descriptors. */
 void sweep_attach(const struct worker *worker, size_t n_loops, size_t n_descriptors);
 
+/* In a worker that is attached: as many blocks as there are when no more than so many threads are
+ * left, and all others sleep: one that has ended may be on its way out still, and that for timers
+ * frees what it has woken. What is made once must have been made. */
+long sweep_blocks_at_rest(const struct worker *worker, int threads_max);
+
+/* In a worker that is attached: wait until so many blocks are left. Fails if that does not come. */
+void sweep_wait_freed(const struct worker *worker, long blocks);
+
 /* In a worker: do it until nothing is left, or another worker has failed. `sweep` is a number below
  * NTH_SWEEPS; that nothing failed in it at all is a failure. */
 void sweep_run(struct worker *worker, int sweep, enum nth_mode mode, sweep_fn fn, void *arg);

@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <curfew/client.h>
@@ -171,21 +170,6 @@ static void call_without_memory(struct run *run, long n)
     ck_assert_msg(first.code != CF_OK || first.is_whole, "%s", nth_say(run->nth));
 }
 
-/* A thread that has ended may be on its way out still. */
-static void wait_freed(const struct run *run)
-{
-    int64_t until_ns = cf_now_ns() + LOST_NS;
-
-    if (run->test->scenario->trusts) {
-        return; /* OpenSSL (3.0) loses blocks of its own where it lacks some. */
-    }
-    while (atomic_load(&run->nth->live) != run->blocks) {
-        ck_assert_msg(cf_now_ns() < until_ns, "%s: %ld blocks are left, and were %ld",
-                      nth_say(run->nth), atomic_load(&run->nth->live), run->blocks);
-        (void)usleep(100);
-    }
-}
-
 /* Once while something fails, and once when nothing does. */
 static void visit(struct run *run, long n)
 {
@@ -212,33 +196,14 @@ static void visit(struct run *run, long n)
     OPENSSL_thread_stop(); /* It keeps the text of an error for the thread's next one. */
 }
 
-static void do_nothing(void *arg)
+/* With that of the loop. */
+static void warm_up(struct worker *worker, struct run *run)
 {
-    (void)arg;
-}
-
-/* Links of the directory: one a thread, and two. */
-static int count_threads(void)
-{
-    struct stat tasks;
-
-    ck_assert_int_eq(stat("/proc/self/task", &tasks), 0);
-    return (int)tasks.st_nlink - 2;
-}
-
-/* Blocks are counted when the threads that resolve have ended, and the loop has done with what it
- * did behind our back. */
-static void warm_up(struct run *run)
-{
-    struct cf_err err;
-
     run->mode = NTH_OFF;
     for (int i = 0; i < WARM_UPS; i++) {
         visit(run, 0);
     }
-    EVENTUALLY(count_threads() == 2);
-    ck_assert_int_eq(cf_loop_call(run->loop, do_nothing, NULL, &err), CF_OK);
-    run->blocks = atomic_load(&run->nth->live);
+    run->blocks = sweep_blocks_at_rest(worker, 2);
 }
 
 static void run_once(struct worker *worker, void *arg)
@@ -248,7 +213,10 @@ static void run_once(struct worker *worker, void *arg)
 
     (void)nth_off(worker->nth); /* Until it is at the place. */
     visit(run, n);
-    wait_freed(run);
+    if (!run->test->scenario
+             ->trusts) { /* OpenSSL (3.0) loses blocks of its own for want of some. */
+        sweep_wait_freed(worker, run->blocks);
+    }
 }
 
 static void work(struct worker *worker, void *arg)
@@ -259,7 +227,7 @@ static void work(struct worker *worker, void *arg)
     worker->every_n = true;
     sweep_attach(worker, 1, DESCRIPTORS);
     ck_assert_int_eq(cf_loop_new(NULL, &run.loop, &err), CF_OK);
-    warm_up(&run);
+    warm_up(worker, &run);
     for (run.sweep = 0; run.sweep < 2; run.sweep++) {
         run.mode = run.sweep == 0 ? NTH_ONCE : NTH_FROM_NOW;
         sweep_run(worker, run.sweep, run.mode, run_once, &run);

@@ -9,13 +9,11 @@
  * too. So a run takes no more than a millisecond, and every n has its turn,
  * in the short form too. */
 #include <check.h>
-#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <curfew/cache.h>
@@ -43,9 +41,6 @@
 /* Loops that a worker makes one after another; each may have to draw on the reserve. */
 #define LOOPS 100000
 #define LOOP_DESCRIPTORS 64
-
-#define THREADS_MAX 24
-#define STACK_SIZE ((size_t)256 * 1024)
 
 /* So often everything is done before blocks are counted: what is made once has been made. */
 #define WARM_UPS 4
@@ -540,18 +535,6 @@ static void visit(struct run *run)
     visit_join(&visit);
 }
 
-/* A load's thread is detached, and may be on its way out still. */
-static void wait_freed(const struct run *run)
-{
-    int64_t until_ns = cf_now_ns() + LOST_NS;
-
-    while (atomic_load(&run->nth->live) != run->blocks) {
-        ck_assert_msg(cf_now_ns() < until_ns, "%s: %ld blocks are left, and were %ld",
-                      nth_say(run->nth), atomic_load(&run->nth->live), run->blocks);
-        (void)usleep(100);
-    }
-}
-
 static void run_once(struct worker *worker, void *arg)
 {
     struct run *run = arg;
@@ -560,53 +543,17 @@ static void run_once(struct worker *worker, void *arg)
     (void)nth_off(worker->nth); /* Until it is at the place. */
     (void)alarm(LOST_SECONDS);
     visit(run);
-    wait_freed(run);
-}
-
-static void *meet(void *barrier)
-{
-    (void)pthread_barrier_wait(barrier);
-    return NULL;
-}
-
-/* The C library keeps the stacks of threads that have ended, and what belongs to them: have it keep
- * as many as there will ever be threads at once. It keeps 40 MiB at most. */
-static void make_stacks(void)
-{
-    pthread_t threads[THREADS_MAX];
-    pthread_barrier_t barrier;
-    pthread_attr_t attr;
-
-    (void)pthread_attr_init(&attr);
-    (void)pthread_attr_setstacksize(&attr, STACK_SIZE);
-    ck_assert_int_eq(pthread_setattr_default_np(&attr), 0);
-    (void)pthread_barrier_init(&barrier, NULL, THREADS_MAX);
-    for (int i = 0; i < THREADS_MAX; i++) {
-        ck_assert_int_eq(pthread_create(&threads[i], NULL, meet, &barrier), 0);
-    }
-    for (int i = 0; i < THREADS_MAX; i++) {
-        ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
-    }
-}
-
-/* Links of the directory: one a thread, and two. */
-static int count_threads(void)
-{
-    struct stat tasks;
-
-    ck_assert_int_eq(stat("/proc/self/task", &tasks), 0);
-    return (int)tasks.st_nlink - 2;
+    sweep_wait_freed(worker, run->blocks);
 }
 
 static void warm_up(struct worker *worker, struct run *run)
 {
-    make_stacks();
     run->mode = NTH_OFF;
     for (int i = 0; i < WARM_UPS; i++) {
         visit(run);
     }
-    EVENTUALLY(count_threads() <= (run->place == PLACE_THREAD ? 2 : 1)); /* With that for timers. */
-    run->blocks = atomic_load(&worker->nth->live);
+    /* With that for timers. */
+    run->blocks = sweep_blocks_at_rest(worker, run->place == PLACE_THREAD ? 2 : 1);
 }
 
 static void work(struct worker *worker, void *arg)
