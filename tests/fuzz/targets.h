@@ -11,6 +11,7 @@
     X(filter)                                                                                      \
     X(image)                                                                                       \
     X(json)                                                                                        \
+    X(levels)                                                                                      \
     X(target)                                                                                      \
     X(trace)                                                                                       \
     X(utf8)

@@ -4,46 +4,20 @@
  * A body is kept whole, in memory of its own that grows with what really comes: a length that is
  * only promised costs nothing. How large one may be, the filter and see_body() say; how large all
  * of a loop's may be together is said here, or ten thousand clients could fill the memory, each
- * within its limit. It is freed as soon as the handler has ended, not when its reply was taken.
- *
- * jansson calls itself for each level of nesting, on a fiber's small stack. So levels are counted
- * before it sees anything. */
+ * within its limit. It is freed as soon as the handler has ended, not when its reply was taken. */
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "curfew/http/levels.h"
 #include "curfew/http/server_private.h"
 
 #define ROOM_MIN 1024
 
-/* Levels of arrays and objects. */
-#define DEPTH_MAX 64
+/* Levels of arrays and objects. jansson takes a stack frame for each. */
+#define LEVELS_MAX 64
 
 /* Internal helpers */
-
-/* The deepest level of nesting, counted by brackets outside of strings: in what is no JSON at all
- * it is still at least what a parser comes to before it finds out. */
-static size_t depth_of(const char *text, size_t size)
-{
-    bool quoted = false;
-    size_t depth = 0;
-    size_t most = 0;
-
-    for (size_t i = 0; i < size; i++) {
-        if (quoted) {
-            i += text[i] == '\\';
-            quoted = text[i] != '"' || i >= size;
-        } else if (text[i] == '"') {
-            quoted = true;
-        } else if (text[i] == '[' || text[i] == '{') {
-            depth++;
-            most = depth > most ? depth : most;
-        } else if ((text[i] == ']' || text[i] == '}') && depth > 0) {
-            depth--;
-        }
-    }
-    return most;
-}
 
 /* Let the body have room for `size` bytes and a NUL. */
 static enum cf_code make_room(struct cf_http *http, size_t size, struct cf_err *err)
@@ -116,8 +90,8 @@ enum cf_code cf_http_body_json(const struct cf_http *http, struct json_t **out, 
     if (size == 0) {
         return cf_err_set(err, CF_EINVAL, "the body is empty, and should be JSON");
     }
-    if (depth_of(body, size) > DEPTH_MAX) {
-        return cf_err_set(err, CF_EINVAL, "the body is nested deeper than %d levels", DEPTH_MAX);
+    if (cf__levels_of(body, size) > LEVELS_MAX) {
+        return cf_err_set(err, CF_EINVAL, "the body is nested deeper than %d levels", LEVELS_MAX);
     }
     json = json_loadb(body, size, JSON_REJECT_DUPLICATES, &error);
     if (json == NULL && json_error_code(&error) == json_error_out_of_memory) {
