@@ -93,7 +93,8 @@ find_state() {
     me=$(id -un)
     STATE=$ROOT/var/postgres
 
-    if [ -d "$STATE" ]; then
+    # An empty one is of a start that was cut short, and may not have its owner yet.
+    if [ -d "$STATE" ] && ! rmdir "$STATE" 2>/dev/null; then
         SERVER_USER=$(stat -c %U "$STATE")
         [ "$me" = root ] || [ "$me" = "$SERVER_USER" ] ||
             die "$STATE belongs to $SERVER_USER: run this as that user, or remove it"

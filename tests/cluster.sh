@@ -45,13 +45,17 @@ interrupt() {
     wait || true
 }
 
-# Moments.
-runs() { until grep -q 'runs on' "$PLACE/said"; do :; done; }
+# Moments; they are over if what was started has ended. In interrupt(), whose `pid` it is.
+runs() { while ! grep -q 'runs on' "$PLACE/said" && kill -0 "$pid" 2>/dev/null; do :; done; }
 after() { sleep "$1"; }
 starts() {
-    until pgrep -f "pg_ctl start --pgdata=$STATE/" >/dev/null; do :; done
+    while ! pgrep -f "pg_ctl start --pgdata=$STATE/" >/dev/null && kill -0 "$pid" 2>/dev/null; do :; done
     sleep "$1"
 }
+
+# It begins with a directory that is empty, and the maker's.
+mkdir "$PLACE/var/postgres" 2>/dev/null || true # Not where the cluster is in it.
+"$PLACE/sql/cluster.sh" status >/dev/null || [ $? -eq 3 ] || die "an empty var/postgres is in its way"
 
 STATE=$("$PLACE/sql/cluster.sh" status | sed -n 's|.*data in \(.*\)/data$|\1|p') || true
 rounds=0
