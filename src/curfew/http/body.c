@@ -5,17 +5,13 @@
  * only promised costs nothing. How large one may be, the filter and see_body() say; how large all
  * of a loop's may be together is said here, or ten thousand clients could fill the memory, each
  * within its limit. It is freed as soon as the handler has ended, not when its reply was taken. */
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "curfew/http/levels.h"
+#include "curfew/http/jansson.h"
 #include "curfew/http/server_private.h"
 
 #define ROOM_MIN 1024
-
-/* Levels of arrays and objects. jansson takes a stack frame for each. */
-#define LEVELS_MAX 64
 
 /* Internal helpers */
 
@@ -84,25 +80,9 @@ enum cf_code cf_http_body_json(const struct cf_http *http, struct json_t **out, 
 {
     size_t size;
     const char *body = cf_http_body(http, &size);
-    json_error_t error;
-    json_t *json;
 
     if (size == 0) {
         return cf_err_set(err, CF_EINVAL, "the body is empty, and should be JSON");
     }
-    if (cf__levels_of(body, size) > LEVELS_MAX) {
-        return cf_err_set(err, CF_EINVAL, "the body is nested deeper than %d levels", LEVELS_MAX);
-    }
-    json = json_loadb(body, size, JSON_REJECT_DUPLICATES, &error);
-    if (json == NULL && json_error_code(&error) == json_error_out_of_memory) {
-        return cf_err_set(err, CF_ENOMEM, "no memory for the body");
-    }
-    if (json == NULL) {
-        /* Without its words, which repeat what they found there. */
-        return cf_err_set(err, CF_EINVAL,
-                          "the body is not JSON, or has a name twice: line %d, column %d",
-                          error.line, error.column);
-    }
-    *out = json;
-    return CF_OK;
+    return cf__jansson_read(body, size, out, err);
 }
