@@ -148,6 +148,7 @@ static void examine(struct worker *worker, void *arg)
     struct subject subject;
     long left;
 
+    worker->every_n = task->of->every_n;
     subject_init(&subject, task->of, worker);
     start(&subject, task->of);
     for (int i = 0; i < SCENARIOS_MAX && task->of->scenarios[i].run != NULL; i++) {

@@ -48,6 +48,7 @@ struct examination {
     const char *schema; /* Of these there is one for each worker. */
     int pool;
     const char *cancel; /* The way, "control" or "pqcancel". */
+    bool every_n;       /* In the short form, too. */
     bool by_name;       /* The server's address is a name that has to be resolved. */
     struct {
         const char *name;

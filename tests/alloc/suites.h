@@ -9,6 +9,7 @@
     X(connect)                                                                                     \
     X(dashboard)                                                                                   \
     X(start)                                                                                       \
-    X(sync)
+    X(sync)                                                                                        \
+    X(write)
 
 #endif

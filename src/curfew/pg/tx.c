@@ -96,6 +96,13 @@ static enum cf_code commit_answer(struct cf__pg_conn *conn, struct cf_err *err)
     return code;
 }
 
+/* Whether the server has answered. An error without a SQLSTATE is libpq's, which had no memory for
+ * what the server said. */
+static bool is_answered(const struct cf__pg_section *section)
+{
+    return !section->pending && (section->err.code == CF_OK || section->err.sqlstate[0] != '\0');
+}
+
 /* Send COMMIT and wait for its answer, under a bound of its own. */
 static enum cf_code send_commit(struct cf_pg_tx *tx, struct cf_err *err)
 {
@@ -119,7 +126,7 @@ static enum cf_code send_commit(struct cf_pg_tx *tx, struct cf_err *err)
         code = cf__pg_conn_wait(shield, conn, err);
     }
     cf_ctx_free(shield);
-    if (code == CF_OK && !conn->section.pending) {
+    if (code == CF_OK && is_answered(&conn->section)) {
         code = commit_answer(conn, err);
         cf__pg_pool_release(slot); /* Closes it, if the session ended behind the answer. */
         return code;
