@@ -159,6 +159,7 @@ START_TEST(networks_have_what_is_in_them)
     ck_assert(!have("", "192.0.2.1"));
     ck_assert_int_eq(cf_http_proxies_check("192.0.2.1, ::/0", NULL), CF_OK);
     ck_assert_int_eq(cf_http_proxies_check("", NULL), CF_OK);
+    ck_assert_int_eq(cf_http_proxies_check(NULL, NULL), CF_OK);
 }
 END_TEST
 
@@ -269,6 +270,7 @@ START_TEST(allow_check_names_what_is_no_rule)
 
     ck_assert_int_eq(cf_client_allow_check("api.example.org, 10.0.0.0/8 *", NULL), CF_OK);
     ck_assert_int_eq(cf_client_allow_check("", NULL), CF_OK);
+    ck_assert_int_eq(cf_client_allow_check(NULL, NULL), CF_OK);
     ck_assert_int_eq(cf_client_allow_check("a.example ftp://b.example", &err), CF_EINVAL);
     ck_assert_ptr_nonnull(strstr(err.msg, "\"ftp://b.example\" is no rule: should be like "));
     ck_assert_int_eq(cf_client_allow_check("10.0.0.0/33", &err), CF_EINVAL);

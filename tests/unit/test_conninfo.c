@@ -28,6 +28,7 @@ static const struct {
     {"", NULL},
     {"", "5433"},
     {"", ""},
+    {NULL, NULL},
     {"postgresql://user@host:5432/database", NULL},
     {"postgresql://user@host:5432/database", "abc"}, /* Not looked at. */
     {"postgresql://a:1,b:65535,c/database", NULL},

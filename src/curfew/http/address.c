@@ -226,7 +226,8 @@ bool cf__networks_have(const struct cf__networks *networks, const struct cf__add
 enum cf_code cf_http_proxies_check(const char *trusted_proxies, struct cf_err *err)
 {
     struct cf__networks *networks = NULL;
-    enum cf_code code = cf__networks_new(trusted_proxies, &networks, err);
+    enum cf_code code =
+        cf__networks_new(trusted_proxies != NULL ? trusted_proxies : "", &networks, err);
 
     cf__networks_free(networks);
     return code;

@@ -288,7 +288,7 @@ bool cf__rules_allow_address(const struct cf__rules *rules, const struct cf__add
 enum cf_code cf_client_allow_check(const char *allow, struct cf_err *err)
 {
     struct cf__rules *rules = NULL;
-    enum cf_code code = cf__rules_new(allow, &rules, err);
+    enum cf_code code = cf__rules_new(allow != NULL ? allow : "", &rules, err);
 
     cf__rules_free(rules);
     return code;

@@ -478,7 +478,7 @@ void cf__pg_settings_fini(struct cf__pg_settings *settings)
 enum cf_code cf_pg_url_check(const char *url, struct cf_err *err)
 {
     PQconninfoOption *parsed;
-    enum cf_code code = parse(url, &parsed, err);
+    enum cf_code code = parse(url != NULL ? url : "", &parsed, err);
     bool is_of_url = parsed_value(parsed, "service") != NULL;
     const char *port = effective(parsed, "port", "PGPORT");
 
