@@ -242,8 +242,6 @@ START_TEST(control_request_that_nobody_waits_for_is_not_sent)
                                                            .connect_timeout_ns = 15 * CF_SECOND,
                                                            .cancel_timeout_ns = 200 * CF_MS});
     pid = backend_pid();
-    fixture_cancel_one();
-    fixture_settle();
     listen_for(pid);
     WAIT_FOR((control = other_backend(pid)) != 0);
     fixture_terminate(control);
@@ -263,11 +261,68 @@ START_TEST(control_request_that_nobody_waits_for_is_not_sent)
 
     atomic_store(&is_held, false);
     relay_release(&fixture.relay);
-    fixture_cancel_one(); /* Behind the old request in the line. */
-    fixture_settle();
-    ck_assert_uint_eq(outcomes(CF_PG_EFFECTIVE), 2);
+    /* Behind the old request in the line. */
+    WAIT_FOR((fixture_cancel_one(), fixture_settle(), outcomes(CF_PG_EFFECTIVE) > 0));
     ck_assert_uint_ge(atomic_load(&asked.n), 1);
     ck_assert(!atomic_load(&asked.seen));
+}
+END_TEST
+
+/* What becomes of the control connection's second. */
+static atomic_int second_route;
+
+static int route_third(size_t number)
+{
+    return number == 2 ? atomic_load(&second_route) : fixture.server_port;
+}
+
+static bool is_idle(int pid)
+{
+    char text[16];
+
+    (void)snprintf(text, sizeof(text), "%d", pid);
+    return pgview_i64(fixture_view(),
+                      "select count(*) from pg_stat_activity where pid = $1 and state = 'idle'",
+                      (const char *[]){text, NULL}) == 1;
+}
+
+/* It was asked for while the statement ran, and by the time it is refused that has ended. */
+START_TEST(control_request_that_is_refused_too_late_costs_no_connection)
+{
+    static const struct cf_pg_stmt locked = {.name = "locked",
+                                             .sql = "SELECT pg_advisory_xact_lock(4711)::text"};
+    struct job job;
+    int control;
+    int pid;
+
+    atomic_store(&second_route, RELAY_HOLD);
+    fixture_open_behind(route_third, (struct cf_pg_options){.pool_max = 1,
+                                                            .cancel = CF_PG_CANCEL_CONTROL,
+                                                            .connect_timeout_ns = PATIENCE_NS,
+                                                            .cancel_timeout_ns = PATIENCE_NS});
+    pid = backend_pid();
+    WAIT_FOR((control = other_backend(pid)) != 0);
+    fixture_terminate(control);
+    WAIT_FOR(atomic_load(&fixture.relay.open) == 1); /* Its end can be seen on this side, too. */
+
+    pgview_exec(fixture_view(), "select pg_advisory_lock(4711)");
+    job_init(&job, &locked);
+    job_start(&job);
+    ck_assert_int_ge(
+        pgview_wait_active(fixture_view(), "pg_advisory_xact_lock\\(4711\\)::text", 1, PATIENCE_NS),
+        0);
+    cf_ctx_cancel(job.ctx);
+    job_wait(&job);
+    ck_assert_int_eq(job.code, CF_ECANCELED);
+    job_fini(&job);
+    pgview_exec(fixture_view(), "select pg_advisory_unlock(4711)");
+    WAIT_FOR(is_idle(pid));
+    atomic_store(&second_route, RELAY_CLOSE);
+    relay_release(&fixture.relay);
+    fixture_settle();
+    ck_assert_uint_eq(outcomes(CF_PG_NOT_SENT), 1);
+    ck_assert_int_eq(backend_pid(), pid);
+    atomic_store(&second_route, fixture.server_port);
 }
 END_TEST
 
@@ -286,6 +341,7 @@ Suite *suite_pg_control(void)
     tcase_add_test(tc, control_connection_frozen_fails_to_dispatch);
     tcase_add_loop_test(tc, control_answer_lost_spares_the_next_query, 0, N(control_ways));
     tcase_add_test(tc, control_request_that_nobody_waits_for_is_not_sent);
+    tcase_add_test(tc, control_request_that_is_refused_too_late_costs_no_connection);
     suite_add_tcase(suite, tc);
     return suite;
 }

@@ -30,6 +30,9 @@
 /* After an attempt to connect failed, requests are refused at once for so long. */
 #define RETRY_NS (CF_SECOND / 4)
 
+/* How much longer a batch waits for its answer than who asked: he gives up first, and says so. */
+#define BATCH_SPARE_NS (10 * CF_MS)
+
 /* The same after it was found to lead to another server: behind a balancer the next may, too. */
 #define ELSEWHERE_RETRY_NS (5 * CF_SECOND)
 
@@ -276,7 +279,8 @@ static void finish_batch(struct cf__pg_control *control)
     struct cf_err err;
     enum cf_code code;
 
-    code = cf_ctx_with_timeout(control->ctx, control->pg->options.cancel_timeout_ns, &ctx, &err);
+    code = cf_ctx_with_timeout(control->ctx,
+                               control->pg->options.cancel_timeout_ns + BATCH_SPARE_NS, &ctx, &err);
     if (code == CF_OK) {
         code = cf__pg_conn_wait(ctx, control->conn, &err);
     }

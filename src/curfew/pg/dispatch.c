@@ -277,6 +277,9 @@ enum cf_code cf__pg_dispatch(struct cf_ctx *ctx, struct cf__pg_pool *pool, struc
             break;
         }
     }
+    if (code != CF_OK && code != CF_EIO && cf_ctx_err(ctx) == CF_OK && is_over(conn)) {
+        return CF_OK; /* Nothing was sent, and there is nothing left to send it for. */
+    }
     return code;
 }
 
