@@ -209,8 +209,9 @@ $(EXAMPLES:%=$(B)/%): $(B)/example-%: $(B)/obj/examples/%.o $(LIB)
 comma := ,
 PARTS_unit := fuzz
 # tests/unit/asked.c stands between handlers, and the arguments and the database;
-# tests/unit/test_ctx_race.c between a cancel and its descriptor.
-WRAP_unit  := $(addprefix -Wl$(comma)--wrap=,cf__target_arg cf_pg_query dashboards_get eventfd_write)
+# tests/unit/test_ctx_race.c between a cancel and its descriptor; test_address.c before the resolver.
+WRAP_unit  := $(addprefix -Wl$(comma)--wrap=,cf__target_arg cf_pg_query dashboards_get eventfd_write \
+              getaddrinfo)
 WRAP  := $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc pthread_rwlock_rdlock \
          pthread_rwlock_wrlock)
 define test_rules

@@ -173,10 +173,11 @@ CF_API uint16_t cf_http_server_port(const struct cf_http_server *server);
 CF_API void cf_http_server_stats(const struct cf_http_server *server, struct cf_http_stats *out);
 
 /* Whether an option has the form that cf_http_options says, to be asked before a server is made:
- * its `listen`, of which no name is resolved; its `trusted_proxies`.
+ * its `listen`, of which no name is resolved; its `trusted_proxies`; its `hosts`.
  * Fails with CF_EINVAL, CF_ENOMEM. */
 CF_API CF_MUST enum cf_code cf_http_listen_check(const char *listen, struct cf_err *err);
 CF_API CF_MUST enum cf_code cf_http_proxies_check(const char *trusted_proxies, struct cf_err *err);
+CF_API CF_MUST enum cf_code cf_http_hosts_check(const char *hosts, struct cf_err *err);
 
 /* Request: strings live as long as the request. None of these blocks. */
 

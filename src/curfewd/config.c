@@ -61,7 +61,7 @@ const struct config_option config_options[] = {
      "limit"},
     {"trusted-proxies", "CURFEW_TRUSTED_PROXIES", TYPE_PROXIES, FIELD(trusted_proxies), "", 0, 0,
      "addresses and networks whose X-Forwarded-For and Forwarded are believed"},
-    {"admin-hosts", "CURFEW_ADMIN_HOSTS", TYPE_STRING, FIELD(admin_hosts), "", 0, 0,
+    {"admin-hosts", "CURFEW_ADMIN_HOSTS", TYPE_HOSTS, FIELD(admin_hosts), "", 0, 0,
      "host names of the admin listener, besides localhost and IP addresses"},
     {"fetch-allow", "CURFEW_FETCH_ALLOW", TYPE_ALLOW, FIELD(fetch_allow), "", 0, 0,
      "hosts that /v1/fetch may reach (none by default); a network only lets them have non-public "

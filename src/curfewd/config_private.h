@@ -9,9 +9,9 @@
 #include "curfewd/config.h"
 
 enum config_type {
-    TYPE_STRING,
     TYPE_LISTEN,  /* What has a check of the library's, that resolves nothing. */
-    TYPE_PROXIES, /* The same, as are the next two. */
+    TYPE_PROXIES, /* The same, as are the next three. */
+    TYPE_HOSTS,
     TYPE_ALLOW,
     TYPE_URL, /* A secret: also by its variable's name and _FILE, a file that holds it. */
     TYPE_COUNT,

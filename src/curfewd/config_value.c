@@ -143,12 +143,14 @@ static enum cf_code parse_checked(const struct config_option *option, const char
     case TYPE_PROXIES:
         code = cf_http_proxies_check(text, err);
         break;
+    case TYPE_HOSTS:
+        code = cf_http_hosts_check(text, err);
+        break;
     case TYPE_ALLOW:
         code = cf_client_allow_check(text, err);
         break;
     case TYPE_URL:
         return check_url(where, text, err);
-    case TYPE_STRING:
     case TYPE_COUNT:
     case TYPE_DURATION:
     case TYPE_SIZE:
@@ -226,9 +228,9 @@ enum cf_code config_set(struct config *config, const struct config_option *optio
                         const char *where, const char *text, struct cf_err *err)
 {
     switch (option->type) {
-    case TYPE_STRING:
     case TYPE_LISTEN:
     case TYPE_PROXIES:
+    case TYPE_HOSTS:
     case TYPE_ALLOW:
     case TYPE_URL:
         return parse_checked(option, where, text, field(config, option), err);

@@ -60,10 +60,17 @@ static enum cf_code resolve(const char *address, struct addrinfo **out, struct c
         return cf_err_set(err, CF_EINVAL, "not host:port, with a port from 1 to 65535");
     }
     failed = getaddrinfo(host, port, &hints, out);
-    if (failed == EAI_MEMORY) {
+    switch (failed) {
+    case 0:
+        return CF_OK;
+    case EAI_MEMORY:
         return cf_err_set(err, CF_ENOMEM, "no memory");
+    case EAI_SYSTEM:
+        return cf_err_set_sys(err, CF_EIO, errno, "getaddrinfo");
+    default: /* The name server is away: the setting may be right. */
+        return cf_err_set(err, failed == EAI_AGAIN ? CF_EIO : CF_EINVAL, "%s",
+                          gai_strerror(failed));
     }
-    return failed == 0 ? CF_OK : cf_err_set(err, CF_EINVAL, "%s", gai_strerror(failed));
 }
 
 static enum cf_code connect_to(struct cf_ctx *ctx, const struct addrinfo *info, int fd,

@@ -3,14 +3,18 @@
 #include "curfew/http/address.h"
 
 #include <check.h>
+#include <errno.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <curfew/client.h>
 #include <curfew/http.h>
 
 #include "curfew/http/host.h"
+#include "curfew/http/listen.h"
 #include "fault.h"
 
 #define N(table) (int)(sizeof(table) / sizeof((table)[0]))
@@ -209,12 +213,13 @@ static const struct {
     {"curfe", false},          {"localhost.evil", false},
     {"127.0.0.1.evil", false}, {"", false},
     {":8081", false},          {".", false},
-    {"curfew,", false},
+    {"curfew,", false},        {"c.internal", true},
 };
 
 START_TEST(host_is_ours_if_it_is_listed_or_an_address)
 {
-    ck_assert_int_eq(cf__host_is_ours(hosts[_i].host, "curfew, b.internal"), hosts[_i].is_ours);
+    ck_assert_int_eq(cf__host_is_ours(hosts[_i].host, "curfew, b.internal c.internal."),
+                     hosts[_i].is_ours);
 }
 END_TEST
 
@@ -262,6 +267,60 @@ START_TEST(listen_check_of_long_text_refuses_it)
 }
 END_TEST
 
+START_TEST(hosts_check_takes_names)
+{
+    struct cf_err err;
+
+    ck_assert_int_eq(cf_http_hosts_check(NULL, NULL), CF_OK);
+    ck_assert_int_eq(cf_http_hosts_check("", NULL), CF_OK);
+    ck_assert_int_eq(cf_http_hosts_check("curfew, Curfew.internal a_b-c", NULL), CF_OK);
+    ck_assert_int_eq(cf_http_hosts_check("curfew curfew.internal:8081", &err), CF_EINVAL);
+    ck_assert_ptr_nonnull(strstr(err.msg, "\"curfew.internal:8081\" is no host: should be like "));
+    ck_assert_int_eq(cf_http_hosts_check("http://curfew.internal", NULL), CF_EINVAL);
+    ck_assert_int_eq(cf_http_hosts_check("[::1]", NULL), CF_EINVAL);
+    ck_assert_int_eq(cf_http_hosts_check("*.internal", NULL), CF_EINVAL);
+}
+END_TEST
+
+/* listen */
+
+static int resolver_fails; /* With this; 0: it does not. */
+
+int __real_getaddrinfo(const char *name, const char *service, const struct addrinfo *hints,
+                       struct addrinfo **out);
+
+/* The linker's --wrap sends our calls here. */
+int __wrap_getaddrinfo(const char *name, const char *service, const struct addrinfo *hints,
+                       struct addrinfo **out)
+{
+    return resolver_fails != 0 ? resolver_fails : __real_getaddrinfo(name, service, hints, out);
+}
+
+static const struct {
+    int why;
+    enum cf_code code;
+} unresolved[] = {
+    {EAI_NONAME, CF_EINVAL}, {EAI_FAIL, CF_EINVAL},
+    {EAI_AGAIN, CF_EIO}, /* May pass, and is not the setting's fault. */
+    {EAI_SYSTEM, CF_EIO},    {EAI_MEMORY, CF_ENOMEM},
+};
+
+START_TEST(listen_of_a_name_that_is_not_resolved_says_whose_fault_it_is)
+{
+    struct cf_err err;
+    uint16_t port;
+    int fd;
+
+    resolver_fails = unresolved[_i].why;
+    errno = EMFILE;
+    ck_assert_int_eq(cf__listen("curfew.internal:0", 1, &fd, &port, &err), unresolved[_i].code);
+    resolver_fails = 0;
+    ck_assert_ptr_nonnull(strstr(err.msg, "cannot listen on curfew.internal:0: "));
+    ck_assert_int_eq(cf__listen("127.0.0.1:0", 1, &fd, &port, &err), CF_OK);
+    (void)close(fd);
+}
+END_TEST
+
 /* allow_check: what the rules mean, test_client_rules.c asks */
 
 START_TEST(allow_check_names_what_is_no_rule)
@@ -284,6 +343,7 @@ Suite *suite_address(void)
     TCase *networks = tcase_create("networks");
     TCase *host = tcase_create("host");
     TCase *check = tcase_create("check");
+    TCase *listen = tcase_create("listen");
 
     tcase_add_loop_test(read, read_takes_what_is_an_address, 0, N(addresses));
     tcase_add_test(read, read_stops_at_its_size);
@@ -301,7 +361,12 @@ Suite *suite_address(void)
 
     tcase_add_loop_test(check, listen_check_takes_host_and_port, 0, N(listens));
     tcase_add_test(check, listen_check_of_long_text_refuses_it);
+    tcase_add_test(check, hosts_check_takes_names);
     tcase_add_test(check, allow_check_names_what_is_no_rule);
     suite_add_tcase(suite, check);
+
+    tcase_add_loop_test(listen, listen_of_a_name_that_is_not_resolved_says_whose_fault_it_is, 0,
+                        N(unresolved));
+    suite_add_tcase(suite, listen);
     return suite;
 }

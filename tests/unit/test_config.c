@@ -334,10 +334,10 @@ END_TEST
 
 START_TEST(load_value_may_hold_an_equals_sign)
 {
-    expect(load("--admin-hosts=a=b", NULL, NULL), CONFIG_OK);
-    ck_assert_str_eq(config.admin_hosts, "a=b");
-    expect(load("--admin-hosts", "c=d", NULL), CONFIG_OK);
-    ck_assert_str_eq(config.admin_hosts, "c=d");
+    expect(load("--pool=a=b", NULL, NULL), CONFIG_BAD);
+    expect_mention("--pool=\"a=b\"");
+    expect(load("--pool", "c=d", NULL), CONFIG_BAD);
+    expect_mention("--pool=\"c=d\"");
 }
 END_TEST
 
@@ -534,6 +534,8 @@ static const struct {
 } bad_lists[] = {
     {"--trusted-proxies=10.0.0.0/8,bogus",
      "--trusted-proxies: \"bogus\" is neither an address nor a network such as 10.0.0.0/8"},
+    {"--admin-hosts=a http://b", "--admin-hosts: \"http://b\" is no host: should be like "
+                                 "curfew.internal, without scheme and port"},
     {"--fetch-allow=ftp://b", "--fetch-allow: \"ftp://b\" is no rule: should be like "
                               "api.example.org, https://*.example.org:8443, * or 10.0.0.0/8"},
     {"--fetch-allow=* 10.0.0.0/33",

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "curfew/http/client_private.h"
+#include "curfew/http/host.h"
 #include "curfew/http/words.h"
 
 /* Constants and types */
@@ -87,19 +88,6 @@ static bool take_port(const char *at, const char **end, unsigned *out)
     return port > 0 && port <= PORT_MAX;
 }
 
-static bool is_host_name(const char *text, size_t size)
-{
-    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                                  "0123456789-_.";
-
-    for (size_t i = 0; i < size; i++) {
-        if (text[i] == '\0' || strchr(letters, text[i]) == NULL) {
-            return false;
-        }
-    }
-    return size > 0;
-}
-
 /* The host of a rule, which is what is between `at` and `end`. */
 static bool read_host(const char *at, const char *end, struct rule *out)
 {
@@ -116,7 +104,7 @@ static bool read_host(const char *at, const char *end, struct rule *out)
     }
     if (cf__address_read(at, (size_t)(end - at), &address)) {
         out->is_address = true;
-    } else if (out->is_address || (at < end && !is_host_name(at, (size_t)(end - at))) ||
+    } else if (out->is_address || (at < end && !cf__host_is_name(at, (size_t)(end - at))) ||
                (at == end && !out->is_wildcard)) {
         return false;
     }

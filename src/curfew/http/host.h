@@ -10,8 +10,12 @@
 #define CURFEW_HTTP_HOST_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 /* `host` with or without a port; `names` separated by commas or spaces. */
 bool cf__host_is_ours(const char *host, const char *names);
+
+/* Whether it is made of what names of hosts are made of: no scheme, no port, no brackets. */
+bool cf__host_is_name(const char *text, size_t size);
 
 #endif

@@ -82,6 +82,20 @@ static enum cf_code read_address(const char *address, char copy[ADDRESS_SIZE],
     return CF_OK;
 }
 
+static enum cf_code cannot_resolve(const char *address, int failed, struct cf_err *err)
+{
+    switch (failed) {
+    case EAI_MEMORY:
+        return cf_err_set(err, CF_ENOMEM, "cannot listen on %s: no memory", address);
+    case EAI_SYSTEM:
+        return cf_err_set_sys(err, CF_EIO, errno, "cannot listen on %s", address);
+    case EAI_AGAIN: /* The name server is away: the name may be right. */
+        return cf_err_set(err, CF_EIO, "cannot listen on %s: %s", address, gai_strerror(failed));
+    default:
+        return cf_err_set(err, CF_EINVAL, "cannot listen on %s: %s", address, gai_strerror(failed));
+    }
+}
+
 static enum cf_code resolve(const char *address, struct addrinfo **out, struct cf_err *err)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
@@ -95,13 +109,7 @@ static enum cf_code resolve(const char *address, struct addrinfo **out, struct c
         return code;
     }
     failed = getaddrinfo(host, port, &hints, out);
-    if (failed == EAI_MEMORY) {
-        return cf_err_set(err, CF_ENOMEM, "cannot listen on %s: no memory", address);
-    }
-    if (failed != 0) {
-        return cf_err_set(err, CF_EINVAL, "cannot listen on %s: %s", address, gai_strerror(failed));
-    }
-    return CF_OK;
+    return failed == 0 ? CF_OK : cannot_resolve(address, failed, err);
 }
 
 /* IPv4 where a name has both: what "localhost" is to most clients. */

@@ -11,8 +11,8 @@
  * on a name that has to be resolved.
  *
  * Ownership: the caller owns the descriptors.
- * Fails with CF_EINVAL (no such address here), CF_ECONFLICT (another process has the port), CF_EIO,
- * CF_ENOMEM. */
+ * Fails with CF_EINVAL (no such name, or not an address of this machine), CF_ECONFLICT (another
+ * process has the port), CF_EIO (no name server, for one), CF_ENOMEM. */
 CF_MUST enum cf_code cf__listen(const char *address, size_t n, int *out_fds, uint16_t *out_port,
                                 struct cf_err *err);
 
