@@ -147,6 +147,9 @@ static void prepare_descriptors(struct config *config)
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && (rlim_t)want >= limit.rlim_cur) {
         want = (int64_t)limit.rlim_cur - 1;
         config->connections = want > ours + FEWEST_CONNECTIONS ? want - ours : FEWEST_CONNECTIONS;
+        if (config->in_flight >= config->connections) { /* Or it would never be reached. */
+            config->in_flight = config->connections - 1;
+        }
     }
     fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, (int)want);
     if (fd >= 0) {

@@ -567,6 +567,49 @@ static void add_case(Suite *suite, TCase *tcase, double timeout_s)
     suite_add_tcase(suite, tcase);
 }
 
+/* The connections that the service has, by its own word. */
+static size_t said_connections(struct service *service)
+{
+    json_t *line = service_find_line(service, "msg", "listening", CF_SECOND);
+    json_int_t connections = json_integer_value(json_object_get(line, "connections"));
+
+    json_decref(line);
+    return (size_t)connections;
+}
+
+/* Where descriptors are few, connections are fewer than was asked for, and requests with them: who
+ * is beyond their limit is told so, and keeps his connection. */
+START_TEST(requests_are_limited_below_what_descriptors_leave)
+{
+    static int fds[1000];
+    struct service *service;
+    size_t n;
+    int last;
+
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &(struct rlimit){600, 600}), 0);
+    service = service_start_ready(
+        NULL, (const char *[]){"CURFEW_POOL=2", "CURFEW_LOOPS=1", "CURFEW_DEMO=1", NULL});
+    n = said_connections(service) - 1;
+    ck_assert_uint_lt(n, 500);
+    for (size_t i = 0; i < n; i++) {
+        fds[i] = client_open(service->api_port);
+        ck_assert(client_request(fds[i], "GET", "/v1/sleep?seconds=60&timeout=60s", NULL));
+    }
+    last = client_open(service->api_port);
+    WAIT_FOR(pgview_active(pg, SLEEPING) == 2);
+    for (int i = 0; i < 2; i++) {
+        ck_assert(client_request(last, "GET", "/v1/users/1", NULL));
+        ck_assert_int_eq(client_recv(last, "GET")->status, 503);
+    }
+    for (size_t i = 0; i < n; i++) {
+        (void)close(fds[i]);
+    }
+    WAIT_FOR(client_request(last, "GET", "/v1/users/1", NULL) &&
+             client_recv(last, "GET")->status == 200);
+    (void)close(last);
+}
+END_TEST
+
 Suite *suite_limits(void)
 {
     Suite *suite = suite_create("limits");
@@ -589,6 +632,7 @@ Suite *suite_limits(void)
 
     tcase_add_test(limit, clients_above_the_limit_are_told_and_probes_answered);
     tcase_add_test(limit, descriptors_that_are_few_make_no_harm);
+    tcase_add_test(limit, requests_are_limited_below_what_descriptors_leave);
     tcase_add_test(limit, admin_listener_goes_by_its_names_only);
     add_case(suite, limit, 60);
     return suite;
