@@ -15,12 +15,18 @@
 SUITES(DECLARE_SUITE)
 #undef DECLARE_SUITE
 
+/* Of a case that sets no limit of its own. libcheck's four seconds are less than what a machine may
+ * stand still for, and what EVENTUALLY() waits for before it says what never came. */
+#define DEFAULT_TIMEOUT "30"
+
 int main(void)
 {
-    SRunner *runner = srunner_create(NULL);
+    SRunner *runner;
     int run;
     int failed;
 
+    (void)setenv("CK_DEFAULT_TIMEOUT", DEFAULT_TIMEOUT, 0); /* Read by tcase_create(). */
+    runner = srunner_create(NULL);
 #define ADD_SUITE(name) srunner_add_suite(runner, suite_##name());
     SUITES(ADD_SUITE)
 #undef ADD_SUITE

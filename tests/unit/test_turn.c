@@ -580,8 +580,12 @@ END_TEST
 
 /* starving */
 
+/* More than EVENTUALLY() waits for what is starved, less than the time limit. */
+#define BUSY_NS (25 * CF_SECOND)
+
 struct busy {
     atomic_bool stop;
+    atomic_bool gave_up; /* Whatever came after that had been starved. */
     atomic_long yields;
 };
 
@@ -589,11 +593,14 @@ struct busy {
 static void stay_busy(void *arg)
 {
     struct busy *busy = arg;
-    int64_t give_up_ns = cf_now_ns() + 20 * CF_SECOND;
+    int64_t give_up_ns = cf_now_ns() + BUSY_NS;
 
-    while (!atomic_load(&busy->stop) && cf_now_ns() < give_up_ns) {
+    while (!atomic_load(&busy->stop) && !atomic_load(&busy->gave_up)) {
         place_yield();
         (void)atomic_fetch_add(&busy->yields, 1);
+        if (cf_now_ns() >= give_up_ns) {
+            atomic_store(&busy->gave_up, true);
+        }
     }
 }
 
@@ -603,15 +610,20 @@ static void start_busy(struct busy *busy)
     EVENTUALLY(atomic_load(&busy->yields) > 0);
 }
 
+static void end_busy(struct busy *busy)
+{
+    atomic_store(&busy->stop, true);
+    end_loop();
+    ck_assert_msg(!atomic_load(&busy->gave_up), "starved until the busy fiber gave up");
+}
+
 START_TEST(busy_fiber_does_not_starve_messages)
 {
     struct busy busy = {.yields = 0};
 
     start_busy(&busy);
     on_loop(do_nothing, NULL);
-    ck_assert(!atomic_load(&busy.stop));
-    atomic_store(&busy.stop, true);
-    end_loop();
+    end_busy(&busy);
 }
 END_TEST
 
@@ -625,8 +637,7 @@ START_TEST(busy_fiber_does_not_starve_descriptors)
     write_byte(ends[1]);
     EVENTUALLY(atomic_load(&watching.calls) > 0);
     on_loop(close_watch, &watching);
-    atomic_store(&busy.stop, true);
-    end_loop();
+    end_busy(&busy);
 }
 END_TEST
 
@@ -646,7 +657,7 @@ START_TEST(busy_fiber_does_not_starve_timers)
     start_busy(&busy);
     ck_assert_int_eq(cf_loop_spawn(loop, sleep_and_stop, &busy, &err), CF_OK);
     EVENTUALLY(atomic_load(&busy.stop));
-    end_loop();
+    end_busy(&busy);
 }
 END_TEST
 
@@ -659,8 +670,7 @@ START_TEST(busy_fiber_does_not_starve_hooks)
     start_busy(&busy);
     EVENTUALLY(atomic_load(&probe.runs) > 100);
     on_loop(remove_hook, &probe);
-    atomic_store(&busy.stop, true);
-    end_loop();
+    end_busy(&busy);
 }
 END_TEST
 
