@@ -31,7 +31,7 @@
 #define STACK_SIZE ((size_t)256 * 1024)
 
 /* A block that is not free by then is lost. */
-#define LOST_NS (10 * CF_SECOND)
+#define LOST_NS (20 * CF_SECOND)
 
 static struct nth_memory *shared;
 

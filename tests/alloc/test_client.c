@@ -25,7 +25,7 @@
 /* Constants and types */
 
 /* Who waits so long waits for ever. */
-#define LOST_NS (10 * CF_SECOND)
+#define LOST_NS (20 * CF_SECOND)
 #define LOST_SECONDS 60 /* And where no context ends the wait. */
 
 /* Of a request that nobody answers. */

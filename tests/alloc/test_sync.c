@@ -35,7 +35,7 @@
 #define TASKS 3
 
 /* Who waits so long waits for ever. */
-#define LOST_NS (10 * CF_SECOND)
+#define LOST_NS (20 * CF_SECOND)
 #define LOST_SECONDS 60 /* And where no context ends the wait. */
 
 /* Loops that a worker makes one after another; each may have to draw on the reserve. */

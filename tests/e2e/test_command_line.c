@@ -474,7 +474,7 @@ Suite *suite_command_line(void)
     tcase_add_test(flags, version_names_libraries);
     tcase_add_loop_test(flags, bad_flag_is_named, 0, sizeof(bad_flags) / sizeof(bad_flags[0]));
     tcase_add_test(flags, more_loops_than_pool_is_refused);
-    tcase_set_timeout(flags, 15);
+    tcase_set_timeout(flags, 30);
     suite_add_tcase(suite, flags);
 
     tcase_add_loop_test(environment, bad_setting_is_named, 0,
@@ -485,12 +485,12 @@ Suite *suite_command_line(void)
     tcase_add_test(environment, default_timeout_above_max_is_refused);
     tcase_add_checked_fixture(environment, NULL, teardown);
     tcase_add_test(environment, unknown_variable_is_a_warning);
-    tcase_set_timeout(environment, 15);
+    tcase_set_timeout(environment, 30);
     suite_add_tcase(suite, environment);
 
     tcase_add_test(file, bad_line_of_file_is_named);
     tcase_add_test(file, dump_can_be_used_as_file);
-    tcase_set_timeout(file, 15);
+    tcase_set_timeout(file, 30);
     suite_add_tcase(suite, file);
 
     tcase_add_checked_fixture(secrets, NULL, teardown);
@@ -500,7 +500,7 @@ Suite *suite_command_line(void)
 
     tcase_add_test(descriptors, closed_descriptors_are_not_reused);
     tcase_add_test(descriptors, output_that_cannot_be_written_is_a_failure);
-    tcase_set_timeout(descriptors, 15);
+    tcase_set_timeout(descriptors, 30);
     suite_add_tcase(suite, descriptors);
 
     tcase_add_checked_fixture(port, NULL, teardown);

@@ -480,7 +480,7 @@ static TCase *add_case(Suite *suite, const char *name, void (*set_up)(void))
     TCase *tc = tcase_create(name);
 
     tcase_add_checked_fixture(tc, set_up, fixture_teardown);
-    tcase_set_timeout(tc, 20);
+    tcase_set_timeout(tc, 30);
     suite_add_tcase(suite, tc);
     return tc;
 }

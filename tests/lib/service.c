@@ -23,8 +23,8 @@
 
 /* Constants and types */
 
-#define START_NS (10 * CF_SECOND)
-#define STOP_NS (5 * CF_SECOND)
+#define START_NS (20 * CF_SECOND)
+#define STOP_NS (20 * CF_SECOND)
 #define POLL_MS 2
 #define ARGS_MAX 32
 #define LAST_LINES 20
@@ -262,7 +262,7 @@ static struct service *start(const char *const *wrapper, const char *url, const 
 struct service *service_start_under(const char *const *wrapper, const char *url,
                                     const char *const *env)
 {
-    struct service *service = start(wrapper, url, env, wrapper != NULL ? 6 * START_NS : START_NS);
+    struct service *service = start(wrapper, url, env, wrapper != NULL ? 3 * START_NS : START_NS);
 
     ck_assert_msg(!reap(service), "curfewd ended at its start with %d", service->status);
     ck_assert_msg(service->api_port != 0, "curfewd does not say that it listens");

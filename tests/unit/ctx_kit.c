@@ -118,7 +118,7 @@ void wait_done(struct cf_ctx *ctx)
 {
     /* The timer thread's clock, whatever the test uses. */
     struct cf_timer_source *before = cf_timer_source_use(NULL);
-    struct cf_ctx *limit = with_timeout(cf_ctx_background(), 10 * CF_SECOND);
+    struct cf_ctx *limit = with_timeout(cf_ctx_background(), 20 * CF_SECOND);
 
     (void)cf_timer_source_use(before);
     ck_assert_int_eq(cf_wait_done(limit, ctx, &err), CF_OK);

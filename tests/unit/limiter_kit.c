@@ -34,7 +34,7 @@ TCase *add_limiter_case(Suite *suite, const char *name)
     TCase *tc = tcase_create(name);
 
     tcase_add_checked_fixture(tc, setup, teardown);
-    tcase_set_timeout(tc, 20);
+    tcase_set_timeout(tc, 30);
     suite_add_tcase(suite, tc);
     return tc;
 }

@@ -194,13 +194,13 @@ Suite *suite_cache_drop(void)
     tcase_add_test(tc, put_keeps_to_the_limits);
 
     tc = add_cache_case(suite, "invalidate");
-    tcase_set_timeout(tc, 20);
+    tcase_set_timeout(tc, 30);
     tcase_add_loop_test(tc, invalidate_while_a_load_runs, 0, WAYS * PLACES);
     tcase_add_loop_test(tc, invalidate_while_a_load_fails, 0, WAYS * PLACES);
     tcase_add_loop_test(tc, invalidate_what_another_loads, 0, PLACES);
 
     tc = add_cache_case(suite, "remove");
-    tcase_set_timeout(tc, 20);
+    tcase_set_timeout(tc, 30);
     tcase_add_test(tc, remove_says_what_was_there);
     return suite;
 }

@@ -757,7 +757,7 @@ Suite *suite_chan(void)
 
     tc = tcase_create("wait");
     tcase_add_checked_fixture(tc, setup_chans, teardown_chans);
-    tcase_set_timeout(tc, 20);
+    tcase_set_timeout(tc, 30);
     tcase_add_loop_test(tc, call_waits_until_it_is_met, 0, FORMS_AND_PLACES);
     tcase_add_loop_test(tc, calls_are_first_come_first_served, 0, 2);
     tcase_add_loop_test(tc, call_already_canceled, 0, FORMS_AND_PLACES);

@@ -510,7 +510,7 @@ Suite *suite_chan_select(void)
     TCase *tc = tcase_create("select");
 
     tcase_add_checked_fixture(tc, setup_chans, teardown_chans);
-    tcase_set_timeout(tc, 20);
+    tcase_set_timeout(tc, 30);
     tcase_add_test(tc, select_does_the_only_ready_case);
     tcase_add_test(tc, select_of_a_closed_channel_says_so);
     tcase_add_loop_test(tc, select_of_nothing_waits_for_the_context, 0, 2 * PLACES);
@@ -523,7 +523,7 @@ Suite *suite_chan_select(void)
 
     tc = tcase_create("choice");
     tcase_add_checked_fixture(tc, setup_chans, teardown_chans);
-    tcase_set_timeout(tc, 20);
+    tcase_set_timeout(tc, 30);
     tcase_add_test(tc, select_is_fair);
     tcase_add_test(tc, select_is_fair_among_neighbours);
     tcase_add_loop_test(tc, select_of_two_sends_is_random, 0, 2 * PLACES);

@@ -19,7 +19,7 @@
 
 /* Fixture */
 
-#define PATIENCE_NS (10 * CF_SECOND) /* How long a test waits for what must come. */
+#define PATIENCE_NS (20 * CF_SECOND) /* How long a test waits for what must come. */
 
 #define ALARMS 8
 
@@ -92,13 +92,15 @@ static void wait_fired(unsigned count)
     int64_t until_ns = cf_now_ns() + PATIENCE_NS;
     struct timespec until = {until_ns / CF_SECOND, until_ns % CF_SECOND};
     int late = 0;
+    bool all;
 
     (void)pthread_mutex_lock(&mu);
     while (fired < count && late == 0) {
         late = pthread_cond_timedwait(&changed, &mu, &until);
     }
+    all = fired >= count; /* It may be late, and yet they have. */
     (void)pthread_mutex_unlock(&mu);
-    ck_assert_int_eq(late, 0);
+    ck_assert(all);
 }
 
 static uint64_t random_state;

@@ -559,7 +559,7 @@ static void be_called(void *arg)
 
 static void wait_calls(void)
 {
-    int64_t until_ns = cf_now_ns() + 10 * CF_SECOND;
+    int64_t until_ns = cf_now_ns() + 20 * CF_SECOND;
 
     while (atomic_load(&calls) < calls_expected) {
         CHECK(cf_now_ns() < until_ns);
@@ -701,7 +701,7 @@ static void watch_fd(void)
 {
     struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
 
-    readable = poll(&poll_fd, 1, 10000) == 1;
+    readable = poll(&poll_fd, 1, 20000) == 1;
     seen_code = cf_ctx_err(child);
 }
 

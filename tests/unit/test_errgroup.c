@@ -295,7 +295,7 @@ Suite *suite_errgroup(void)
     suite_add_tcase(suite, tc);
 
     tc = tcase_create("go");
-    tcase_set_timeout(tc, 20);
+    tcase_set_timeout(tc, 30);
     tcase_add_loop_test(tc, go_keeps_to_the_limit, 0, PLACES);
     tcase_add_loop_test(tc, go_in_parallel_fills_what_wait_waits_for, 0, PLACES);
     suite_add_tcase(suite, tc);

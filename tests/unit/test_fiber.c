@@ -735,7 +735,7 @@ Suite *suite_fiber(void)
     suite_add_tcase(suite, tc);
 
     tc = tcase_create("many");
-    tcase_set_timeout(tc, 20);
+    tcase_set_timeout(tc, 30);
     tcase_add_checked_fixture(tc, setup_loop, end_loop);
     tcase_add_test(tc, many_fibers_at_once_keep_their_stacks);
     suite_add_tcase(suite, tc);

@@ -138,7 +138,7 @@ START_TEST(arm_fires_each_once_and_never_early)
     for (int i = 0; i < ALARMS; i++) {
         ck_assert(self.alarms[i].armed);
         ck_assert_int_ge(self.alarms[i].fired_ns, self.alarms[i].at_ns);
-        ck_assert_int_lt(self.alarms[i].fired_ns, self.alarms[i].at_ns + 3 * CF_SECOND);
+        ck_assert_int_lt(self.alarms[i].fired_ns, self.alarms[i].at_ns + 15 * CF_SECOND);
         ck_assert(!self.alarms[i].on_fiber);
     }
 }
@@ -522,7 +522,7 @@ Suite *suite_loop_timer(void)
 
     tc = tcase_create("disarm");
     tcase_add_checked_fixture(tc, setup, teardown);
-    tcase_set_timeout(tc, 20);
+    tcase_set_timeout(tc, 30);
     tcase_add_loop_test(tc, disarm_prevents_firing, 0, 2);
     tcase_add_test(tc, disarm_after_firing_says_so);
     tcase_add_test(tc, disarm_races_firing);

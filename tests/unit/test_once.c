@@ -793,7 +793,7 @@ static TCase *add(Suite *suite, const char *name)
     TCase *tc = tcase_create(name);
 
     tcase_add_checked_fixture(tc, setup, teardown);
-    tcase_set_timeout(tc, 20);
+    tcase_set_timeout(tc, 30);
     suite_add_tcase(suite, tc);
     return tc;
 }

@@ -575,7 +575,7 @@ Suite *suite_pipeline(void)
     Suite *suite = suite_create("pipeline");
     TCase *tc = add_pipeline_case(suite, "recv");
 
-    tcase_set_timeout(tc, 20);
+    tcase_set_timeout(tc, 30);
     tcase_add_loop_test(tc, recv_gets_4_and_16, 0, PLACES);
     tcase_add_loop_test(tc, recv_gets_all_of_any_count_through_any_number_of_stages, 0, PLACES);
     tcase_add_loop_test(tc, recv_of_elements_without_content, 0, PLACES);
@@ -587,19 +587,19 @@ Suite *suite_pipeline(void)
     tcase_add_loop_test(tc, recv_success_races_cancel, 0, PLACES);
 
     tc = add_pipeline_case(suite, "workers");
-    tcase_set_timeout(tc, 20);
+    tcase_set_timeout(tc, 30);
     tcase_add_loop_test(tc, workers_keep_the_order, 0, 4 * PLACES);
     tcase_add_loop_test(tc, workers_work_at_once_and_no_more_than_there_are, 0, PLACES);
 
     tc = add_pipeline_case(suite, "new");
-    tcase_set_timeout(tc, 20);
+    tcase_set_timeout(tc, 30);
     tcase_add_loop_test(tc, new_already_canceled, 0, PLACES);
     tcase_add_loop_test(tc, new_canceled_while_stages_wait, 0, PLACES);
     tcase_add_loop_test(tc, new_deadline_while_stages_wait, 0, PLACES);
     tcase_add_loop_test(tc, new_out_of_memory, 0, 2 * PLACES);
 
     tc = add_pipeline_case(suite, "run");
-    tcase_set_timeout(tc, 20);
+    tcase_set_timeout(tc, 30);
     tcase_add_loop_test(tc, run_already_canceled, 0, PLACES);
     tcase_add_loop_test(tc, run_canceled_while_waiting, 0, PLACES);
     tcase_add_loop_test(tc, run_deadline_while_waiting, 0, PLACES);

@@ -313,13 +313,13 @@ Suite *suite_pipeline_end(void)
     Suite *suite = suite_create("pipeline_end");
     TCase *tc = add_pipeline_case(suite, "fail");
 
-    tcase_set_timeout(tc, 20);
+    tcase_set_timeout(tc, 30);
     tcase_add_loop_test(tc, fail_of_any_stage_ends_all_and_is_told, 0, 3 * PLACES);
     tcase_add_loop_test(tc, fail_is_what_the_stage_returns, 0, 5 * PLACES);
     tcase_add_loop_test(tc, fail_is_the_cause_that_other_stages_see, 0, PLACES);
 
     tc = add_pipeline_case(suite, "end");
-    tcase_set_timeout(tc, 20);
+    tcase_set_timeout(tc, 30);
     tcase_add_loop_test(tc, end_is_called_once_behind_all_elements, 0, 4 * PLACES);
     tcase_add_loop_test(tc, end_is_not_called_if_that_was_not_all, 0, 3 * PLACES);
     tcase_add_loop_test(tc, close_of_an_outlet_ends_the_stages_before_it, 0, 4 * PLACES);

@@ -242,7 +242,7 @@ Suite *suite_pipeline_send(void)
     Suite *suite = suite_create("pipeline_send");
     TCase *tc = add_pipeline_case(suite, "send");
 
-    tcase_set_timeout(tc, 20);
+    tcase_set_timeout(tc, 30);
     tcase_add_loop_test(tc, send_already_canceled, 0, PLACES);
     tcase_add_loop_test(tc, send_canceled_while_waiting, 0, PLACES);
     tcase_add_loop_test(tc, send_deadline_while_waiting, 0, PLACES);

@@ -245,7 +245,7 @@ Suite *suite_rwmutex(void)
     TCase *tc = tcase_create("lock");
 
     tcase_add_checked_fixture(tc, setup, teardown);
-    tcase_set_timeout(tc, 20);
+    tcase_set_timeout(tc, 30);
     tcase_add_loop_test(tc, readers_hold_it_together, 0, PLACES);
     tcase_add_loop_test(tc, writer_waits_for_the_last_reader, 0, PLACES);
     tcase_add_test(tc, try_takes_what_goes_together);

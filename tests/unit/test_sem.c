@@ -487,7 +487,7 @@ static void acquire_brief(bool expected)
 {
     struct call call = want(1);
 
-    call.timeout_ns = expected ? 10 * CF_SECOND : 10 * CF_MS; /* What succeeds may be slow. */
+    call.timeout_ns = expected ? 20 * CF_SECOND : 10 * CF_MS; /* What succeeds may be slow. */
     make_call(do_acquire, &call);
     EXPECT(call.code == (expected ? CF_OK : CF_EDEADLINE));
 }
@@ -763,7 +763,7 @@ static TCase *add(Suite *suite, const char *name)
     TCase *tc = tcase_create(name);
 
     tcase_add_checked_fixture(tc, setup, teardown);
-    tcase_set_timeout(tc, 20);
+    tcase_set_timeout(tc, 30);
     suite_add_tcase(suite, tc);
     return tc;
 }

@@ -665,7 +665,7 @@ static void wait_for_new_pipes(void *arg)
             abort();
         }
         call->fd = pipe_ends[0];
-        call->timeout_ns = i % 2 == 0 ? CF_SECOND * 10 : CF_MS;
+        call->timeout_ns = i % 2 == 0 ? CF_SECOND * 20 : CF_MS;
         make_call(do_wait_fd, call);
         if (call->code == (i % 2 == 0 ? CF_OK : CF_EDEADLINE)) {
             (void)atomic_fetch_add(&call->rounds, 1);
@@ -743,7 +743,7 @@ Suite *suite_wait(void)
     TCase *tc = tcase_create("sleep");
 
     tcase_add_checked_fixture(tc, setup_waits, teardown_waits);
-    tcase_set_timeout(tc, 20);
+    tcase_set_timeout(tc, 30);
     tcase_add_loop_test(tc, sleep_is_never_shorter, 0, PLACES);
     tcase_add_loop_test(tc, sleep_of_nothing_returns_at_once, 0, PLACES);
     tcase_add_loop_test(tc, sleep_with_a_context_that_never_ends, 0, PLACES);
@@ -758,7 +758,7 @@ Suite *suite_wait(void)
 
     tc = tcase_create("sleep_until");
     tcase_add_checked_fixture(tc, setup_waits, teardown_waits);
-    tcase_set_timeout(tc, 20);
+    tcase_set_timeout(tc, 30);
     tcase_add_loop_test(tc, sleep_until_is_never_early, 0, PLACES);
     tcase_add_loop_test(tc, sleep_until_the_past_returns_at_once, 0, PLACES);
     tcase_add_loop_test(tc, sleep_until_already_canceled, 0, PLACES);
@@ -770,7 +770,7 @@ Suite *suite_wait(void)
 
     tc = tcase_create("yield");
     tcase_add_checked_fixture(tc, setup_waits, teardown_waits);
-    tcase_set_timeout(tc, 20);
+    tcase_set_timeout(tc, 30);
     tcase_add_loop_test(tc, yield_already_canceled, 0, PLACES);
     tcase_add_loop_test(tc, yield_already_late, 0, PLACES);
     tcase_add_loop_test(tc, yield_canceled_while_waiting, 0, PLACES);
@@ -780,7 +780,7 @@ Suite *suite_wait(void)
 
     tc = tcase_create("wait_done");
     tcase_add_checked_fixture(tc, setup_waits, teardown_waits);
-    tcase_set_timeout(tc, 20);
+    tcase_set_timeout(tc, 30);
     tcase_add_loop_test(tc, wait_done_of_a_done_context_returns_at_once, 0, PLACES);
     tcase_add_loop_test(tc, wait_done_ends_when_the_target_is_canceled, 0, PLACES);
     tcase_add_loop_test(tc, wait_done_ends_at_the_deadline_of_the_target, 0, PLACES);
@@ -796,7 +796,7 @@ Suite *suite_wait(void)
 
     tc = tcase_create("wait_fd");
     tcase_add_checked_fixture(tc, setup_waits, teardown_waits);
-    tcase_set_timeout(tc, 20);
+    tcase_set_timeout(tc, 30);
     tcase_add_loop_test(tc, wait_fd_that_is_ready_returns_at_once, 0, PLACES);
     tcase_add_loop_test(tc, wait_fd_becomes_readable, 0, PLACES);
     tcase_add_loop_test(tc, wait_fd_becomes_writable, 0, PLACES);
