@@ -206,15 +206,21 @@ static struct call call_of(int64_t user_id)
     return (struct call){.wish = {.user_id = user_id, .age_max_ns = CF_NEVER}};
 }
 
+static void expect_states(const struct call *call, enum dashboard_state users,
+                          enum dashboard_state orders, enum dashboard_state metrics)
+{
+    ck_assert_msg(call->code == CF_OK, "%s", call->err.msg);
+    ck_assert_int_eq(call->parts[DASHBOARD_USERS].state, users);
+    ck_assert_int_eq(call->parts[DASHBOARD_ORDERS].state, orders);
+    ck_assert_int_eq(call->parts[DASHBOARD_METRICS].state, metrics);
+}
+
 /* Make the call at `place`, and expect a dashboard whose sections are in these states. */
 static void expect_got(int place, struct call *call, enum dashboard_state users,
                        enum dashboard_state orders, enum dashboard_state metrics)
 {
     place_run(place, do_get, call);
-    ck_assert_msg(call->code == CF_OK, "%s", call->err.msg);
-    ck_assert_int_eq(call->parts[DASHBOARD_USERS].state, users);
-    ck_assert_int_eq(call->parts[DASHBOARD_ORDERS].state, orders);
-    ck_assert_int_eq(call->parts[DASHBOARD_METRICS].state, metrics);
+    expect_states(call, users, orders, metrics);
 }
 
 static void expect_all(int place, struct call *call, enum dashboard_state state)
@@ -436,8 +442,15 @@ START_TEST(get_of_a_late_section_has_the_rest)
     struct call call = call_of(42);
 
     atomic_store(&waits[DASHBOARD_ORDERS], true);
-    call.timeout_ns = SHORT_NS;
-    expect_got(_i, &call, DASHBOARD_FRESH, DASHBOARD_TIMED_OUT, DASHBOARD_FRESH);
+    for (call.timeout_ns = SHORT_NS; call.timeout_ns <= 16 * SHORT_NS; call.timeout_ns *= 2) {
+        use_ttl(TTL_NS);
+        place_run(_i, do_get, &call);
+        if (call.code == CF_OK && call.parts[DASHBOARD_USERS].state != DASHBOARD_TIMED_OUT &&
+            call.parts[DASHBOARD_METRICS].state != DASHBOARD_TIMED_OUT) {
+            break; /* Otherwise what does not wait was late as well. */
+        }
+    }
+    expect_states(&call, DASHBOARD_FRESH, DASHBOARD_TIMED_OUT, DASHBOARD_FRESH);
     ck_assert_str_eq(call.etag, "");
     ck_assert_str_eq(
         call.body, "{\"user\":4201,\"orders\":null,\"metrics\":4201,\"partial\":true,\"sections\":{"
@@ -591,7 +604,11 @@ START_TEST(get_of_what_is_late_is_served_old)
     let_all(waits, true);
     pass(TTL_NS + STALE_NS + CF_SECOND);
     call.timeout_ns = SHORT_NS;
-    expect_all(_i, &call, DASHBOARD_STALE);
+    for (int tries = 0; tries == 0 || (call.code == CF_EDEADLINE && tries < 10); tries++) {
+        place_run(_i, do_get, &call);
+        ck_assert(call.code != CF_EDEADLINE || call.took_ns >= call.timeout_ns);
+    }
+    expect_states(&call, DASHBOARD_STALE, DASHBOARD_STALE, DASHBOARD_STALE);
     ck_assert_str_ne(call.etag, "");
     ck_assert_int_eq(call.parts[DASHBOARD_USERS].age_ns, TTL_NS + STALE_NS + CF_SECOND);
 }

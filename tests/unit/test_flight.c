@@ -491,13 +491,19 @@ START_TEST(do_deadline_while_waiting)
 {
     struct call patient = call_of(&at_gate, "a");
     struct call brief = call_of(&at_gate, "b");
-    int64_t began_ns = cf_now_ns();
+    int64_t began_ns;
 
     brief.timeout_ns = 30 * CF_MS;
     start_loading(&patient, PLACE_THREAD);
-    start(&brief, _i);
-    visit_join(&brief.visit);
-    ck_assert_int_eq(brief.code, CF_EDEADLINE);
+    for (int tries = 0; tries < 10; tries++) {
+        began_ns = cf_now_ns();
+        start(&brief, _i);
+        visit_join(&brief.visit);
+        ck_assert_int_eq(brief.code, CF_EDEADLINE);
+        if (brief.err.phase != NULL) {
+            break; /* Otherwise it was late before it waited. */
+        }
+    }
     ck_assert_str_eq(brief.err.phase, "load");
     ck_assert_int_ge(brief.ended_ns - began_ns, brief.timeout_ns);
     ck_assert(!atomic_load(&patient.visit.ended));
