@@ -29,27 +29,6 @@ static struct cf_ctx *gate; /* Cancelled to let the work go on. */
 static struct cf_lane *lane;
 static struct cf_err err;
 
-static void setup(void)
-{
-    ck_assert_int_eq(cf_ctx_with_cancel(cf_ctx_background(), &ctx, &err), CF_OK);
-    ck_assert_int_eq(cf_ctx_with_cancel(cf_ctx_background(), &gate, &err), CF_OK);
-    lane = NULL;
-}
-
-static void teardown(void)
-{
-    cf_lane_free(lane);
-    cf_ctx_free(ctx);
-    cf_ctx_free(gate);
-}
-
-/* Helpers */
-
-static void new_lane(size_t threads_max, size_t queue_max)
-{
-    ck_assert_int_eq(cf_lane_new("test-lane", threads_max, queue_max, &lane, &err), CF_OK);
-}
-
 /* How many threads of this process have that name. */
 static int threads_named(const char *name)
 {
@@ -75,6 +54,29 @@ static int threads_named(const char *name)
     }
     (void)closedir(tasks);
     return count;
+}
+
+static void setup(void)
+{
+    ck_assert_int_eq(cf_ctx_with_cancel(cf_ctx_background(), &ctx, &err), CF_OK);
+    ck_assert_int_eq(cf_ctx_with_cancel(cf_ctx_background(), &gate, &err), CF_OK);
+    lane = NULL;
+    /* Where all tests are in one process, those of the one before may be on their way out. */
+    EVENTUALLY(threads_named("test-lane") == 0);
+}
+
+static void teardown(void)
+{
+    cf_lane_free(lane);
+    cf_ctx_free(ctx);
+    cf_ctx_free(gate);
+}
+
+/* Helpers */
+
+static void new_lane(size_t threads_max, size_t queue_max)
+{
+    ck_assert_int_eq(cf_lane_new("test-lane", threads_max, queue_max, &lane, &err), CF_OK);
 }
 
 /* What a job does and what became of it. */
@@ -479,21 +481,31 @@ START_TEST(run_canceled_while_working)
 }
 END_TEST
 
+static void run_until_deadline(int place, struct run *run)
+{
+    int64_t deadline_ns = cf_now_ns() + 200 * CF_MS; /* The work has begun by then, mostly. */
+
+    *run = new_run(gate);
+    ck_assert_int_eq(cf_ctx_with_deadline(ctx, deadline_ns, &run->ctx, &err), CF_OK);
+    place_run(place, call_run, run);
+    cf_ctx_free(run->ctx);
+    ck_assert_int_eq(run->code, CF_EDEADLINE);
+    ck_assert_int_ge(run->returned_ns, deadline_ns);
+    ck_assert_int_lt(run->returned_ns, deadline_ns + 15 * CF_SECOND);
+}
+
 START_TEST(run_deadline_while_working)
 {
-    struct run run = new_run(gate);
-    int64_t deadline_ns = cf_now_ns() + 200 * CF_MS; /* The work has begun by then. */
+    struct run run;
+    int tries = 1;
 
     new_lane(1, 1);
-    ck_assert_int_eq(cf_ctx_with_deadline(ctx, deadline_ns, &run.ctx, &err), CF_OK);
-    place_run(_i, call_run, &run);
-    ck_assert_int_eq(run.code, CF_EDEADLINE);
-    ck_assert_int_ge(run.returned_ns, deadline_ns);
-    ck_assert_int_lt(run.returned_ns, deadline_ns + 15 * CF_SECOND);
-    ck_assert_int_eq(run.drops_at_return, 0);
+    for (run_until_deadline(_i, &run); run.drops_at_return > 0; run_until_deadline(_i, &run)) {
+        check_never_worked(&run, CF_EDEADLINE);
+        ck_assert_int_lt(tries++, 5);
+    }
     cf_ctx_cancel(gate);
     EVENTUALLY(atomic_load(&run.job.drops) == 1);
-    cf_ctx_free(run.ctx);
 }
 END_TEST
 
