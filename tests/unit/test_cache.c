@@ -319,14 +319,17 @@ START_TEST(get_success_races_cancel)
     int64_t until_ns = effort_until_ns();
     int done[2] = {0, 0};
 
-    while (cf_now_ns() < until_ns) {
+    for (int round = 0; EFFORT_GOES_ON(until_ns, done[0] > 0 && done[1] > 0); round++) {
+        /* The load is what it is to race with. Where one thread runs at a time it has ended by the
+         * time that it is seen: every other round does not look. */
+        int looks_max = round % 2 == 0 ? 10000 : 0;
         struct call call = call_of("a");
         int before = atomic_load(&begun);
 
         ck_assert_int_eq(cf_ctx_with_cancel(cf_ctx_background(), &call.ctx, &cache_err), CF_OK);
         visit_start(&call.visit, _i, do_get, &call);
-        for (int looks = 0; looks < 10000 && atomic_load(&begun) == before; looks++) {
-            (void)sched_yield(); /* The load is what it is to race with. */
+        for (int looks = 0; looks < looks_max && atomic_load(&begun) == before; looks++) {
+            (void)sched_yield();
         }
         cf_ctx_cancel(call.ctx);
         visit_join(&call.visit);
@@ -335,7 +338,8 @@ START_TEST(get_success_races_cancel)
         cf_ctx_free(call.ctx);
         (void)cf_cache_remove(cache, "key");
     }
-    ck_assert_int_gt(done[0] + done[1], 0);
+    ck_assert_int_gt(done[0], 0);
+    ck_assert_int_gt(done[1], 0);
 }
 END_TEST
 
