@@ -18,10 +18,19 @@
  * failed. */
 #define REST_NS (20 * CF_SECOND)
 
+#define STOP_NS (20 * CF_SECOND)
+
 /* How often in a row it must look the same to be at rest. */
 #define SAME_LOOKS 20
 
+/* What an answer may be late by: a cancel that was lost would cost two seconds. A machine that
+ * stands still makes an answer late, too, but not so often. */
 #define LATE_NS CF_SECOND
+#define LATE_MAX 3
+
+/* Until the same allocation fails again: the n-th may be another by then, as the sections of a
+ * dashboard load side by side. */
+#define TRIES_MAX 20
 
 /* What a worker needs. */
 struct task {
@@ -33,6 +42,8 @@ struct task {
 struct run {
     struct subject *subject;
     subject_fn scenario;
+    int sweep;
+    enum nth_mode mode;
 };
 
 /* Internal helpers */
@@ -55,7 +66,8 @@ static int count_descriptors(pid_t pid)
 
 static void expect_ok(const struct subject *subject)
 {
-    struct reply *reply = client_get(subject->service->api_port, SUBJECT_DASHBOARD, NULL);
+    struct reply *reply =
+        client_get(subject->service->api_port, SUBJECT_DASHBOARD SUBJECT_PATIENCE, NULL);
 
     ck_assert_msg(reply->status == 200, "after %s: %d %s", subject_say(subject), reply->status,
                   reply->body);
@@ -99,18 +111,58 @@ static void learn_rest(struct subject *subject)
     }
 }
 
-static void run_once(struct worker *worker, void *arg)
+static void try_once(const struct run *run)
 {
-    struct run *run = arg;
     struct subject *subject = run->subject;
 
+    subject->late_ns = 0;
     run->scenario(subject);
-    (void)nth_off(worker->nth);
+    (void)nth_off(subject->nth);
     ck_assert_msg(service_runs(subject->service), "after %s: ended with %d", subject_say(subject),
                   subject->service->status);
     expect_ok(subject);
     wait_rest(subject);
     client_free_all();
+}
+
+/* The n of a further try: about that of the first. */
+static long near_to(long n, int tries)
+{
+    static const long steps[] = {0, 1, -1, 2, -2};
+    long other = n + steps[tries % 5];
+
+    return other > 0 ? other : n;
+}
+
+/* Once; if it was late, until the same has failed again and it was not. */
+static void run_once(struct worker *worker, void *arg)
+{
+    const struct run *run = arg;
+    const struct nth *nth = worker->nth;
+    char where[sizeof(nth->where)];
+    int late = 0;
+    long n;
+
+    try_once(run);
+    n = nth->first;
+    memcpy(where, nth->where, sizeof(where));
+    for (int tries = 1; run->subject->late_ns > 0 || strcmp(where, nth->where) != 0; tries++) {
+        late += run->subject->late_ns > 0;
+        ck_assert_msg(late < LATE_MAX && tries < TRIES_MAX, "%ld, %s: %d of %d were late", n, where,
+                      late, tries);
+        nth_arm(worker->nth, run->sweep, near_to(n, tries), n > 0 ? run->mode : NTH_OFF);
+        try_once(run);
+    }
+}
+
+/* With all the memory it needs. */
+static void run_unharmed(struct subject *subject, subject_fn scenario)
+{
+    for (int late = 0; late == 0 || subject->late_ns > 0; late++) {
+        ck_assert_msg(late < LATE_MAX, "late with all its memory");
+        subject->late_ns = 0;
+        scenario(subject);
+    }
 }
 
 /* Start it, wait until it is at rest, and have it do all once. */
@@ -121,7 +173,7 @@ static void start(struct subject *subject, const struct examination *of)
     ck_assert_int_eq(atomic_load(&subject->nth->loaded), 1);
     learn_rest(subject);
     for (int i = 0; i < SCENARIOS_MAX && of->scenarios[i].run != NULL; i++) {
-        of->scenarios[i].run(subject);
+        run_unharmed(subject, of->scenarios[i].run);
     }
     expect_ok(subject);
     learn_rest(subject);
@@ -131,7 +183,7 @@ static void start(struct subject *subject, const struct examination *of)
 static long stop(struct subject *subject)
 {
     service_signal(subject->service, SIGTERM);
-    ck_assert_int_eq(service_wait(subject->service, 10 * CF_SECOND), 0);
+    ck_assert_int_eq(service_wait(subject->service, STOP_NS), 0);
     return atomic_load(&subject->nth->live);
 }
 
@@ -152,10 +204,11 @@ static void examine(struct worker *worker, void *arg)
     subject_init(&subject, task->of, worker);
     start(&subject, task->of);
     for (int i = 0; i < SCENARIOS_MAX && task->of->scenarios[i].run != NULL; i++) {
-        struct run run = {&subject, task->of->scenarios[i].run};
+        for (enum nth_mode mode = NTH_ONCE; mode <= NTH_FROM_NOW; mode++) {
+            struct run run = {&subject, task->of->scenarios[i].run, sweep_of(i, mode), mode};
 
-        sweep_run(worker, sweep_of(i, NTH_ONCE), NTH_ONCE, run_once, &run);
-        sweep_run(worker, sweep_of(i, NTH_FROM_NOW), NTH_FROM_NOW, run_once, &run);
+            sweep_run(worker, run.sweep, mode, run_once, &run);
+        }
     }
     left = stop(&subject);
     ck_assert_msg(left == task->unharmed, "%ld blocks are left, of one unharmed %ld", left,
@@ -257,8 +310,7 @@ const char *subject_say(const struct subject *subject)
     return nth_say(subject->nth);
 }
 
-void subject_expect_answer(const struct subject *subject, const struct reply *reply,
-                           int64_t timeout_ns)
+void subject_expect_answer(struct subject *subject, const struct reply *reply, int64_t timeout_ns)
 {
     int64_t took_ns = reply->done_ns - reply->sent_ns;
     int status = reply->status;
@@ -266,6 +318,7 @@ void subject_expect_answer(const struct subject *subject, const struct reply *re
     ck_assert_msg(status == 200 || status == 503 || status == 504 || status == 0, "%s: %d %s",
                   subject_say(subject), status, reply->body);
     ck_assert_msg(status == 0 || reply->json != NULL, "%s: %s", subject_say(subject), reply->body);
-    ck_assert_msg(took_ns < bound(timeout_ns + LATE_NS), "%s: after %.1f ms", subject_say(subject),
-                  (double)took_ns / 1e6);
+    if (took_ns >= bound(timeout_ns + LATE_NS)) {
+        subject->late_ns = took_ns - timeout_ns;
+    }
 }

@@ -25,6 +25,9 @@
 
 #define SUBJECT_DASHBOARD "/v1/dashboard?user_id=1"
 
+/* Of what must succeed, however slow the machine is: who waits for ever is told by the client. */
+#define SUBJECT_PATIENCE "&timeout=30s"
+
 struct subject {
     struct nth *nth;
     struct service *service;
@@ -37,6 +40,7 @@ struct subject {
     char cancel_setting[32];
     int sessions; /* How many it has at rest. */
     int descriptors;
+    int64_t late_ns; /* An answer has come so long after its time. 0: none. */
 };
 
 typedef void (*subject_fn)(struct subject *subject);
@@ -84,8 +88,8 @@ int subject_locked(const struct subject *subject);
 const char *subject_say(const struct subject *subject);
 
 /* Fail unless this is an answer that a request may have while there is no memory: that of a request
- * which got all it needed, a 503, or the end of the connection. Each within the deadline. */
-void subject_expect_answer(const struct subject *subject, const struct reply *reply,
-                           int64_t timeout_ns);
+ * which got all it needed, a 503, or the end of the connection. Each within the deadline: one that
+ * was late is noted, and what failed will fail again. */
+void subject_expect_answer(struct subject *subject, const struct reply *reply, int64_t timeout_ns);
 
 #endif

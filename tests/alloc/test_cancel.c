@@ -15,16 +15,17 @@
 /* Of a request that waits for a lock; the client's leaving ends it before. */
 #define TIMEOUT_NS (100 * CF_MS)
 #define TIMEOUT "&timeout=100ms"
-#define LONG_TIMEOUT "&timeout=10s"
+#define LONG_TIMEOUT "&timeout=60s"
 
 /* A query that cannot begin ends those that wait for the lock. */
 #define REQUIRE_ALL "&require=all"
 
-/* A cancel is bounded by two seconds; after that the connection is closed. */
-#define CANCEL_NS (5 * CF_SECOND)
+/* A cancel is bounded by two seconds; after that the connection is closed. A request that nobody
+ * cancels goes on for longer than this. */
+#define CANCEL_NS (20 * CF_SECOND)
 
 /* How soon queries run, or what they are for has failed. */
-#define ASK_NS (5 * CF_SECOND)
+#define ASK_NS (20 * CF_SECOND)
 
 /* Helpers */
 

@@ -11,7 +11,7 @@
 #include "subject.h"
 
 #define START_NS (20 * CF_SECOND)
-#define STOP_NS (10 * CF_SECOND)
+#define STOP_NS (20 * CF_SECOND)
 
 /* So long after something failed, a service that runs will not say any more that it listens: there
  * was no memory for the line, which is counted and dropped like any other. */
@@ -80,7 +80,7 @@ static void expect_service(struct subject *of, enum nth_mode mode)
     }
     (void)nth_off(of->nth);
     service_wait_ready(of->service, START_NS);
-    reply = client_get(of->service->api_port, SUBJECT_DASHBOARD, NULL);
+    reply = client_get(of->service->api_port, SUBJECT_DASHBOARD SUBJECT_PATIENCE, NULL);
     ck_assert_msg(reply->status == 200, "after %s: %d %s", subject_say(of), reply->status,
                   reply->body);
     service_signal(of->service, SIGTERM);
