@@ -31,10 +31,13 @@ struct baseline {
     size_t rss_bytes;
 };
 
-/* Warm the service up until its pool is full and it has cancelled too, and see what it has then. */
+/* Warm the service up until its pool is full and it has cancelled too, and see what it has then.
+ * From now on times are counted. */
 void baseline_take(struct baseline *out, struct service *service, const char *url);
 
-/* The fault is over, and this is how long it takes: see above. `what` is said with the figures. */
+/* The fault is over, and this is how long it takes: see above. `what` is said with the figures.
+ * Of the times that were counted since the baseline or the last recovery, one and one in a hundred
+ * may have been late, by less than a second. */
 void expect_recovery(const struct baseline *baseline, const char *what);
 
 /* Helpers that the faults share */
@@ -61,5 +64,13 @@ void expect_refused(const struct reply *reply, int64_t timeout_ns);
 
 /* Neither is it dead, nor has it to wait for anything. */
 void expect_alive(struct service *service);
+
+/* The same for a client that asks again and again, one request after the other: the status is
+ * judged at once, and the time by the next expect_recovery(). */
+void count_refused(const struct reply *reply, int64_t timeout_ns);
+void count_alive(struct service *service);
+
+/* The time alone: behind its deadline, or too late for a request that has to wait for nothing. */
+void count_time(const struct reply *reply, int64_t timeout_ns);
 
 #endif

@@ -61,14 +61,14 @@ static size_t ask_throughout(const char *right)
         struct reply *reply =
             answer(ask(fault.service, "/v1/dashboard?user_id=1&require=all&timeout=200ms"));
 
-        ck_assert_int_le(reply->done_ns - reply->sent_ns, 200 * CF_MS + bound(LATE_NS));
+        count_time(reply, 200 * CF_MS);
         n_right += reply->status == 200;
         if (right != NULL && reply->status == 200) {
             ck_assert_str_eq(reply->body, right);
         } else if (right != NULL) {
             ck_assert_msg(reply->status >= 500, "%d %s", reply->status, reply->body);
         }
-        expect_alive(fault.service);
+        count_alive(fault.service);
         ck_assert_uint_le(service_rss_bytes(fault.service), most_bytes);
         ck_assert_uint_le(atomic_load(&fault.relay.open), POOL + 1 + 4); /* As many may cancel. */
     }

@@ -254,9 +254,9 @@ START_TEST(threads_not_to_be_had_later_costs_connections_only)
           (const char *[]){"CURFEW_POOL=4", "CURFEW_LOOPS=2", "CURFEW_CANCEL=pqcancel", NULL});
     limit_threads(true);
     for (int i = 0; i < 8; i++) {
-        expect_refused(answer(ask(fault.service, "/v1/sleep?seconds=5&timeout=50ms")), 50 * CF_MS);
+        count_refused(answer(ask(fault.service, "/v1/sleep?seconds=5&timeout=50ms")), 50 * CF_MS);
         ck_assert_int_eq(client_get(fault.service->api_port, "/v1/users/1", NULL)->status, 200);
-        expect_alive(fault.service);
+        count_alive(fault.service);
     }
     ck_assert_uint_ge(service_count_lines(fault.service, "outcome", "dispatch_failed"), 1);
     limit_threads(false);
