@@ -12,9 +12,11 @@
 #include "service.h"
 
 #define SLEEPING "pg_sleep"
+#define ON_USERS "FROM users"
 #define SHORT_ONES 10
 #define LONG_ONES 40
 #define GRACE_NS (2 * CF_SECOND)
+#define ROUNDS_MAX 3
 
 /* Fixture */
 
@@ -38,12 +40,13 @@ static void teardown(void)
 /* Until connecting fails; the kernel may take a connection in the instant between. */
 static void wait_refused(uint16_t port, int64_t timeout_ns)
 {
-    int64_t until_ns = cf_now_ns() + timeout_ns;
+    int64_t since_ns = cf_now_ns();
     int fd;
 
     while ((fd = client_try_open(port)) >= 0) {
         (void)close(fd);
-        ck_assert_msg(cf_now_ns() < until_ns, "port %d still takes connections", port);
+        ck_assert_msg(cf_now_ns() - since_ns < bound(timeout_ns), "port %d still takes connections",
+                      port);
         pause_ms(2);
     }
     ck_assert_int_eq(-fd, ECONNREFUSED);
@@ -60,42 +63,63 @@ static void expect_shutting_down(struct reply *reply)
 
 /* busy */
 
-START_TEST(fifty_in_flight_get_their_grace_and_then_503)
+/* Begin them all; the short ones first, so that none of them waits behind a long one. What makes
+ * these run until it is told to end is a lock on the users. */
+static void begin_fifty(const struct service *service, int fds[SHORT_ONES + LONG_ONES])
 {
-    struct service *service =
-        service_start_ready(NULL, (const char *[]){"CURFEW_POOL=50", "CURFEW_GRACE=2s", NULL});
-    int fds[SHORT_ONES + LONG_ONES];
-    int64_t stopped_ns;
-    int64_t took_ns;
-    json_t *line;
-
-    /* The short ones first: none of them waits behind a long one. */
     for (int i = 0; i < SHORT_ONES; i++) {
+        char target[48];
+
+        (void)snprintf(target, sizeof(target), "/v1/users/%d?timeout=30s", i + 1);
         fds[i] = client_open(service->api_port);
-        client_request(fds[i], "GET", "/v1/sleep?seconds=0.8&timeout=30s", NULL);
+        client_request(fds[i], "GET", target, NULL);
     }
-    ck_assert_int_ge(pgview_wait_active(pg, SLEEPING, SHORT_ONES, 3 * CF_SECOND), 0);
+    WAIT_FOR(pgview_active(pg, ON_USERS) == SHORT_ONES);
     for (int i = SHORT_ONES; i < SHORT_ONES + LONG_ONES; i++) {
         fds[i] = client_open(service->api_port);
         client_request(fds[i], "GET", "/v1/sleep?seconds=30&timeout=30s",
                        i == SHORT_ONES ? "X-Request-Id: cut\r\n" : NULL);
     }
-    pause_ms(100);
-    stopped_ns = cf_now_ns();
+    WAIT_FOR(service_unread(service) == 0); /* Some may wait for a connection of their loop. */
+}
+
+/* Stop it, look at it, and let the short ones end. False: a machine that stood still took so long
+ * for that that they had no grace to speak of. */
+static bool stop_in_time(struct service *service, int64_t stopped_ns, PGconn *locker)
+{
     service_signal(service, SIGTERM);
     wait_refused(service->api_port, 200 * CF_MS);
 
     /* Not ready any more, but alive: that is for whoever sends requests here. */
     ck_assert_int_eq(client_get(service->admin_port, "/livez", NULL)->status, 200);
     ck_assert_int_eq(client_get(service->admin_port, "/readyz", NULL)->status, 503);
+    pause_ms(500);
+    pgview_exec(locker, "commit");
+    return cf_now_ns() - stopped_ns < GRACE_NS / 2;
+}
 
-    for (int i = 0; i < SHORT_ONES; i++) {
+/* False: a round that does not count. */
+static bool run_fifty(PGconn *locker)
+{
+    struct service *service =
+        service_start_ready(NULL, (const char *[]){"CURFEW_POOL=50", "CURFEW_GRACE=2s", NULL});
+    int fds[SHORT_ONES + LONG_ONES];
+    int64_t stopped_ns;
+    int64_t took_ns;
+    bool in_time;
+    json_t *line;
+
+    pgview_exec(locker, "begin; lock table users in access exclusive mode");
+    begin_fifty(service, fds);
+    stopped_ns = cf_now_ns();
+    in_time = stop_in_time(service, stopped_ns, locker);
+    for (int i = 0; i < SHORT_ONES && in_time; i++) {
         struct reply *reply = client_recv(fds[i], "GET");
 
         ck_assert_msg(reply->status == 200, "short one %d: %d %s", i, reply->status, reply->body);
         ck_assert_str_eq(reply_header(reply, "Connection"), "close");
     }
-    for (int i = SHORT_ONES; i < SHORT_ONES + LONG_ONES; i++) {
+    for (int i = SHORT_ONES; i < SHORT_ONES + LONG_ONES && in_time; i++) {
         struct reply *reply = client_recv(fds[i], "GET");
 
         expect_shutting_down(reply);
@@ -116,6 +140,19 @@ START_TEST(fifty_in_flight_get_their_grace_and_then_503)
     for (int i = 0; i < SHORT_ONES + LONG_ONES; i++) {
         (void)close(fds[i]);
     }
+    return in_time;
+}
+
+START_TEST(fifty_in_flight_get_their_grace_and_then_503)
+{
+    PGconn *locker = pgview_open(NULL);
+    bool counts = false;
+
+    for (int i = 0; i < ROUNDS_MAX && !counts; i++) {
+        counts = run_fifty(locker);
+    }
+    ck_assert(counts);
+    PQfinish(locker);
 }
 END_TEST
 
@@ -124,12 +161,16 @@ START_TEST(grace_ends_with_the_last_request)
 {
     struct service *service = service_start_ready(NULL, (const char *[]){"CURFEW_GRACE=20s", NULL});
     int fd = client_open(service->api_port);
+    PGconn *locker = pgview_open(NULL);
     int64_t stopped_ns;
 
-    client_request(fd, "GET", "/v1/sleep?seconds=0.5", NULL);
-    ck_assert_int_ge(pgview_wait_active(pg, SLEEPING, 1, 2 * CF_SECOND), 0);
+    pgview_exec(locker, "begin; lock table users in access exclusive mode");
+    client_request(fd, "GET", "/v1/users/1?timeout=30s", NULL);
+    WAIT_FOR(pgview_active(pg, ON_USERS) == 1);
     stopped_ns = cf_now_ns();
     service_signal(service, SIGTERM);
+    wait_refused(service->api_port, 200 * CF_MS);
+    PQfinish(locker);
     ck_assert_int_eq(client_recv(fd, "GET")->status, 200);
     ck_assert_int_eq(service_wait(service, 2 * CF_SECOND), 0);
     ck_assert_int_le(cf_now_ns() - stopped_ns, bound(1500 * CF_MS));
@@ -240,17 +281,15 @@ START_TEST(backends_are_gone_afterwards)
     char backends[256];
 
     ck_assert_int_eq(client_get(service->api_port, "/v1/dashboard?user_id=42", NULL)->status, 200);
-    pause_ms(50);
+    WAIT_FOR(service_count_lines(service, "event", "connected") > 0);
     service_backends(service, backends, sizeof(backends));
     ck_assert_str_ne(backends, "{}");
     service_signal(service, SIGTERM);
     ck_assert_int_eq(service_wait(service, 3 * CF_SECOND), 0);
-    pause_ms(100);
-    ck_assert_int_eq(pgview_i64(pg,
-                                "select count(*) from pg_stat_activity where pid = any($1::int[])"
-                                " and application_name = 'curfewd'",
-                                (const char *[]){backends, NULL}),
-                     0);
+    WAIT_FOR(pgview_i64(pg,
+                        "select count(*) from pg_stat_activity where pid = any($1::int[])"
+                        " and application_name = 'curfewd'",
+                        (const char *[]){backends, NULL}) == 0);
 }
 END_TEST
 
