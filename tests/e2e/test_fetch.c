@@ -638,13 +638,7 @@ END_TEST
 
 static void wait_running(int n)
 {
-    int64_t until_ns = cf_now_ns() + CLIENT_WAIT_NS;
-
-    while (atomic_load(&running) != n) {
-        ck_assert_msg(cf_now_ns() < until_ns, "%d, not %d, are under way", atomic_load(&running),
-                      n);
-        pause_ms(1);
-    }
+    WAIT_FOR(atomic_load(&running) == n);
 }
 
 START_TEST(client_that_leaves_ends_all_that_is_fetched)

@@ -118,7 +118,8 @@ START_TEST(term_under_load_fails_no_request_that_was_accepted)
     for (int round = 0; round < rounds; round++) {
         start(NULL, (const char *[]){"CURFEW_POOL=4", "CURFEW_GRACE=5s", NULL});
         load_start(&load, fault.service->api_port, CLIENTS, 0);
-        pause_ms(50 + 100 * round / rounds);
+        WAIT_FOR(atomic_load(&load.served) > 0);
+        pause_ms(100 * round / rounds);
         service_signal(fault.service, SIGTERM);
         ck_assert_int_eq(service_wait(fault.service, 5 * CF_SECOND), 0);
         load_stop(&load);
