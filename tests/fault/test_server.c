@@ -150,11 +150,11 @@ START_TEST(backend_frozen_ends_at_the_deadline_and_is_replaced_once)
     start(NULL);
     connected = service_count_lines(fault.service, "event", "connected");
     accepted = atomic_load(&fault.relay.accepted);
-    asked = ask(fault.service, "/v1/sleep?seconds=5&timeout=600ms");
+    asked = ask(fault.service, "/v1/sleep?seconds=9&timeout=2s");
     ck_assert_int_eq(kill(wait_backend(fault.cluster.url, SLEEPING), SIGSTOP), 0);
     reply = answer(asked);
     ck_assert_int_eq(reply->status, 504);
-    expect_refused(reply, 600 * CF_MS);
+    expect_refused(reply, 2 * CF_SECOND);
     wait_lines("outcome", "connection_dropped", 1);
     wait_lines("event", "connected", connected + 1);
     for (int i = 0; i < 50; i++) {
