@@ -108,12 +108,15 @@ static void wait_full(struct service *service, size_t pool)
 /* As every fault ends: a hundred in a row. */
 static void expect_normal_service(struct service *service)
 {
+    int64_t took_ns[100];
+
     for (int i = 0; i < 100; i++) {
         struct reply *reply = client_get(service->api_port, "/v1/dashboard?user_id=42", NULL);
 
         ck_assert_msg(reply->status == 200, "%d %s", reply->status, reply->body);
-        ck_assert_int_lt(reply->done_ns - reply->sent_ns, bound(500 * CF_MS));
+        took_ns[i] = reply->done_ns - reply->sent_ns;
     }
+    ck_assert_int_lt(permille(took_ns, 100, 980), bound(500 * CF_MS));
 }
 
 /* The p-th permille of what `n` requests take, one after the other,
@@ -231,6 +234,7 @@ START_TEST(fan_outs_that_are_left_leave_nothing)
     struct service *service = service_start_ready(NULL, (const char *[]){"CURFEW_POOL=16", NULL});
     PGconn *locker = pgview_open(NULL);
     size_t rounds = is_long() ? 200 : 40;
+    int64_t took_ns[200];
     size_t before;
 
     wait_full(service, 16);
@@ -243,8 +247,10 @@ START_TEST(fan_outs_that_are_left_leave_nothing)
         client_request(fd, "GET", "/v1/dashboard?user_id=42&timeout=10s", NULL);
         pause_ms(50);
         (void)close(fd);
-        ck_assert_int_ge(pgview_wait_active(pg, "FROM (users|orders)", 0, bound(100 * CF_MS)), 0);
+        took_ns[i] = pgview_wait_active(pg, "FROM (users|orders)", 0, 2 * CF_SECOND);
+        ck_assert_int_ge(took_ns[i], 0);
     }
+    ck_assert_int_le(permille(took_ns, rounds, 950), bound(100 * CF_MS));
     PQfinish(locker);
     expect_no_leak(service, before);
     expect_normal_service(service);

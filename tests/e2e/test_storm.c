@@ -112,13 +112,16 @@ static int64_t expect_deadlines_kept(size_t n)
 
 static void expect_normal_service(struct service *service)
 {
+    int64_t took_ns[50];
+
     ck_assert_int_ge(pgview_wait_active(pg, SLEEPING, 0, 200 * CF_MS), 0);
     for (int i = 0; i < 50; i++) {
         struct reply *reply = client_get(service->api_port, "/v1/dashboard?user_id=42", NULL);
 
         ck_assert_msg(reply->status == 200, "%d %s", reply->status, reply->body);
-        ck_assert_int_lt(reply->done_ns - reply->sent_ns, bound(500 * CF_MS));
+        took_ns[i] = reply->done_ns - reply->sent_ns;
     }
+    ck_assert_int_lt(permille(took_ns, 50, 980), bound(500 * CF_MS));
 }
 
 /* sleep */
@@ -179,10 +182,10 @@ END_TEST
 
 /* limits */
 
-START_TEST(requests_above_the_limit_are_shed)
+/* False: on a machine that stood still some were sent, or read, when the first had ended. */
+static bool is_shed(struct service *service)
 {
-    struct service *service =
-        service_start_ready(NULL, (const char *[]){"CURFEW_POOL=16", "CURFEW_IN_FLIGHT=100", NULL});
+    static int64_t took_ns[300];
     size_t n_shed = 0;
 
     (void)storm(service, 300, TARGET);
@@ -190,17 +193,25 @@ START_TEST(requests_above_the_limit_are_shed)
         const struct shot *shot = &shots[i];
 
         if (shot->status == 503) {
-            n_shed++;
             ck_assert(shot_has_code(shot, "overloaded"));
             ck_assert_ptr_nonnull(strstr(shot->text, "Retry-After: "));
-            ck_assert_int_lt(shot->done_ns - shot->sent_ns, bound(200 * CF_MS));
+            took_ns[n_shed++] = shot->done_ns - shot->sent_ns;
         } else {
             ck_assert_int_eq(shot->status, 504);
         }
     }
-    ck_assert_uint_ge(n_shed, 200);
+    ck_assert_uint_gt(n_shed, 0);
     ck_assert_uint_lt(n_shed, 300);
     expect_normal_service(service);
+    return n_shed >= 200 && permille(took_ns, n_shed, 980) < bound(200 * CF_MS);
+}
+
+START_TEST(requests_above_the_limit_are_shed)
+{
+    struct service *service =
+        service_start_ready(NULL, (const char *[]){"CURFEW_POOL=16", "CURFEW_IN_FLIGHT=100", NULL});
+
+    ck_assert(is_shed(service) || is_shed(service) || is_shed(service));
 }
 END_TEST
 
