@@ -3,6 +3,8 @@
 #ifndef SUITES_H
 #define SUITES_H
 
+#define WITNESSED
+
 #define SUITES(X)                                                                                  \
     X(command_line)                                                                                \
     X(ready)                                                                                       \

@@ -189,7 +189,7 @@ START_TEST(export_equals_sql_and_takes_no_memory)
     ck_assert(chunks.is_whole);
     ck_assert_uint_eq(at, (size_t)PQgetlength(result, 0, 0));
     ck_assert_uint_gt(most, 0);
-    ck_assert_uint_lt(most, before + (size_t)bound(8 * MIB));
+    ck_assert_uint_lt(most, before + (size_t)bound_strictly(8 * MIB));
     (void)fprintf(stderr, "  e2e   export: %s orders, %.1f MB, memory %+.1f MiB\n",
                   PQgetvalue(result, 0, 1), (double)at / 1e6,
                   ((double)most - (double)before) / MIB);
@@ -278,7 +278,7 @@ START_TEST(export_that_is_read_slowly_holds_the_server_up)
     (void)fprintf(stderr,
                   "  e2e   export at 100 KiB/s: %" PRId64 " orders made, memory %+.1f MiB\n", made,
                   ((double)service_rss_bytes(service) - (double)before) / MIB);
-    ck_assert_uint_lt(service_rss_bytes(service), before + (size_t)bound(4 * MIB));
+    ck_assert_uint_lt(service_rss_bytes(service), before + (size_t)bound_strictly(4 * MIB));
     ck_assert_int_lt(made, 100000);
     (void)close(fd);
     ck_assert_int_ge(pgview_wait_active(pg, EXPORTING, 0, 5 * CF_SECOND), 0);

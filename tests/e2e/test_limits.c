@@ -224,7 +224,8 @@ START_TEST(resets_in_mid_reply_leave_nothing)
     expect_no_leak(service, before);
     expect_normal_service(service);
     ck_assert_int_ge(pgview_wait_active(pg, "FROM users", 0, CF_SECOND), 0);
-    ck_assert_int_le((int64_t)service_rss_bytes(service), (int64_t)rss + bound(16 * 1024 * 1024));
+    ck_assert_int_le((int64_t)service_rss_bytes(service),
+                     (int64_t)rss + bound_strictly(16 * 1024 * 1024));
 }
 END_TEST
 
@@ -383,7 +384,7 @@ START_TEST(thousand_slow_clients_are_ended_and_others_served)
     ck_assert_int_ge(cf_now_ns() - since_ns, 3 * CF_SECOND);
     ck_assert_int_lt(cf_now_ns() - since_ns, bound(10 * CF_SECOND));
     /* Twice, where that is not less than what the machine does by itself. */
-    ck_assert_int_lt(slow_ns, bound(2 * calm_ns + 5 * CF_MS));
+    ck_assert_int_lt(slow_ns, bound_strictly(2 * calm_ns + 5 * CF_MS));
     expect_normal_service(service);
 }
 END_TEST
@@ -461,8 +462,8 @@ START_TEST(idle_and_half_sent_connections_cost_little)
                   n, n, (double)p99_ns / 1e6, (double)(idle_rss - rss) / (double)n / 1024,
                   (double)(half_rss - idle_rss) / (double)n / 1024, half_rss / 1024 / 1024);
     ck_assert_uint_ge(count_descriptors(service), 2 * n);
-    ck_assert_int_lt(p99_ns, bound(10 * CF_MS));
-    ck_assert_int_lt((int64_t)half_rss, bound(400 * INT64_C(1024) * 1024));
+    ck_assert_int_lt(p99_ns, bound_strictly(10 * CF_MS));
+    ck_assert_int_lt((int64_t)half_rss, bound_strictly(400 * INT64_C(1024) * 1024));
     let_go(idle);
     let_go(half);
     expect_no_leak(service, before);

@@ -168,7 +168,7 @@ void expect_recovery(const struct baseline *baseline, const char *what)
     (void)fprintf(stderr, "  fault %s: served after %.0f ms, whole after %.0f ms, %+.1f MiB\n",
                   what, (double)(served_ns - off_ns) / 1e6, (double)(cf_now_ns() - off_ns) / 1e6,
                   ((double)rss_bytes - (double)baseline->rss_bytes) / (1 << 20));
-    ck_assert_uint_le(rss_bytes, baseline->rss_bytes + (size_t)bound(RSS_MORE));
+    ck_assert_uint_le(rss_bytes, baseline->rss_bytes + (size_t)bound_strictly(RSS_MORE));
 }
 
 /* Helpers that the faults share */

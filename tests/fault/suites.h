@@ -3,6 +3,8 @@
 #ifndef SUITES_H
 #define SUITES_H
 
+#define WITNESSED
+
 #define SUITES(X)                                                                                  \
     X(garbage) X(login) X(names) X(network) X(pool) X(process) X(rows) X(server) X(soak)
 

@@ -54,7 +54,7 @@ static void teardown(void)
 static size_t ask_throughout(const char *right)
 {
     int64_t until_ns = cf_now_ns() + FAULT_MS * CF_MS;
-    size_t most_bytes = fault.baseline.rss_bytes + (size_t)bound(PEAK_MORE);
+    size_t most_bytes = fault.baseline.rss_bytes + (size_t)bound_strictly(PEAK_MORE);
     size_t n_right = 0;
 
     while (cf_now_ns() < until_ns) {

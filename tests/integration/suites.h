@@ -3,6 +3,8 @@
 #ifndef SUITES_H
 #define SUITES_H
 
+#define WITNESSED
+
 #define SUITES(X)                                                                                  \
     X(pg_types)                                                                                    \
     X(pg_stmt)                                                                                     \

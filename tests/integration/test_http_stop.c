@@ -143,7 +143,7 @@ START_TEST(stop_closes_idle_connections_at_once)
     int served = client_open(site.port);
     int fresh = client_open(site.port);
     int half = client_open(site.port);
-    int64_t grace_ns = bound(800 * CF_MS);
+    int64_t grace_ns = bound_strictly(800 * CF_MS);
     struct stopping stopping;
     int64_t begun_ns;
 

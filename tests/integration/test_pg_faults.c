@@ -161,7 +161,7 @@ START_TEST(deferred_constraint_takes_the_rows_back)
         ck_assert_str_eq(job.err.sqlstate, "23503");
         ck_assert_ptr_null(job.rows);
     }
-    ck_assert_int_lt(resident_bytes() - before, bound(16000000)); /* Of 64 million. */
+    ck_assert_int_lt(resident_bytes() - before, bound_strictly(16000000)); /* Of 64 million. */
     job_fini(&job);
     ck_assert_int_eq(backend_pid(), pid);
 }
@@ -192,7 +192,7 @@ START_TEST(what_is_no_query_is_refused)
     job_run(&job);
     ck_assert_msg(job.code == CF_EINTERNAL, "%d %s", job.code, job.err.msg);
     ck_assert_int_eq(backend_pid() != pid, no_queries[_i].discards);
-    ck_assert_int_lt(cpu_ns() - cpu_before_ns, bound(200 * CF_MS));
+    ck_assert_int_lt(cpu_ns() - cpu_before_ns, bound_strictly(200 * CF_MS));
     ck_assert_uint_eq(outcomes_sum(), 0);
     job_fini(&job);
 }

@@ -127,7 +127,7 @@ static void open_on(const char *url, struct cf_pg_listen_options options)
 {
     fixture_open((struct cf_pg_options){.url = url,
                                         .pool_max = 1,
-                                        .connect_timeout_ns = bound(CF_SECOND),
+                                        .connect_timeout_ns = bound_strictly(CF_SECOND),
                                         .backoff_max_ns = 200 * CF_MS},
                  1);
     open_listener(options);
@@ -370,7 +370,7 @@ START_TEST(loss_in_silence_is_noticed_by_asking)
 {
     open_behind(fixture_to_server,
                 (struct cf_pg_listen_options){.ping_interval_ns = 20 * CF_MS,
-                                              .ping_timeout_ns = bound(500 * CF_MS)});
+                                              .ping_timeout_ns = bound_strictly(500 * CF_MS)});
     WAIT_FOR(n_flushes() == 1);
     WAIT_FOR(atomic_load(&pings) >= 3);
     ck_assert_uint_eq(events_count(CF_PG_EVENT_DEAF), 0);

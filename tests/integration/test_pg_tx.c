@@ -227,7 +227,7 @@ START_TEST(begin_deadline_while_waiting_for_a_connection_leaves_the_line)
     job_init_sleep(&holder, 60);
     job_start(&holder);
     (void)fixture_wait_sleeper();
-    end_in(bound(30 * CF_MS)); /* It is in line by then. */
+    end_in(bound_strictly(30 * CF_MS)); /* It is in line by then. */
     play(begin_only);
     ck_assert_int_eq(script.begin, CF_EDEADLINE);
     ck_assert_str_eq(script.err.phase, "pool");
@@ -366,7 +366,7 @@ START_TEST(tx_query_deadline_while_running_returns_at_once_and_rolls_back)
 
     fixture_open((struct cf_pg_options){.pool_max = 1}, 1);
     pid = backend_pid();
-    end_in(bound(300 * CF_MS));
+    end_in(bound_strictly(300 * CF_MS));
     play(add_and_sleep);
     ck_assert_int_eq(script.query, CF_EDEADLINE);
     ck_assert_int_eq(script.commit, CF_EDEADLINE);

@@ -19,6 +19,8 @@
 
 #include <curfew/clock.h>
 
+#include "witness.h"
+
 /* Constants and types */
 
 #define REPLY_SIZE_MAX ((size_t)16 << 20)
@@ -592,7 +594,12 @@ int64_t permille(int64_t *values, size_t n, unsigned p)
     return values[rank > 0 ? rank - 1 : 0];
 }
 
-int64_t bound(int64_t most)
+int64_t bound(int64_t most_ns)
+{
+    return bound_strictly(most_ns) + witness_stalled_ns();
+}
+
+int64_t bound_strictly(int64_t most)
 {
     const char *multiplier = getenv("CK_TIMEOUT_MULTIPLIER");
     double factor = multiplier != NULL ? strtod(multiplier, NULL) : 1;

@@ -2,7 +2,8 @@
 /* The main program of every test binary: runs all suites of its kind.
  *
  * Compiled once for each kind, with that kind's directory first on the include path: suites.h there
- * lists the suites, `#define SUITES(X) X(err) X(ctx)`, and each has a `Suite *suite_err(void)`.
+ * lists the suites, `#define SUITES(X) X(err) X(ctx)`, and each has a `Suite *suite_err(void)`. A
+ * kind that measures times defines WITNESSED there as well: see witness.h.
  * libcheck's environment chooses among them and says how: CK_RUN_SUITE, CK_RUN_CASE, CK_FORK=no,
  * CK_VERBOSITY; tests/README.md has the list. */
 #include <check.h>
@@ -10,6 +11,7 @@
 #include <stdlib.h>
 
 #include "suites.h"
+#include "witness.h"
 
 #define DECLARE_SUITE(name) Suite *suite_##name(void);
 SUITES(DECLARE_SUITE)
@@ -31,6 +33,9 @@ int main(void)
     SUITES(ADD_SUITE)
 #undef ADD_SUITE
 
+#ifdef WITNESSED
+    witness_use(runner);
+#endif
     srunner_run_all(runner, CK_ENV);
     run = srunner_ntests_run(runner);
     failed = srunner_ntests_failed(runner);
