@@ -123,17 +123,27 @@ START_TEST(body_that_drips_ends_in_time)
 }
 END_TEST
 
-START_TEST(body_that_comes_in_time_is_served)
+/* Whether a body was served: it is, if the machine does not stand still for a body's time. */
+static bool is_body_served(void)
 {
+    int64_t since_ns = cf_now_ns();
     int fd = client_open(site.port);
+    int status;
 
-    client_send(fd, "POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n");
+    (void)client_send(fd, "POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n");
     for (int i = 0; i < 5; i++) {
-        client_send(fd, "x");
+        (void)client_send(fd, "x");
         pause_ms(PAUSE_MS);
     }
-    ck_assert_int_eq(client_recv(fd, "POST")->status, 200);
+    status = client_recv(fd, "POST")->status;
+    ck_assert_msg(status == 200 || cf_now_ns() - since_ns >= BODY_NS, "%d", status);
     (void)close(fd);
+    return status == 200;
+}
+
+START_TEST(body_that_comes_in_time_is_served)
+{
+    WAIT_FOR(is_body_served());
 }
 END_TEST
 
@@ -179,7 +189,7 @@ START_TEST(many_slow_clients_do_not_keep_others_out)
         expect_408(fds[i], i % 2 != 0);
     }
     wait_count(count_connections, 0);
-    ck_assert_uint_eq(count_descriptors(), before);
+    wait_count(count_descriptors, before); /* Libmicrohttpd gives notice before it closes. */
 }
 END_TEST
 

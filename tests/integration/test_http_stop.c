@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The end of the HTTP server: what is under way gets its grace, and nobody waits for the rest. */
 #include "http_fixture.h"
+#include "witness.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -38,11 +39,11 @@ static void end_stop(struct stopping *stopping)
 /* Look until nobody listens any more. At the instant of closing nobody answers, for a second. */
 static void wait_refused(void)
 {
-    int64_t over_ns = cf_now_ns() + PATIENCE_NS;
+    int64_t since_ns = cf_now_ns();
     int fd;
 
     while ((fd = client_try_open_for(site.port, 5 * CF_MS)) >= 0 || fd == -ETIMEDOUT) {
-        ck_assert_msg(cf_now_ns() < over_ns, "still listening");
+        ck_assert_msg(cf_now_ns() - since_ns < bound(PATIENCE_NS), "still listening");
         if (fd >= 0) {
             (void)close(fd);
             pause_ms(1);
@@ -68,7 +69,7 @@ START_TEST(stop_lets_requests_finish)
     ck_assert_str_eq(reply_header(reply, "Connection"), "close");
     client_expect_end(fd);
     end_stop(&stopping);
-    ck_assert_int_lt(stopping.took_ns, 5 * CF_SECOND); /* The grace is not used up. */
+    ck_assert_int_lt(stopping.took_ns, bound(5 * CF_SECOND)); /* The grace is not used up. */
     (void)close(fd);
 }
 END_TEST
@@ -133,7 +134,7 @@ START_TEST(stop_can_be_hurried)
     reply = client_recv(fd, "GET");
     expect_problem(reply, 503, "shutting_down");
     end_stop(&stopping);
-    ck_assert_int_lt(stopping.took_ns, 10 * CF_SECOND);
+    ck_assert_int_lt(stopping.took_ns, bound(10 * CF_SECOND));
     (void)close(fd);
 }
 END_TEST
@@ -155,7 +156,7 @@ START_TEST(stop_closes_idle_connections_at_once)
     begin_stop(&stopping, grace_ns);
     client_expect_end(served);
     client_expect_end(fresh);
-    ck_assert_int_lt(cf_now_ns() - begun_ns, grace_ns);
+    ck_assert_int_lt(cf_now_ns() - begun_ns, grace_ns + witness_stalled_ns());
     client_expect_end(half); /* At the end of the grace. */
     end_stop(&stopping);
     ck_assert_int_ge(stopping.took_ns, grace_ns);
@@ -166,27 +167,39 @@ START_TEST(stop_closes_idle_connections_at_once)
 }
 END_TEST
 
+#define ANSWERED_NS (250 * CF_MS) /* How long one is that: CF__PATIENCE_NS. */
+
+/* Stop between a client's two requests. Is the second served, too? It is if it comes in time. */
+static bool is_served_once_more(void)
+{
+    int64_t since_ns = cf_now_ns();
+    int fd = client_open(site.port);
+    struct stopping stopping;
+    int64_t answered_ns;
+    int status;
+
+    client_request(fd, "GET", "/hello", NULL);
+    ck_assert_int_eq(client_recv(fd, "GET")->status, 200);
+    begin_stop(&stopping, 10 * CF_SECOND);
+    wait_refused();
+    client_request(fd, "GET", "/hello", NULL);
+    status = client_recv(fd, "GET")->status;
+    answered_ns = cf_now_ns();
+    ck_assert_msg(status == 200 || answered_ns - since_ns >= ANSWERED_NS, "%d", status);
+    client_expect_end(fd);
+    end_stop(&stopping);
+    ck_assert_int_lt(cf_now_ns() - answered_ns, bound(AT_ONCE_NS));
+    (void)close(fd);
+    return status == 200;
+}
+
 /* Its next request may be on its way when the stop begins. */
 START_TEST(stop_serves_once_more_who_was_just_answered)
 {
-    int fd = client_open(site.port);
-    struct stopping stopping;
-
-    for (int i = 0; i < 2; i++) {
-        struct reply *reply;
-
-        client_request(fd, "GET", "/hello", NULL);
-        reply = client_recv(fd, "GET");
-        ck_assert_int_eq(reply->status, 200);
-        if (i == 0) {
-            begin_stop(&stopping, 10 * CF_SECOND);
-            wait_refused();
-        }
+    while (!is_served_once_more()) {
+        site_stop();
+        site_start(2);
     }
-    client_expect_end(fd);
-    end_stop(&stopping);
-    ck_assert_int_lt(stopping.took_ns, bound(AT_ONCE_NS));
-    (void)close(fd);
 }
 END_TEST
 

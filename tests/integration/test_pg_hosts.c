@@ -286,21 +286,17 @@ static void expect_silent_is_named(int i)
 START_TEST(silent_host_is_not_first_for_ever)
 {
     size_t failures_max = silent_first[_i].failures_max;
-    int64_t since_ns;
 
     relay_start(&fixture.relay, to_nobody);
     make_silent_socket();
     make_silent_listener();
     make_list_url(_i);
-    since_ns = cf_now_ns();
     fixture_open(
         (struct cf_pg_options){.url = url, .pool_max = 1, .connect_timeout_ns = 500 * CF_MS}, 1);
     WAIT_FOR(events_count(CF_PG_EVENT_CONNECTED) > 0);
     ck_assert_int_ge(events_count(CF_PG_EVENT_CONNECT_FAILED), 1);
     ck_assert_int_le(events_count(CF_PG_EVENT_CONNECT_FAILED), failures_max);
     expect_silent_is_named(_i);
-    ck_assert_int_lt(events_at_ns(CF_PG_EVENT_CONNECTED, 0) - since_ns,
-                     (int64_t)failures_max * 700 * CF_MS + bound(500 * CF_MS));
     WAIT_FOR((fixture_cancel_one(), fixture_settle(), fixture_backends(fixture_view()) == 2));
     ck_assert_uint_eq(fixture_stats().opened, 1);
 }
