@@ -385,6 +385,36 @@ void job_init(struct job *job, const struct cf_pg_stmt *stmt)
     ck_assert_int_eq(sem_init(&job->done, 0, 0), 0);
 }
 
+static void call_with_pid(const char *sql)
+{
+    char text[16];
+
+    (void)snprintf(text, sizeof(text), "%d", (int)getpid());
+    PQclear(pgview_query(fixture_view(), sql, (const char *[]){text, NULL}));
+}
+
+void fixture_hold(void)
+{
+    call_with_pid("select pg_advisory_lock($1)");
+}
+
+void fixture_wake(void)
+{
+    call_with_pid("select pg_advisory_unlock($1)");
+}
+
+void job_init_sleep_until_woken(struct job *job)
+{
+    static const struct cf_pg_stmt until_woken = {
+        .name = "test_sleep_until_woken",
+        .sql = "SELECT pg_sleep(0)::text, pg_advisory_xact_lock($1)::text"};
+
+    job_init(job, &until_woken);
+    job->params[0] = cf_pg_i64(getpid());
+    job->n_params = 1;
+    fixture_hold();
+}
+
 void job_init_sleep(struct job *job, double seconds)
 {
     job_init(job, &sleep_stmt);

@@ -177,4 +177,11 @@ extern const struct cf_pg_stmt sleep_stmt;
 /* A job that sleeps for so long. */
 void job_init_sleep(struct job *job, double seconds);
 
+/* Have what asks for the advisory lock getpid() wait until it is woken. */
+void fixture_hold(void);
+void fixture_wake(void);
+
+/* A job that sleeps so, also by SLEEP_PATTERN; holds. */
+void job_init_sleep_until_woken(struct job *job);
+
 #endif

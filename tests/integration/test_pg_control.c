@@ -202,14 +202,16 @@ START_TEST(control_answer_lost_spares_the_next_query)
     WAIT_FOR(atomic_load(&asked.seen));
     relay_reset(&fixture.relay, 1);
     fixture_settle();
+    WAIT_FOR(!is_session(pid)); /* The next one that sleeps is another. */
 
-    job_init_sleep(&next, 1);
+    job_init_sleep_until_woken(&next);
     job_start(&next);
     (void)fixture_wait_sleeper();
     fixture_thaw(control);
+    WAIT_FOR(!is_session(control));
+    fixture_wake();
     job_wait(&next);
     ck_assert_msg(next.code == CF_OK, "the next query: %s %s", next.err.sqlstate, next.err.msg);
-    WAIT_FOR(!is_session(control));
 
     ck_assert_uint_eq(outcomes(CF_PG_CONNECTION_DROPPED), 1);
     ck_assert_int_eq(events_get(CF_PG_EVENT_CANCELED, 1).err.code, CF_EIO);
@@ -261,7 +263,7 @@ START_TEST(control_request_that_nobody_waits_for_is_not_sent)
 
     atomic_store(&is_held, false);
     relay_release(&fixture.relay);
-    /* Behind the old request in the line. */
+    /* Behind the old request in the line; again, if 200 ms are too few for the machine. */
     WAIT_FOR((fixture_cancel_one(), fixture_settle(), outcomes(CF_PG_EFFECTIVE) > 0));
     ck_assert_uint_ge(atomic_load(&asked.n), 1);
     ck_assert(!atomic_load(&asked.seen));
