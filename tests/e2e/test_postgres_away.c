@@ -22,8 +22,9 @@
 #define PATIENCE_NS (5 * CF_SECOND)
 #define RECOVERY_NS (2 * CF_SECOND)
 
-/* What a request may end behind its deadline, when nothing at all answers. */
+/* What a request may end behind its deadline, when nothing at all answers; and the last of them. */
 #define LATE_NS (100 * CF_MS)
+#define LATEST_NS CF_SECOND
 
 /* Fixture */
 
@@ -260,6 +261,7 @@ START_TEST(restarted_under_load_errs_only_while_down)
                   (double)took_ns[LOAD - 1] / 1e6);
     ck_assert_uint_gt(n_bad, 0);
     ck_assert_int_le(p98_ns, LOAD_TIMEOUT_NS + bound(LATE_NS));
+    ck_assert_int_le(took_ns[LOAD - 1], LOAD_TIMEOUT_NS + bound(LATEST_NS));
     ck_assert_int_le(last_bad_ns - up_ns, bound(RECOVERY_NS));
     (void)wait_served(service, PATIENCE_NS);
 }
@@ -323,6 +325,7 @@ START_TEST(frozen_server_delays_no_deadline)
     ck_assert_msg(p90_ns < bound(10 * CF_MS), "alive after %.1f ms", (double)p90_ns / 1e6);
     p98_ns = permille(alive_ns, n_asked, 980);
     ck_assert_msg(p98_ns < bound(STALL_NS), "alive after %.1f ms", (double)p98_ns / 1e6);
+    ck_assert_int_lt(alive_ns[n_asked - 1], bound(LATEST_NS));
     volley_wait(&volley);
     for (size_t i = 0; i < FROZEN_LOAD; i++) {
         const struct shot *shot = &shots[i];
@@ -337,6 +340,7 @@ START_TEST(frozen_server_delays_no_deadline)
     p90_ns = permille(took_ns, FROZEN_LOAD, 900);
     ck_assert_msg(p90_ns <= FROZEN_TIMEOUT_NS + bound(LATE_NS), "p90 of %.0f ms",
                   (double)p90_ns / 1e6);
+    ck_assert_int_le(took_ns[FROZEN_LOAD - 1], FROZEN_TIMEOUT_NS + bound(LATEST_NS));
     cluster_thaw(&cluster);
     (void)fprintf(stderr,
                   "  e2e   %s frozen: %zu of %d ended by their deadline of 300 ms, the slowest"
