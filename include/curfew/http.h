@@ -243,7 +243,8 @@ CF_API CF_MUST enum cf_code cf_http_query_f64(const struct cf_http *http, const 
 CF_API const char *cf_http_body(const struct cf_http *http, size_t *out_size);
 
 /* The body as JSON: json_t of <jansson.h>. A name that is twice in an object, and more than 64
- * levels, are refused.
+ * levels, are refused. The first one puts the library between jansson and its allocator, to learn
+ * where that fails; set another allocator before.
  *
  * Ownership: the caller owns *out: json_decref().
  * Fails with CF_EINVAL, saying where; CF_ENOMEM. */
