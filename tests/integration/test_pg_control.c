@@ -222,12 +222,12 @@ START_TEST(control_answer_lost_spares_the_next_query)
 }
 END_TEST
 
-/* The third is the control connection's second, which comes no further for a while. */
-static atomic_bool is_held;
+/* Where the third leads, which is the control connection's second. */
+static atomic_int third;
 
-static int hold_third(size_t number)
+static int route_third(size_t number)
 {
-    return number == 2 && atomic_load(&is_held) ? RELAY_HOLD : fixture.server_port;
+    return number == 2 ? atomic_load(&third) : fixture.server_port;
 }
 
 /* It takes so long to connect that the bound on the cancel passes. By the time it could ask, the
@@ -238,11 +238,11 @@ START_TEST(control_request_that_nobody_waits_for_is_not_sent)
     int control;
     int pid;
 
-    atomic_store(&is_held, true);
-    fixture_open_behind(hold_third, (struct cf_pg_options){.pool_max = 1,
-                                                           .cancel = CF_PG_CANCEL_CONTROL,
-                                                           .connect_timeout_ns = 15 * CF_SECOND,
-                                                           .cancel_timeout_ns = CF_SECOND});
+    atomic_store(&third, RELAY_HOLD);
+    fixture_open_behind(route_third, (struct cf_pg_options){.pool_max = 1,
+                                                            .cancel = CF_PG_CANCEL_CONTROL,
+                                                            .connect_timeout_ns = 15 * CF_SECOND,
+                                                            .cancel_timeout_ns = CF_SECOND});
     pid = backend_pid();
     listen_for(pid);
     WAIT_FOR((control = other_backend(pid)) != 0);
@@ -261,7 +261,7 @@ START_TEST(control_request_that_nobody_waits_for_is_not_sent)
     ck_assert_int_ne(backend_pid(), pid);
     WAIT_FOR(!is_session(pid)); /* The next one that sleeps is another. */
 
-    atomic_store(&is_held, false);
+    atomic_store(&third, fixture.server_port);
     relay_release(&fixture.relay);
     /* Behind the old request in the line; again, if a second is too little for the machine. */
     WAIT_FOR((fixture_cancel_one(), fixture_settle(), outcomes(CF_PG_EFFECTIVE) > 0));
@@ -270,34 +270,14 @@ START_TEST(control_request_that_nobody_waits_for_is_not_sent)
 }
 END_TEST
 
-/* What becomes of the control connection's second. */
-static atomic_int second_route;
-
-static int route_third(size_t number)
-{
-    return number == 2 ? atomic_load(&second_route) : fixture.server_port;
-}
-
-static bool is_idle(int pid)
-{
-    char text[16];
-
-    (void)snprintf(text, sizeof(text), "%d", pid);
-    return pgview_i64(fixture_view(),
-                      "select count(*) from pg_stat_activity where pid = $1 and state = 'idle'",
-                      (const char *[]){text, NULL}) == 1;
-}
-
 /* It was asked for while the statement ran, and by the time it is refused that has ended. */
 START_TEST(control_request_that_is_refused_too_late_costs_no_connection)
 {
-    static const struct cf_pg_stmt locked = {.name = "locked",
-                                             .sql = "SELECT pg_advisory_xact_lock(4711)::text"};
     struct job job;
     int control;
     int pid;
 
-    atomic_store(&second_route, RELAY_HOLD);
+    atomic_store(&third, RELAY_HOLD);
     fixture_open_behind(route_third, (struct cf_pg_options){.pool_max = 1,
                                                             .cancel = CF_PG_CANCEL_CONTROL,
                                                             .connect_timeout_ns = PATIENCE_NS,
@@ -307,24 +287,21 @@ START_TEST(control_request_that_is_refused_too_late_costs_no_connection)
     fixture_terminate(control);
     WAIT_FOR(atomic_load(&fixture.relay.open) == 1); /* Its end can be seen on this side, too. */
 
-    pgview_exec(fixture_view(), "select pg_advisory_lock(4711)");
-    job_init(&job, &locked);
+    job_init_sleep_until_woken(&job);
     job_start(&job);
-    ck_assert_int_ge(
-        pgview_wait_active(fixture_view(), "pg_advisory_xact_lock\\(4711\\)::text", 1, PATIENCE_NS),
-        0);
+    (void)fixture_wait_sleeper();
     cf_ctx_cancel(job.ctx);
     job_wait(&job);
     ck_assert_int_eq(job.code, CF_ECANCELED);
     job_fini(&job);
-    pgview_exec(fixture_view(), "select pg_advisory_unlock(4711)");
-    WAIT_FOR(is_idle(pid));
-    atomic_store(&second_route, RELAY_CLOSE);
+    fixture_wake();
+    ck_assert_int_ge(pgview_wait_active(fixture_view(), SLEEP_PATTERN, 0, PATIENCE_NS), 0);
+    atomic_store(&third, RELAY_CLOSE);
     relay_release(&fixture.relay);
     fixture_settle();
     ck_assert_uint_eq(outcomes(CF_PG_NOT_SENT), 1);
     ck_assert_int_eq(backend_pid(), pid);
-    atomic_store(&second_route, fixture.server_port);
+    atomic_store(&third, fixture.server_port);
 }
 END_TEST
 
