@@ -213,8 +213,8 @@ static void run_once(struct worker *worker, void *arg)
 
     (void)nth_off(worker->nth); /* Until it is at the place. */
     visit(run, n);
-    if (!run->test->scenario
-             ->trusts) { /* OpenSSL (3.0) loses blocks of its own for want of some. */
+    /* OpenSSL (3.0) loses blocks of its own for want of some. */
+    if (!run->test->scenario->trusts) {
         sweep_wait_freed(worker, run->blocks);
     }
 }

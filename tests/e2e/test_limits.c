@@ -105,20 +105,6 @@ static void wait_full(struct service *service, size_t pool)
     ck_assert_int_ge(pgview_wait_active(pg, SLEEPING, 0, CF_SECOND), 0);
 }
 
-/* As every fault ends: a hundred in a row. */
-static void expect_normal_service(struct service *service)
-{
-    int64_t took_ns[100];
-
-    for (int i = 0; i < 100; i++) {
-        struct reply *reply = client_get(service->api_port, "/v1/dashboard?user_id=42", NULL);
-
-        ck_assert_msg(reply->status == 200, "%d %s", reply->status, reply->body);
-        took_ns[i] = reply->done_ns - reply->sent_ns;
-    }
-    ck_assert_int_lt(permille(took_ns, 100, 980), bound(500 * CF_MS));
-}
-
 /* The p-th permille of what `n` requests take, one after the other,
  * each on a connection of its own. */
 static int64_t latency(struct service *service, size_t n, const char *target, unsigned p)
@@ -170,7 +156,7 @@ static void expect_halves_leave_nothing(void (*leave)(int fd))
     size_t before;
 
     wait_full(service, 4);
-    expect_normal_service(service);
+    service_expect_normal(service);
     before = count_descriptors(service);
     for (size_t i = 0; i < MANY; i++) {
         int fd = client_open(service->api_port);
@@ -179,7 +165,7 @@ static void expect_halves_leave_nothing(void (*leave)(int fd))
         leave(fd);
     }
     expect_no_leak(service, before);
-    expect_normal_service(service);
+    service_expect_normal(service);
 }
 
 static void leave_by_fin(int fd)
@@ -208,7 +194,7 @@ START_TEST(resets_in_mid_reply_leave_nothing)
     char first;
 
     wait_full(service, 4);
-    expect_normal_service(service);
+    service_expect_normal(service);
     before = count_descriptors(service);
     rss = service_rss_bytes(service);
     for (size_t i = 0; i < MANY; i++) {
@@ -222,7 +208,7 @@ START_TEST(resets_in_mid_reply_leave_nothing)
         client_reset(fd);
     }
     expect_no_leak(service, before);
-    expect_normal_service(service);
+    service_expect_normal(service);
     ck_assert_int_ge(pgview_wait_active(pg, "FROM users", 0, CF_SECOND), 0);
     ck_assert_int_le((int64_t)service_rss_bytes(service),
                      (int64_t)rss + bound_strictly(16 * 1024 * 1024));
@@ -239,7 +225,7 @@ START_TEST(fan_outs_that_are_left_leave_nothing)
     size_t before;
 
     wait_full(service, 16);
-    expect_normal_service(service);
+    service_expect_normal(service);
     before = count_descriptors(service);
     pgview_exec(locker, "BEGIN; LOCK TABLE users, orders IN ACCESS EXCLUSIVE MODE");
     for (size_t i = 0; i < rounds; i++) {
@@ -254,7 +240,7 @@ START_TEST(fan_outs_that_are_left_leave_nothing)
     ck_assert_int_le(permille(took_ns, rounds, 950), bound(100 * CF_MS));
     PQfinish(locker);
     expect_no_leak(service, before);
-    expect_normal_service(service);
+    service_expect_normal(service);
 }
 END_TEST
 
@@ -360,7 +346,7 @@ START_TEST(thousand_slow_clients_are_ended_and_others_served)
     pid_t pid;
 
     wait_full(service, 4);
-    expect_normal_service(service);
+    service_expect_normal(service);
     before = count_descriptors(service);
     calm_ns = calm_latency(service, 500, "/v1/users/1", 990);
     since_ns = cf_now_ns();
@@ -385,7 +371,7 @@ START_TEST(thousand_slow_clients_are_ended_and_others_served)
     ck_assert_int_lt(cf_now_ns() - since_ns, bound(10 * CF_SECOND));
     /* Twice, where that is not less than what the machine does by itself. */
     ck_assert_int_lt(slow_ns, bound_strictly(2 * calm_ns + 5 * CF_MS));
-    expect_normal_service(service);
+    service_expect_normal(service);
 }
 END_TEST
 
@@ -447,7 +433,7 @@ START_TEST(idle_and_half_sent_connections_cost_little)
 
     wait_full(service, 4);
     wait_full(service, 4);
-    expect_normal_service(service);
+    service_expect_normal(service);
     before = count_descriptors(service);
     rss = service_rss_bytes(service);
     idle = hold(service->api_port, n, "GET /livez HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -467,7 +453,7 @@ START_TEST(idle_and_half_sent_connections_cost_little)
     let_go(idle);
     let_go(half);
     expect_no_leak(service, before);
-    expect_normal_service(service);
+    service_expect_normal(service);
 }
 END_TEST
 
@@ -498,7 +484,7 @@ START_TEST(clients_above_the_limit_are_told_and_probes_answered)
     }
     let_go(held);
     service_wait_ready(service, 5 * CF_SECOND);
-    expect_normal_service(service);
+    service_expect_normal(service);
 }
 END_TEST
 
@@ -545,34 +531,9 @@ START_TEST(descriptors_that_are_few_make_no_harm)
     }
     ck_assert_uint_ge(n_told, 1);
     service_wait_ready(service, 5 * CF_SECOND);
-    expect_normal_service(service);
+    service_expect_normal(service);
 }
 END_TEST
-
-START_TEST(admin_listener_goes_by_its_names_only)
-{
-    struct service *service =
-        service_start_ready(NULL, (const char *[]){"CURFEW_ADMIN_HOSTS=curfew.internal", NULL});
-    int fd = client_open(service->admin_port);
-
-    client_send(fd, "GET /livez HTTP/1.1\r\nHost: curfew.internal:8081\r\n\r\n");
-    ck_assert_int_eq(client_recv(fd, "GET")->status, 200);
-    client_send(fd, "GET /livez HTTP/1.1\r\nHost: rebound.example:8081\r\n\r\n");
-    ck_assert_int_eq(client_recv(fd, "GET")->status, 421);
-    (void)close(fd);
-    fd = client_open(service->api_port);
-    client_send(fd, "GET /livez HTTP/1.1\r\nHost: api.example\r\n\r\n");
-    ck_assert_int_eq(client_recv(fd, "GET")->status, 200);
-    (void)close(fd);
-}
-END_TEST
-
-static void add_case(Suite *suite, TCase *tcase, double timeout_s)
-{
-    tcase_add_checked_fixture(tcase, setup, teardown);
-    tcase_set_timeout(tcase, timeout_s);
-    suite_add_tcase(suite, tcase);
-}
 
 /* The connections that the service has, by its own word. */
 static size_t said_connections(struct service *service)
@@ -616,6 +577,31 @@ START_TEST(requests_are_limited_below_what_descriptors_leave)
     (void)close(last);
 }
 END_TEST
+
+START_TEST(admin_listener_goes_by_its_names_only)
+{
+    struct service *service =
+        service_start_ready(NULL, (const char *[]){"CURFEW_ADMIN_HOSTS=curfew.internal", NULL});
+    int fd = client_open(service->admin_port);
+
+    client_send(fd, "GET /livez HTTP/1.1\r\nHost: curfew.internal:8081\r\n\r\n");
+    ck_assert_int_eq(client_recv(fd, "GET")->status, 200);
+    client_send(fd, "GET /livez HTTP/1.1\r\nHost: rebound.example:8081\r\n\r\n");
+    ck_assert_int_eq(client_recv(fd, "GET")->status, 421);
+    (void)close(fd);
+    fd = client_open(service->api_port);
+    client_send(fd, "GET /livez HTTP/1.1\r\nHost: api.example\r\n\r\n");
+    ck_assert_int_eq(client_recv(fd, "GET")->status, 200);
+    (void)close(fd);
+}
+END_TEST
+
+static void add_case(Suite *suite, TCase *tcase, double timeout_s)
+{
+    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_set_timeout(tcase, timeout_s);
+    suite_add_tcase(suite, tcase);
+}
 
 Suite *suite_limits(void)
 {

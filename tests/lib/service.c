@@ -365,6 +365,19 @@ void service_wait_ready(struct service *service, int64_t timeout_ns)
     }
 }
 
+void service_expect_normal(struct service *service)
+{
+    int64_t took_ns[100];
+
+    for (int i = 0; i < 100; i++) {
+        struct reply *reply = client_get(service->api_port, "/v1/dashboard?user_id=42", NULL);
+
+        ck_assert_msg(reply->status == 200, "%d %s", reply->status, reply->body);
+        took_ns[i] = reply->done_ns - reply->sent_ns;
+    }
+    ck_assert_int_lt(permille(took_ns, 100, 980), bound(500 * CF_MS));
+}
+
 /* Queries */
 
 bool service_runs(struct service *service)

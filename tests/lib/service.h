@@ -71,6 +71,9 @@ int service_wait(struct service *service, int64_t timeout_ns);
 /* Wait until /readyz says 200. */
 void service_wait_ready(struct service *service, int64_t timeout_ns);
 
+/* See a hundred dashboards in a row, 98 of them within half a second. */
+void service_expect_normal(struct service *service);
+
 /* Queries */
 
 /* True while it runs: no crash so far. */
